@@ -1,0 +1,1 @@
+"""Few-shot tasks, and answering them in context."""

@@ -1,0 +1,1 @@
+"""The embedded model: a small Llama of our own, its vocabulary, its pretraining corpus and recipe."""

@@ -1,0 +1,113 @@
+"""Tasks in the embedded model's vocabulary, and the grammar that keeps its answers grids where grids are wanted."""
+
+from collections.abc import Sequence
+
+import torch
+
+from icl_engine.decoding import Constraint
+from icl_engine.embedded.positions import positions_of
+from icl_engine.embedded.vocabulary import (
+    BYTE_0,
+    END,
+    INPUT,
+    INSTRUCTION,
+    N_COLOURS,
+    OUTPUT,
+    PAD,
+    ROW_END,
+    START,
+    VOCABULARY_SIZE,
+    grid_of,
+    text_of,
+    value_ids,
+)
+from icl_engine.encoding import Encoded
+from icl_engine.task import Limits, Task, Value
+
+
+class EmbeddedEncoding:
+    """Writes tasks as vocabulary.py describes."""
+
+    pad_id = PAD
+    end_ids = frozenset({END})
+
+    def encode(self, task: Task, answer: Value | None = None) -> Encoded:
+        """Write the prompt for `task.query`; with `answer`, the answer and END follow."""
+        ids = [START]
+        outputs: list[tuple[int, int]] = []
+        if task.instruction is not None:
+            ids += [INSTRUCTION, *value_ids(task.instruction), END]
+        for shown in task.demonstrations:
+            ids += [INPUT, *value_ids(shown.input), OUTPUT, *value_ids(shown.output), END]
+            outputs.append((len(ids) - len(value_ids(shown.output)) - 1, len(ids)))
+        ids += [INPUT, *value_ids(task.query), OUTPUT]
+        if answer is not None:
+            ids += [*value_ids(answer), END]
+            outputs.append((len(ids) - len(value_ids(answer)) - 1, len(ids)))
+        return Encoded(tuple(ids), tuple(outputs))
+
+    def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
+        """Read a grid or a text."""
+        return grid_of(ids) if task.kind == "grid" else text_of(ids)
+
+    def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
+        """Return the grammar of each task's answer."""
+        return _Grammar([_Text() if task.kind == "text" else _Grid() for task in tasks], device)
+
+    def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return (3, batch, tokens): value, column, row."""
+        return positions_of(ids)
+
+
+class _Text:
+    """Any bytes, then END."""
+
+    def next(self) -> list[int]:
+        return [END, *range(BYTE_0, VOCABULARY_SIZE)]
+
+    def chose(self, token: int) -> None:
+        pass
+
+
+class _Grid:
+    """Rows of equal width, each closed, at most as many and as wide as a task may have."""
+
+    def __init__(self) -> None:
+        self.n_rows, self.width, self.column = 0, 0, 0
+
+    def next(self) -> list[int]:
+        cells = list(range(N_COLOURS))
+        if self.column == 0 and self.n_rows > 0:
+            return [END] if self.n_rows >= Limits().side else [END, *cells]
+        if self.width:
+            return cells if self.column < self.width else [ROW_END]
+        if self.column == 0:
+            return cells
+        return [ROW_END] if self.column >= Limits().line else [ROW_END, *cells]
+
+    def chose(self, token: int) -> None:
+        if token == ROW_END:
+            self.n_rows, self.width, self.column = self.n_rows + 1, self.column, 0
+        else:
+            self.column += 1
+
+
+class _Grammar:
+    """The constraint over several rows, each at its own place in its own grammar."""
+
+    def __init__(self, states: Sequence[_Text | _Grid], device: torch.device) -> None:
+        self.states = list(states)
+        self.device = device
+
+    def allowed(self) -> torch.Tensor:
+        allowed = torch.zeros(len(self.states), VOCABULARY_SIZE, dtype=torch.bool)
+        for row, state in zip(allowed, self.states, strict=True):
+            row[state.next()] = True
+        return allowed.to(self.device)
+
+    def chose(self, tokens: Sequence[int]) -> None:
+        for state, token in zip(self.states, tokens, strict=True):
+            state.chose(token)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.states = [self.states[row] for row in rows]

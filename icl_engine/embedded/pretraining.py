@@ -1,0 +1,261 @@
+"""Pretraining of the embedded model: rows in, weights out. Resumable at any kill, seeded, the same recipe on CPU and
+GPU.
+
+Muon trains the matrices of the layers, AdamW the embedding and the norms. The learning rate warms up, stays, and falls
+linearly over the last part; a run may be continued with more steps from any checkpoint before the fall.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from icl_engine.embedded.corpus import Corpus, load_extra, output_weights, task_ids, validation_tasks
+from icl_engine.embedded.grid_llama import GridLlamaConfig, GridLlamaForCausalLM
+from icl_engine.embedded.positions import positions_of, same_task
+from icl_engine.embedded.vocabulary import END, OUTPUT, PAD, START, VOCABULARY_SIZE
+from icl_engine.errors import FewShotError
+from icl_engine.families import Pair
+
+
+class CheckpointMismatch(FewShotError):
+    """A checkpoint was made with another shape, seed or corpus than the run that wants to go on from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingConfig:
+    """The recipe. The defaults are those of the shipped model."""
+
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    layers: int = 5
+    heads: int = 3
+    axis_pairs: tuple[int, int, int] = (8, 12, 12)  # rotary pairs of a head for value, column, row
+    context_tokens: int = 4096
+    steps: int = 4000
+    rows: int = 11  # a step
+    row_tokens: int = 768
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    decay_share: float = 0.3  # last part of the steps, over which the rate falls linearly to a hundredth
+    weight_decay: float = 0.05
+    max_norm: float = 1.0  # gradient clip
+    seed: int = 0
+    checkpoint_every: int = 200  # steps
+    validate_every: int = 200  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step reports; the validation figures are those of the latest validation."""
+
+    step: int
+    steps: int
+    loss: float  # nats per output token, this step
+    held_out_loss: float  # nats per output token, families never trained on
+    held_out_accuracy: float  # share of their last outputs entirely right in context
+    seen_accuracy: float  # the same of families trained on, fresh draws
+    tokens_per_s: float
+    seconds: float  # of this run
+
+
+def build_model(config: PretrainingConfig) -> GridLlamaForCausalLM:
+    """Return a model with fresh weights drawn from the config's seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return GridLlamaForCausalLM(
+            GridLlamaConfig(
+                vocab_size=VOCABULARY_SIZE,
+                hidden_size=config.hidden_size,
+                intermediate_size=config.intermediate_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads,
+                axis_pairs=config.axis_pairs,
+                tie_word_embeddings=True,
+                max_position_embeddings=config.context_tokens,
+                pad_token_id=PAD,
+                bos_token_id=START,
+                eos_token_id=END,
+            )
+        )
+
+
+def pretrain(
+    config: PretrainingConfig,
+    out: Path,
+    *,
+    extra_data: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    compiled: bool = True,
+) -> Path:
+    """Train to `config.steps`, going on from the checkpoint in `out` if there is one; return the folder of the weights.
+
+    Raises:
+        CheckpointMismatch: the checkpoint in `out` belongs to another recipe.
+        UnreadableTaskFile: `extra_data` cannot be read.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(config)
+    model.to(device)  # type: ignore[arg-type]
+    optimizers = _optimizers(model, config)
+    checkpoint = _Checkpoint(out / "checkpoint", config)
+    first_step = checkpoint.load(model, optimizers)
+    corpus = Corpus.of(extra=load_extra(extra_data) if extra_data else None)
+    validation = {name: list(validation_tasks(tasks, 100, seed=1)) for name, tasks in _validation_corpora().items()}
+    loss_of = torch.compile(_loss, dynamic=False) if compiled else _loss
+    started, measured = time.monotonic(), (float("nan"),) * 3
+
+    for step in range(first_step, config.steps):
+        for optimizer, scale in zip(optimizers, (1.0, 1.0), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * rate_at(step, config) * scale
+        rows = corpus.rows(config.rows, config.row_tokens, config.seed, step)
+        weights = torch.from_numpy(output_weights(rows)).to(device)
+        loss = loss_of(model, torch.from_numpy(rows).to(device), weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        done = step + 1
+        if done % config.validate_every == 0 or done == config.steps:
+            held_out, seen = (validate(model, validation[name]) for name in ("held_out", "seen"))
+            measured = (*held_out, seen[1])
+        if done % config.checkpoint_every == 0 or done == config.steps:
+            checkpoint.save(model, optimizers, done)
+        seconds = time.monotonic() - started
+        tokens_per_s = (done - first_step) * rows.size / seconds
+        report(Progress(done, config.steps, loss.item(), *measured, tokens_per_s, seconds))
+    return save_weights(model, out / "model")
+
+
+def rate_at(step: int, config: PretrainingConfig) -> float:
+    """Return the learning rate at `step` as a share of the highest: warm-up, plateau, linear fall to 0.01."""
+    fall = max(1, round(config.decay_share * config.steps))
+    left = (config.steps - step) / fall
+    return min((step + 1) / config.warmup_steps, 1.0, max(left, 0.01))
+
+
+def save_weights(model: GridLlamaForCausalLM, folder: Path) -> Path:
+    """Write config and weights (fp16 safetensors) in Hugging Face form and return the folder."""
+    half = GridLlamaForCausalLM(GridLlamaConfig(**model.config.to_dict())).to(torch.float16)  # type: ignore[arg-type]
+    half.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()})
+    half.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def validate(model: GridLlamaForCausalLM, tasks: list[list[Pair]]) -> tuple[float, float]:
+    """Return (nats per token of the last output, share of last outputs entirely right), teacher-forced: exact match
+    there is what greedy decoding would give.
+    """
+    model.train(False)
+    nll, n_tokens, n_right = 0.0, 0, 0
+    for pairs in tasks:
+        ids = torch.tensor([task_ids(pairs)], device=model.device)
+        start = int((ids[0] == OUTPUT).nonzero()[-1])
+        logits = model(input_ids=ids, use_cache=False).logits[0, start:-1].float()
+        target = ids[0, start + 1 :]
+        nll += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
+        n_tokens += len(target)
+        n_right += int((logits.argmax(-1) == target).all())
+    model.train()
+    return nll / n_tokens, n_right / len(tasks)
+
+
+def _validation_corpora() -> dict[str, Corpus]:
+    return {"held_out": Corpus.of(held_out=True), "seen": Corpus.of()}
+
+
+def _loss(model: GridLlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy over output tokens, nats; ids (rows, tokens), weights (rows, tokens - 1)."""
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=_has_bf16(ids.device)):
+        hidden = model.model(
+            input_ids=ids, attention_mask=same_task(ids), position_ids=positions_of(ids), use_cache=False
+        ).last_hidden_state  # (rows, tokens, hidden)
+        logits = model.lm_head(hidden[:, :-1])  # (rows, tokens - 1, vocabulary)
+    nll = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (nll * weights.flatten()).sum() / weights.sum()
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Say whether bf16 products are fast here; where the processor lacks them they are emulated, slower than fp32."""
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
+def _optimizers(
+    model: GridLlamaForCausalLM, config: PretrainingConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    rate, decay = config.learning_rate, config.weight_decay
+    # match_rms_adamw scales Muon's update so that one learning rate serves both optimisers
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.95))
+
+
+class _Checkpoint:
+    """Weights and optimiser state as safetensors in one folder, replaced as a whole, so that a kill leaves the old or
+    the new.
+    """
+
+    def __init__(self, folder: Path, config: PretrainingConfig) -> None:
+        self.folder = folder
+        self.recipe = json.loads(json.dumps(asdict(replace(config, steps=0, checkpoint_every=0, validate_every=0))))
+
+    def load(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
+        """Restore model and optimisers; return the number of steps done, 0 where there is no checkpoint."""
+        self._recover()
+        if not self.folder.exists():
+            return 0
+        about = json.loads((self.folder / "about.json").read_text())
+        if about["recipe"] != self.recipe:
+            raise CheckpointMismatch(
+                f"{self.folder} was made with {about['recipe']}; this run has {self.recipe}. Use another folder."
+            )
+        model.load_state_dict(load_file(self.folder / "model.safetensors"), strict=False)
+        for i, optimizer in enumerate(optimizers):
+            state = load_file(self.folder / f"optimizer_{i}.safetensors")
+            restored: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in state.items():
+                index, key = name.split("/")
+                restored.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({"state": restored, "param_groups": optimizer.state_dict()["param_groups"]})
+        return int(about["step"])
+
+    def save(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], step: int) -> None:
+        """Write beside the old checkpoint, then take its place."""
+        new = self.folder.with_name("checkpoint.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        tensors = {
+            name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+        }  # tied
+        save_file(tensors, new / "model.safetensors")
+        for i, optimizer in enumerate(optimizers):
+            save_file(dict(_flat_state(optimizer)), new / f"optimizer_{i}.safetensors")
+        (new / "about.json").write_text(json.dumps({"step": step, "recipe": self.recipe}, indent=1))
+        old = self.folder.with_name("checkpoint.old")
+        if self.folder.exists():
+            self.folder.rename(old)
+        new.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Finish a replacement that a kill interrupted between its two renames."""
+        old = self.folder.with_name("checkpoint.old")
+        if old.exists() and not self.folder.exists():
+            old.rename(self.folder)
+
+
+def _flat_state(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                yield f"{index}/{key}", value.contiguous()

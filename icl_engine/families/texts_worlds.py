@@ -1,0 +1,233 @@
+"""Text families about small worlds in words: people who swap things, walks, queues, claims and plans."""
+
+import random
+from itertools import pairwise
+
+from icl_engine.families.text_rules import Example, TextPair, text_family
+from icl_engine.families.wordings import question_style, truth_labels
+from icl_engine.families.words import (
+    FIRST_NAMES,
+    KINDS,
+    MONTHS,
+    THINGS,
+    WEEKDAYS,
+    invented_word,
+    with_article,
+)
+
+
+def _swaps(rng: random.Random) -> Example:
+    kind = rng.choice(tuple(KINDS))
+    start, joint = rng.choice((("{a}: {x}", ", "), ("{a} has the {x}", ", "), ("{a} holds {x}", "; "), ("{a}={x}", " "),
+                               ("{a} begins with the {x}", ", ")))  # fmt: skip
+    swap = rng.choice(
+        ("{a} and {b} trade.", "{a} swaps with {b}.", "{a}<->{b}.", "Then {a} changes with {b}.", "{a} / {b} switch.")
+    )
+    wording = rng.choice(("{a} has?", "What does {a} hold now?", "{a}:", "At last {a} keeps", "And {a}?"))
+    n_holders, n_swaps = rng.choice((2, 3, 3)), rng.randint(1, 2)
+    ask = question_style(rng)
+
+    def example(r: random.Random) -> TextPair:
+        holders, things = r.sample(FIRST_NAMES, n_holders), r.sample(KINDS[kind], n_holders)
+        has = dict(zip(holders, things, strict=True))
+        told = joint.join(start.format(a=a, x=x) for a, x in has.items()) + ". "
+        for _ in range(n_swaps):
+            a, b = r.sample(holders, 2)
+            has[a], has[b] = has[b], has[a]
+            told += swap.format(a=a, b=b) + " "
+        a = r.choice(holders)
+        return ask(r, told + wording.format(a=a), things, has[a])
+
+    return example
+
+
+def _gifts(rng: random.Random) -> Example:
+    give = rng.choice(
+        ("{a} gives the {x} to {b}.", "{b} takes the {x} from {a}.", "{x}: {a} -> {b}.", "{a} hands {b} the {x}.")
+    )
+    wording = rng.choice(("Who has the {x}?", "The {x} is with", "{x}?", "Where did the {x} end?"))
+
+    def example(r: random.Random) -> TextPair:
+        people, thing = r.sample(FIRST_NAMES, r.randint(3, 4)), r.choice(THINGS)
+        at, told = people[0], f"{people[0]} has {with_article(thing)}. "
+        for _ in range(r.randint(1, 3)):
+            to = r.choice([p for p in people if p != at])
+            told, at = told + give.format(a=at, b=to, x=thing) + " ", to
+        return told + wording.format(x=thing), at
+
+    return example
+
+
+def _walk_home(rng: random.Random) -> Example:
+    label, joint = truth_labels(rng), rng.choice((", ", "; ", " ", ". ", " then "))
+    names = rng.choice((("north", "south", "east", "west"), ("up", "down", "right", "left"), ("N", "S", "E", "W")))
+    step = rng.choice(("{d} {n}", "{n} {d}", "{d}{n}", "go {n} {d}", "{n} paces {d}")) if joint != " " else "{d}{n}"
+    wording = rng.choice(
+        ("{}", "{} -- home again?", "Back at the door? {}", "{}: same spot?", "loop? {}", "Ends at start: {}?")
+    )
+
+    def example(r: random.Random) -> TextPair:
+        legs = [(r.randrange(4), r.randint(1, 5)) for _ in range(r.randint(1, 2))]
+        if r.random() < 0.5:
+            legs += r.sample([(d ^ 1, n) for d, n in legs], len(legs))
+        else:
+            legs += [(r.randrange(4), r.randint(1, 5)) for _ in legs]
+        x = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d < 2)
+        y = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d > 1)
+        return wording.format(joint.join(step.format(d=names[d], n=n) for d, n in legs)), label(x == y == 0)
+
+    return example
+
+
+def _walk_end(rng: random.Random) -> Example:
+    letters = rng.choice(("NSEW", "UDRL", "^v><", "wsda"))
+    end = rng.choice(("{x},{y}", "({x}, {y})", "x{x} y{y}", "{x} {y}"))
+    one_way = rng.random() < 0.4
+
+    def example(r: random.Random) -> TextPair:
+        path = [r.randrange(4) if not one_way else r.choice((0, 2)) for _ in range(r.randint(2, 7))]
+        y, x = path.count(0) - path.count(1), path.count(2) - path.count(3)
+        return "".join(letters[d] for d in path), end.format(x=x, y=y)
+
+    return example
+
+
+def _turns(rng: random.Random) -> Example:
+    sides = rng.choice((("north", "east", "south", "west"), ("N", "E", "S", "W")))
+    left, right, back = rng.choice(
+        (("left", "right", "around"), ("L", "R", "B"), ("turn left", "turn right", "turn back"))
+    )
+    wording = rng.choice(("Facing {a}: {t}", "{a}; {t}", "Look {a}, {t}. Facing?", "{t} from {a}"))
+
+    def example(r: random.Random) -> TextPair:
+        at, turns = r.randrange(4), [r.choice((1, 1, 3, 3, 2)) for _ in range(r.randint(1, 4))]
+        said = ", ".join({1: right, 2: back, 3: left}[t] for t in turns)
+        return wording.format(a=sides[at], t=said), sides[(at + sum(turns)) % 4]
+
+    return example
+
+
+def _ranking(rng: random.Random) -> Example:
+    more, most, least = rng.choice((
+        ("{a} is taller than {b}", "tallest", "shortest"), ("{a} beat {b}", "best", "last"),
+        ("{a} > {b}", "top", "bottom"),
+        ("{a} is older than {b}", "oldest", "youngest"), ("{a} sits left of {b}", "leftmost", "rightmost"),
+        ("{a} came before {b}", "first", "last"), ("{a} weighs more than {b}", "heaviest", "lightest"),
+        ("{b} is below {a}", "highest", "lowest"), ("{b} costs less than {a}", "dearest", "cheapest"),
+    ))  # fmt: skip
+    layout = rng.choice(("{facts}. {which}?", "{facts}. Who is {which}?", "{which}: {facts}", "{facts}. So {which} is"))
+    n_people, ask = rng.choice((3, 3, 4)), question_style(rng)
+
+    def example(r: random.Random) -> TextPair:
+        order = r.sample(FIRST_NAMES, n_people)
+        facts = [more.format(a=a, b=b) for a, b in pairwise(order)]
+        r.shuffle(facts)
+        top = r.random() < 0.5
+        question = layout.format(facts=", ".join(facts), which=most if top else least)
+        return ask(r, question, order, order[0] if top else order[-1])
+
+    return example
+
+
+def _queue_place(rng: random.Random) -> Example:
+    layout = rng.choice(("{q}. Place {n}?", "Queue: {q}. Number {n} is", "{q} | {n}", "In line {q}; who is {n}?"))
+    backwards, next_to = rng.random() < 0.3, rng.random() < 0.4
+    neighbour = rng.choice(("after {x}", "who follows {x}?", "behind {x}", "next to come past {x}"))
+    ask = question_style(rng, share_open=0.7)
+
+    def example(r: random.Random) -> TextPair:
+        queue = r.sample(FIRST_NAMES, r.randint(3, 5))
+        i = r.randrange(1, len(queue))
+        shown = ", ".join(queue)
+        if next_to:
+            return ask(r, f"{shown}: {neighbour.format(x=queue[i - 1])}", queue, queue[i])
+        return ask(r, layout.format(q=shown, n=i + 1), queue, queue[-i - 1] if backwards else queue[i])
+
+    return example
+
+
+def _claims(rng: random.Random) -> Example:
+    label = truth_labels(rng)
+    true, false = rng.choice(
+        (("is honest", "is a fibber"), ("is right", "is wrong"), ("can be trusted", "cannot be trusted"))
+    )
+    says = rng.choice(("{a}: {b} {claim}.", "{a} claims {b} {claim}.", "{a} writes that {b} {claim}."))
+    wording = rng.choice(("Is {a} {adj}?", "{a} {adj}?", "So, {a} {adj}?"))
+    adjective = {"is honest": "honest", "is right": "right"}.get(true, "to be trusted")
+
+    def example(r: random.Random) -> TextPair:
+        people = r.sample(FIRST_NAMES, r.randint(2, 4))
+        truth = r.random() < 0.5
+        told = f"{people[0]} {true if truth else false}. "
+        for before, speaker in pairwise(people):
+            claims_true = r.random() < 0.5
+            told += says.format(a=speaker, b=before, claim=true if claims_true else false) + " "
+            truth = claims_true == truth
+        return told + wording.format(a=people[-1], adj=adjective), label(truth)
+
+    return example
+
+
+def _deduction(rng: random.Random) -> Example:
+    label = truth_labels(rng)
+    all_, is_, so = rng.choice((("Every {a} is a {b}.", "{n} is a {a}.", "Is {n} a {b}?"),
+    ("All {a}s are {b}s.", "{n}: a {a}.",
+                                "{n} a {b}?"), ("{a} => {b}.", "{n}: {a}.", "{n}: {b}?")))  # fmt: skip
+
+    def example(r: random.Random) -> TextPair:
+        a, b, c, d = (invented_word(r, 2) for _ in range(4))
+        name = r.choice(FIRST_NAMES)
+        rules, chain = [all_.format(a=a, b=b), all_.format(a=b, b=c)], (a, b, c)
+        r.shuffle(rules)
+        start, goal = (0, r.choice((1, 2))) if r.random() < 0.5 else (r.choice((1, 2)), 0)
+        target = chain[goal] if start == 0 or r.random() < 0.6 else d
+        told = " ".join([*rules, is_.format(n=name, a=chain[start]), so.format(n=name, b=target)])
+        return told, label(start == 0)
+
+    return example
+
+
+def _free_time(rng: random.Random) -> Example:
+    busy = rng.choice(("{a}-{b} {x}", "{x} from {a} to {b}", "{x} {a}..{b}", "{a} to {b}: {x}"))
+    wording = rng.choice(("Day {s}-{e}. {plan}. Free?", "Open {s} to {e}; {plan}. Gap:", "{s}-{e} | {plan}"))
+    layout = rng.choice(("{a}-{b}", "{a} to {b}", "from {a} until {b}"))
+    acts = ("work", "lunch", "a walk", "music", "the shop", "a call", "sport", "chess", "a nap")
+
+    def example(r: random.Random) -> TextPair:
+        n = r.randint(3, 4)
+        times = sorted(r.sample(range(7, 21), n + 1))
+        gap = r.randrange(n)
+        plan = [busy.format(a=times[i], b=times[i + 1], x=r.choice(acts)) for i in range(n) if i != gap]
+        question = wording.format(s=times[0], e=times[-1], plan=", ".join(r.sample(plan, len(plan))))
+        return question, layout.format(a=times[gap], b=times[gap + 1])
+
+    return example
+
+
+def _days_ahead(rng: random.Random) -> Example:
+    names, unit = rng.choice(((WEEKDAYS, "day"), (MONTHS, "month")))
+    wording = rng.choice(("{x} + {n} {u}s", "Now {x}. In {n} {u}s?", "{n} {u}s after {x}", "{x}, then {n} {u}s pass:",
+                          "Today {x}; {n} {u}s later"))  # fmt: skip
+    back = rng.random() < 0.25
+    ask = question_style(rng, share_open=0.75)
+    if back:
+        wording = rng.choice(("{n} {u}s before {x}", "{x} - {n} {u}s", "It is {x}. {n} {u}s ago?"))
+
+    def example(r: random.Random) -> TextPair:
+        i, n = r.randrange(len(names)), r.randint(2, 6)
+        right = names[(i - n if back else i + n) % len(names)]
+        wrong = r.sample([x for x in names if x != right], 2)
+        return ask(r, wording.format(x=names[i], n=n, u=unit), [right, *wrong], right)
+
+    return example
+
+
+WORLD_FAMILIES = tuple(
+    text_family(name, draw_rule)
+    for name, draw_rule in (
+        ("world_swaps", _swaps), ("world_gifts", _gifts), ("world_walk_home", _walk_home),
+        ("world_walk_end", _walk_end), ("world_turns", _turns), ("world_ranking", _ranking),
+        ("world_queue", _queue_place), ("world_claims", _claims), ("world_deduction", _deduction),
+        ("world_free_time", _free_time), ("world_days_ahead", _days_ahead),
+    )
+)  # fmt: skip

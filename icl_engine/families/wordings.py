@@ -1,0 +1,66 @@
+"""Ways to put a question in words: labels of a yes-or-no answer and layouts of lettered options."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+LABELS = (
+    ("yes", "no"), ("Yes", "No"), ("true", "false"), ("True", "False"), ("T", "F"), ("1", "0"), ("Y", "N"),
+    ("right", "wrong"), ("ok", "bad"), ("correct", "incorrect"), ("+", "-"),
+)  # fmt: skip
+Ask = Callable[[random.Random, str, Sequence[str], str], tuple[str, str]]
+
+
+def truth_labels(rng: random.Random) -> Callable[[bool], str]:
+    """Draw the two words that stand for true and false in one task."""
+    yes, no = rng.choice(LABELS)
+    return lambda truth: yes if truth else no
+
+
+@dataclass(frozen=True, slots=True)
+class OptionLayout:
+    """How options follow a question, and how the chosen one is named."""
+
+    heading: str
+    mark: str  # of one option, with the fields `label` and `choice`
+    joint: str
+    answer: str  # the same fields
+
+    def write(self, question: str, choices: Sequence[str], right: int) -> tuple[str, str]:
+        """Return the question with its options, and the answer that names option `right`."""
+        labels = "123456" if "#" in self.mark else "abcdef" if ")" in self.mark and "(" not in self.mark else "ABCDEF"
+        mark = self.mark.replace("#", "")
+        listed = [mark.format(label=labels[i], choice=choice) for i, choice in enumerate(choices)]
+        wanted = self.answer.format(label=labels[right], choice=choices[right])
+        return question + self.heading + self.joint.join(listed), wanted
+
+
+_OPTION_LAYOUTS = (
+    OptionLayout("\n", "({label}) {choice}", "\n", "({label})"),
+    OptionLayout("\nPick:\n", "({label}) {choice}", "\n", "({label})"),
+    OptionLayout(" ", "({label}) {choice}", " ", "({label})"), OptionLayout(" ", "{label}) {choice}", " ", "{label}"),
+    OptionLayout("\nChoices: ", "({label}) {choice}", ", ", "({label})"),
+    OptionLayout(" ", "({label}) {choice}", " ", "{label}"),
+    OptionLayout(" / ", "{label}: {choice}", ", ", "{label}"),
+    OptionLayout(" | ", "{label} = {choice}", "; ", "{label}"),
+    OptionLayout(" ", "#{label}. {choice}", " ", "{label}"),
+    OptionLayout("\n", "#[{label}] {choice}", "\n", "[{label}]"),
+    OptionLayout(" One of: ", "{choice}", ", ", "{choice}"), OptionLayout(" ", "{choice}", " or ", "{choice}"),
+)  # fmt: skip
+
+
+def question_style(rng: random.Random, share_open: float = 0.4) -> Ask:
+    """Draw how one task asks: with no options (probability `share_open`) or with lettered, numbered or plain ones.
+
+    Returns:
+        A function of rng, question, choices and the right choice; it shuffles the choices and returns the pair.
+    """
+    if rng.random() < share_open:
+        return lambda r, question, choices, right: (question, right)
+    layout = rng.choice(_OPTION_LAYOUTS)
+
+    def ask(r: random.Random, question: str, choices: Sequence[str], right: str) -> tuple[str, str]:
+        listed = r.sample(list(choices), len(choices))
+        return layout.write(question, listed, listed.index(right))
+
+    return ask

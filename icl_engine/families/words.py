@@ -1,0 +1,116 @@
+"""Small lists of everyday words and names from which the text families draw. Only data and ways to draw from it."""
+
+import random
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NOUNS = _words(
+    """apple arrow autumn badge basket beach bell bird board boat bone book bottle box branch bread brick bridge brush
+    bucket butter button cabin cake camel camera candle card carpet castle chain chalk cheese cherry church circle clock
+    cloud coat coffee coin corner cotton crown cup curtain desk dish doctor door dream dress drum dust eagle earth
+    engine fan farm feather fence field fire fish flag floor flower forest fork frame frog garden gate ghost glass glove
+    goat gold grape grass guitar hammer hand harbour hat hill honey horn horse hotel house ice ink island jacket jar
+    jewel juice kettle key king kitchen kite knife ladder lake lamp leaf lemon letter light lion lock machine map
+    marble market meadow milk mirror money moon morning mountain mouse music nail needle nest night nose oak ocean
+    office olive onion orange oven owl page paint palace paper park peach pear pencil pepper piano picture pillow pipe
+    planet plate pocket pond potato queen rabbit radio rain ribbon ring river road rocket roof room rope rose ruler
+    salt sand school sea seed shadow sheep ship shirt shoe shop silver sister skirt sky smoke snow soap sock song soup
+    spoon spring stamp star station stone storm street sugar summer sun table tea teacher temple tent thread ticket
+    tiger tower town toy train tree tunnel valley vase village violin voice wagon wall watch water wheel whistle wind
+    window winter wire wolf wood wool yard zebra"""
+)
+ADJECTIVES = _words(
+    """big blue brave bright broken calm cheap clean clever cold cool dark deep dry early easy empty fair fast fine flat
+    fresh full green grey happy hard heavy high hot huge kind large late lazy light long loud lucky neat new nice old
+    open pale plain poor proud quick quiet rare red rich ripe rough round sad safe sharp short shy slow small smart soft
+    sour square steep still strong sweet tall thick thin tiny tired warm weak wet white wide wild wise young"""
+)
+VERBS = _words(
+    "add ask bake bend blow boil call carry catch check clean climb cook count dance draw dream drink drop fill find "
+    "fix "
+    "fold follow grow help hide hold jump keep kick knit learn lift listen look mark melt mend miss move open paint "
+    "pass "
+    "plan plant play point pour pull push reach read rest ride save sell send shout sing sleep smile start stay stop "
+    "swim talk taste teach throw touch turn visit wait walk wash watch work write"
+)
+FIRST_NAMES = _words(
+    """Ada Alan Amy Anna Ben Bella Boris Cara Carl Clara Colin Dana David Dora Ed Elena Ella Emil Eva Felix Fiona Frank
+    Gina Greg Hana Harry Helen Hugo Ida Igor Iris Ivan Jack Jane Jill Joan John Josef Julia Karl Kate Kim Kurt Lara Leo
+    Lena Lily Lucas Lucy Mara Mark Marta Max Mia Milo Mona Nadia Nick Nina Noah Nora Olga Omar Oscar Otto Paul Pavel
+    Petra Piotr Rafa Rita Rob Rosa Ruth Sam Sara Simon Sofia Tara Theo Tim Tina Tom Uma Vera Victor Wendy Will Yara Zoe
+    """
+)
+LAST_NAMES = _words(
+    """Adler Baker Barnes Bauer Berg Black Blake Brown Carter Chen Clark Cole Cook Costa Cruz Dean Dixon Duval Evans
+    Fischer Ford Fox Garcia Grant Gray Green Hall Hansen Hill Horn Hughes Ivers Jones Keller Kelly King Klein Kumar Lane
+    Lee Lopez Marsh Mason Meyer Mills Moore Nagy Nolan Novak Olsen Park Patel Perez Pope Quinn Reed Rossi Rowe Russo
+    Sato Shaw Silva Singh Smith Stone Tanaka Taylor Turner Vance Vega Wagner Walsh Webb West White Wolf Wood Young
+    """
+)
+CITIES = _words(
+    """Athens Bergen Berlin Bern Boston Cairo Dallas Delhi Denver Dublin Geneva Genoa Ghent Hanoi Havana Kyoto Lagos
+    Leeds
+    Lima Lisbon London Lyon Madrid Malmo Milan Munich Nairobi Naples Nice Osaka Oslo Oxford Paris Prague Quito Riga Rome
+    Seoul Sofia Sydney Tokyo Tunis Turin Vienna Warsaw York Zagreb Zurich"""
+)
+KINDS: dict[str, tuple[str, ...]] = {
+    "animal": _words("ant bear cat cow crow deer dog donkey duck eel fox frog goat goose hare hen horse lion mole "
+                    "monkey moth otter owl pig rat seal sheep snake swan tiger toad wasp whale wolf zebra"),
+    "fruit": _words("apple apricot banana cherry fig grape kiwi lemon lime mango melon orange papaya peach pear "
+                   "pineapple plum quince raspberry strawberry"),
+    "vegetable": _words("bean beet cabbage carrot celery garlic kale leek lettuce onion parsnip pea potato pumpkin "
+                       "radish spinach turnip"),
+    "colour": _words("amber black blue brown crimson gold green grey ivory orange pink purple red silver teal violet "
+                    "white yellow"),
+    "tool": _words("axe chisel drill file hammer ladder pliers rake ruler saw shovel spade wrench"),
+    "furniture": _words("armchair bed bench bookcase chair couch cupboard desk dresser lamp shelf sofa stool "
+                       "table wardrobe"),
+    "instrument": _words("banjo bassoon cello clarinet drum flute guitar harp lute oboe piano trombone trumpet tuba "
+                        "violin"),
+    "clothing": _words("belt blouse boot cap cape coat dress glove hat jacket scarf shirt shoe skirt sock sweater tie "
+                      "vest"),
+    "vehicle": _words("bicycle boat bus canoe car ferry lorry moped plane raft ship sled taxi tractor train tram truck "
+                     "van"),
+}  # fmt: skip
+# Things a person can hold or own.
+THINGS = KINDS["fruit"] + KINDS["tool"] + KINDS["instrument"] + KINDS["clothing"] + KINDS["vehicle"]
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+          "December")  # fmt: skip
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+                "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+                "twenty")  # fmt: skip
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
+
+
+def invented_word(rng: random.Random, n_syllables: int = 2) -> str:
+    """Draw a pronounceable word that means nothing, so that a rule cannot be replaced by memory of its words."""
+    word = "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(n_syllables))
+    return word + rng.choice(_CONSONANTS) if rng.random() < 0.4 else word
+
+
+def any_word(rng: random.Random) -> str:
+    """Draw a common word or, one time in four, an invented one."""
+    kind = rng.random()
+    if kind < 0.25:
+        return invented_word(rng, rng.choice((1, 2, 2, 3)))
+    return rng.choice(NOUNS if kind < 0.7 else ADJECTIVES if kind < 0.85 else VERBS)
+
+
+def phrase(rng: random.Random, n_words: int) -> list[str]:
+    """Draw `n_words` lower-case words, each as `any_word` does."""
+    return [any_word(rng) for _ in range(n_words)]
+
+
+def with_article(word: str) -> str:
+    """Put "a" or "an" before a word, by its first letter."""
+    return f"{'an' if word[0] in _VOWELS else 'a'} {word}"
+
+
+def web_domain(rng: random.Random) -> str:
+    """Draw a domain of two parts, such as "smoke.com"."""
+    return rng.choice((any_word, invented_word))(rng) + rng.choice((".com", ".org", ".net", ".eu", ".co", ".io"))

@@ -1,0 +1,88 @@
+"""What every engine may ask of a language model: answer tasks, and say how surprised it is by given outputs.
+
+`ScriptedModel` answers from a function, for tests and examples; `load_model` gives the real ones. Importing this loads
+no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from icl_engine.task import Task, Value
+
+if TYPE_CHECKING:
+    from icl_engine.transformers_model import TransformersModel
+
+
+@dataclass(frozen=True, slots=True)
+class OutputScore:
+    """How a model takes one given output, teacher-forced."""
+
+    nll: float  # nats, whole output with its end
+    n_tokens: int  # the end included
+    exact: bool  # every token was the likeliest: greedy decoding would have written this output
+
+    @property
+    def nll_per_token(self) -> float:
+        """Nats per token."""
+        return self.nll / self.n_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One greedy answer."""
+
+    value: Value | None  # None where the tokens form no value of the task's kind, or never ended
+    token_log_probabilities: tuple[float, ...]  # nats, of each token chosen, the end included
+    prompt_tokens: int
+    demonstrations: tuple[OutputScore, ...]  # each demonstration's output given the ones before it, from the same pass
+
+    @property
+    def log_probability(self) -> float:
+        """Nats, of the whole answer."""
+        return sum(self.token_log_probabilities)
+
+
+class LanguageModel(Protocol):
+    """A model that answers few-shot tasks. Tasks given to it have one query each; further queries are ignored."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights: other weights, other fingerprint."""
+        ...
+
+    @property
+    def context_tokens(self) -> int: ...
+
+    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+        """Answer each task greedily.
+
+        Raises:
+            ContextOverflow: a prompt leaves no room for an answer.
+        """
+        ...
+
+    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
+        """Score, for each (task, answer), the output of every demonstration and, last, the answer.
+
+        Raises:
+            ContextOverflow: a task with its answer is longer than the context.
+        """
+        ...
+
+
+def load_model(name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
+    """Load a causal language model: a directory or hub id, or the embedded model where nothing is given.
+
+    Args:
+        device: "auto" takes CUDA where there is one, else the CPU; or any torch device.
+        dtype: "auto" takes bfloat16 on CUDA and float32 on the CPU; or "float32", "bfloat16", "float16".
+
+    Raises:
+        ModelUnavailable: there is no such model here, or it cannot be loaded.
+    """
+    from icl_engine.transformers_model import TransformersModel
+
+    return TransformersModel.load(name_or_path, device=device, dtype=dtype)

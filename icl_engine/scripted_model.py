@@ -1,0 +1,67 @@
+"""A language model that follows a script: for tests, examples and trying a policy without weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from icl_engine.language_model import Generation, OutputScore
+from icl_engine.task import Task, Value
+
+_SURE, _SURPRISED = 0.01, 2.0  # nats per token where the script agrees with an output and where it does not
+
+
+@dataclass(slots=True)
+class ScriptedModel:
+    """Answers each task with `script(task)`; agrees with an output exactly where the script would have written it.
+
+    >>> from icl_engine.task import Task
+    >>> model = ScriptedModel(lambda task: task.query)
+    >>> model.generate([Task.from_pairs([("a", "a")], "b")])[0].value
+    'b'
+    """
+
+    script: Callable[[Task], Value | None]
+    context_tokens: int = 4096
+    tasks_seen: list[Task] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for the script."""
+        return hashlib.sha256(f"scripted/{getattr(self.script, '__name__', 'script')}".encode()).hexdigest()
+
+    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+        """Answer with the script."""
+        self.tasks_seen += tasks
+        return [self._generation(task) for task in tasks]
+
+    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
+        """Score outputs by whether the script would have written them, given the demonstrations before."""
+        self.tasks_seen += [task for task, _ in answered]
+        return [(*self._demonstrations(task), _score(answer, self.script(task))) for task, answer in answered]
+
+    def _generation(self, task: Task) -> Generation:
+        value = self.script(task)
+        n_tokens = 1 if value is None else _n_tokens(value)
+        prompt_tokens = sum(_n_tokens(shown.input) + _n_tokens(shown.output) for shown in task.demonstrations)
+        return Generation(
+            value, (-_SURE,) * n_tokens, prompt_tokens + _n_tokens(task.query), self._demonstrations(task)
+        )
+
+    def _demonstrations(self, task: Task) -> tuple[OutputScore, ...]:
+        scores = []
+        for i, shown in enumerate(task.demonstrations):
+            before = task.demonstrations[:i]
+            guess = self.script(task.replace(demonstrations=before, queries=(shown.input,))) if before else None
+            scores.append(_score(shown.output, guess))
+        return tuple(scores)
+
+
+def _score(output: Value, guess: Value | None) -> OutputScore:
+    n_tokens = _n_tokens(output)
+    return OutputScore(n_tokens * (_SURE if output == guess else _SURPRISED), n_tokens, output == guess)
+
+
+def _n_tokens(value: Value) -> int:
+    return 1 + (len(value) if isinstance(value, str) else sum(len(row) + 1 for row in value))

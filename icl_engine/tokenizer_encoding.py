@@ -1,0 +1,141 @@
+"""Tasks for any causal language model, through its own tokenizer and, where it has one, its chat template.
+
+Every input and output is tokenised by itself, so that the place of each output is known exactly whatever merges the
+tokenizer makes. A grid is its rows, cells parted by spaces: Llama's and Qwen's tokenizers then keep every digit a token
+of its own. A text answer is cut at its first empty line, since that is what parts demonstrations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from icl_engine.decoding import Constraint
+from icl_engine.encoding import Encoded
+from icl_engine.errors import ModelUnavailable, TaskRefused
+from icl_engine.task import Task, Value
+from icl_engine.values import checked_value
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SEPARATORS = ("\n\n", "###", "##", "#", ";")  # the first that is one token ends every demonstration
+_BODY = "\u2402BODY\u2403"  # stands for the prompt while the chat template is cut around it
+_GRID_PIECE = re.compile(r"[0-9 \n]+")
+
+
+class TokenizerEncoding:
+    """Writes a task as `Input:`/`Output:` blocks, each ended by a separator; a chat model ends its answer with its own
+    end token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int) -> None:
+        self.tokenizer = tokenizer
+        self.vocabulary_size = vocabulary_size
+        eos = tokenizer.eos_token_id
+        if eos is None:
+            raise ModelUnavailable("the tokenizer has no end-of-sequence token", remedy="Set eos_token in its config.")
+        self._end = int(eos)
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos)
+        self._head, self._tail = self._frame()
+        self._separator = next((ids[0] for ids in map(self._ids, _SEPARATORS) if len(ids) == 1), self._end)
+        self._answer_end = self._end if tokenizer.chat_template else self._separator
+        self._grid_ids: torch.Tensor | None = None
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The separator and the end-of-sequence token."""
+        return frozenset({self._separator, self._end})
+
+    def encode(self, task: Task, answer: Value | None = None) -> Encoded:
+        """Write the prompt for `task.query`; with `answer`, the answer and its end follow."""
+        ids = list(self._head)
+        outputs: list[tuple[int, int]] = []
+        if task.instruction is not None:
+            ids += self._ids(f"{task.instruction}\n\n")
+        for shown in task.demonstrations:
+            ids += self._ids(f"Input:\n{text_form(shown.input)}\nOutput:\n")
+            start = len(ids)
+            ids += [*self._ids(text_form(shown.output)), self._separator]
+            outputs.append((start, len(ids)))
+        ids += [*self._ids(f"Input:\n{text_form(task.query)}\nOutput:\n"), *self._tail]
+        if answer is not None:
+            start = len(ids)
+            ids += [*self._ids(text_form(answer)), self._answer_end]
+            outputs.append((start, len(ids)))
+        return Encoded(tuple(ids), tuple(outputs))
+
+    def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
+        """Read a grid (rows of digits) or a text."""
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        if task.kind == "text":
+            return text or None
+        try:
+            return checked_value(
+                [[int(cell) for cell in row.replace(" ", "")] for row in text.split("\n") if row.strip()], "answer"
+            )
+        except (TaskRefused, ValueError):
+            return None
+
+    def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
+        """Return the tokens that may stand in each answer: for grids digits, blanks and the end; for text any."""
+        free = torch.ones(self.vocabulary_size, dtype=torch.bool)
+        rows = [self._grid_tokens() if task.kind == "grid" else free for task in tasks]
+        return _FixedTokens(torch.stack(rows).to(device))
+
+    def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return (batch, tokens): places counted from the first token that is not padding."""
+        return (mask.cumsum(dim=1) - 1).clamp_min(0)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Return the tokens before and after the prompt: the chat template's, or the beginning of a sequence."""
+        if not self.tokenizer.chat_template:
+            bos = self.tokenizer.bos_token_id
+            return ([] if bos is None else [int(bos)]), []
+        text = str(
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": _BODY}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
+        head, found, tail = text.partition(_BODY)
+        if not found:
+            raise ModelUnavailable(
+                "the chat template drops the user's message", remedy="Use a model with another template."
+            )
+        return self._ids(head), self._ids(tail)
+
+    def _grid_tokens(self) -> torch.Tensor:
+        if self._grid_ids is None:
+            allowed = torch.zeros(self.vocabulary_size, dtype=torch.bool)
+            for token in range(min(self.vocabulary_size, len(self.tokenizer))):
+                allowed[token] = bool(_GRID_PIECE.fullmatch(str(self.tokenizer.decode([token]))))
+            allowed[list(self.end_ids)] = True
+            self._grid_ids = allowed
+        return self._grid_ids
+
+
+class _FixedTokens:
+    """A constraint that does not change as the answer grows."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows = rows
+
+    def allowed(self) -> torch.Tensor:
+        return self.rows
+
+    def chose(self, tokens: Sequence[int]) -> None:
+        pass
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.rows = self.rows[list(rows)]
+
+
+def text_form(value: Value) -> str:
+    """Write a value as text: a grid as rows of digits parted by spaces, a text as it is."""
+    return value if isinstance(value, str) else "\n".join(" ".join(map(str, row)) for row in value)

@@ -1,0 +1,258 @@
+"""A language model over transformers: any causal LM directory or hub id, or the embedded model.
+
+Owns the weights and one lock: calls from several threads take turns. Adapters are put on it from outside (ttt_engine);
+it answers with whatever weights are active.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from icl_engine.decoding import decode, left_padded
+from icl_engine.encoding import Encoded, Encoding, most_output_tokens
+from icl_engine.errors import ContextOverflow, ModelUnavailable
+from icl_engine.language_model import Generation, OutputScore
+from icl_engine.task import Task, Value
+
+EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # prompt tokens in one pass, padding included
+_HASHED_WHOLE_BYTES = 64 * 2**20
+
+
+class TransformersModel:
+    """The `LanguageModel` over a transformers module and an encoding; see `load`.
+
+    Attributes:
+        module: the transformers model, in evaluation mode.
+        encoding: how tasks are written for it.
+        lock: held during every pass; training holds it too.
+    """
+
+    def __init__(self, module: Any, encoding: Encoding, fingerprint: str) -> None:
+        self.module = module.eval()
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        self.encoding = encoding
+        self.fingerprint = fingerprint
+        self.lock = threading.RLock()
+
+    @classmethod
+    def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
+        """See `icl_engine.load_model`."""
+        target = _device(device)
+        torch_dtype = _dtype(dtype, target)
+        source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
+        try:
+            return cls._load(source, target, torch_dtype)
+        except (OSError, ValueError, ImportError, KeyError, SafetensorError, RuntimeError) as error:
+            first_line = str(error).strip().split("\n")[0]
+            raise ModelUnavailable(
+                f"cannot load the model {source!r}: {first_line}",
+                remedy="Give a directory with config.json, safetensors weights and a tokenizer, or a hub id that can "
+                "be reached; with no model given the embedded one is used.",
+            ) from error
+
+    @classmethod
+    def _load(cls, source: str, device: torch.device, dtype: torch.dtype) -> TransformersModel:
+        import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
+
+        config = AutoConfig.from_pretrained(source)
+        module: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        )
+        encoding: Encoding
+        if config.model_type == "grid_llama":
+            from icl_engine.embedded.encoding import EmbeddedEncoding
+
+            encoding = EmbeddedEncoding()
+        else:
+            from icl_engine.tokenizer_encoding import TokenizerEncoding
+
+            encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size)
+        return cls(module.to(device), encoding, _fingerprint(source, config, dtype))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.module.device
+        return device
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest sequence the model was made for."""
+        return int(self.module.config.max_position_embeddings)
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of the base model, without any adapter."""
+        return sum(p.numel() for name, p in self.module.named_parameters() if "lora_" not in name)
+
+    def encode(self, task: Task, answer: Value | None = None) -> Encoded:
+        """Write a task as tokens.
+
+        Raises:
+            ContextOverflow: it is longer than the context.
+        """
+        encoded = self.encoding.encode(task, answer)
+        if len(encoded.ids) >= self.context_tokens:
+            raise ContextOverflow(
+                f"got a prompt of {len(encoded.ids)} tokens for a context of {self.context_tokens}",
+                field="demonstrations",
+                remedy="Give fewer or smaller demonstrations, or a model with a longer context.",
+                task_id=task.id,
+            )
+        return encoded
+
+    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+        """Answer each task greedily; see `LanguageModel`."""
+        encoded = [self.encode(task) for task in tasks]
+        results: dict[int, Generation] = {}
+        with self.lock:
+            for batch in self._batches([len(prompt.ids) for prompt in encoded]):
+                answers = self._generate([tasks[i] for i in batch], [encoded[i] for i in batch])
+                results.update(zip(batch, answers, strict=True))
+        return [results[i] for i in range(len(tasks))]
+
+    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
+        """Score given outputs; see `LanguageModel`."""
+        encoded = [self.encode(task, answer) for task, answer in answered]
+        results: dict[int, tuple[OutputScore, ...]] = {}
+        with self.lock, torch.inference_mode():
+            for batch in self._batches([len(sequence.ids) for sequence in encoded]):
+                rows = [encoded[i] for i in batch]
+                ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
+                places = _places_before_outputs(rows, ids.shape[1])
+                logits = self.module(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=self.encoding.positions(ids, mask),
+                    use_cache=False,
+                    logits_to_keep=torch.tensor(places, device=self.device),
+                ).logits
+                results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
+        return [results[i] for i in range(len(answered))]
+
+    def _generate(self, tasks: Sequence[Task], encoded: Sequence[Encoded]) -> list[Generation]:
+        width = max(len(prompt.ids) for prompt in encoded)
+        places = _places_before_outputs(encoded, width)
+        limits = [
+            min(most_output_tokens(task, prompt), self.context_tokens - len(prompt.ids))
+            for task, prompt in zip(tasks, encoded, strict=True)
+        ]
+        decoded, logits = decode(
+            self.module,
+            [prompt.ids for prompt in encoded],
+            max_new_tokens=limits,
+            end_ids=self.encoding.end_ids,
+            pad_id=self.encoding.pad_id,
+            positions=self.encoding.positions,
+            constraint=self.encoding.constraint(tasks, self.device),
+            kept_logits=places,
+        )
+        ids, _ = left_padded([prompt.ids for prompt in encoded], self.encoding.pad_id, self.device)
+        shown = _scores(encoded, ids, places, logits)
+        return [
+            Generation(
+                value=self.encoding.decode(task, row.ids) if row.ended else None,
+                token_log_probabilities=row.log_probabilities,
+                prompt_tokens=len(prompt.ids),
+                demonstrations=scores,
+            )
+            for task, row, prompt, scores in zip(tasks, decoded, encoded, shown, strict=True)
+        ]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Yield indices in batches of like length that stay under the token limit of the device."""
+        limit = _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
+        batch: list[int] = []
+        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width
+            if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+
+def _places_before_outputs(rows: Sequence[Encoded], width: int) -> list[int]:
+    """Return the places, in rows left-padded to `width`, whose logits predict a token of any row's outputs."""
+    places = {
+        place + width - len(row.ids) - 1 for row in rows for start, stop in row.outputs for place in range(start, stop)
+    }
+    return sorted(places)
+
+
+def _scores(
+    rows: Sequence[Encoded], ids: torch.Tensor, places: Sequence[int], logits: torch.Tensor
+) -> list[tuple[OutputScore, ...]]:
+    """Return the scores of every row's outputs from logits (rows, len(places), vocabulary)."""
+    if not places:
+        return [() for _ in rows]
+    log_p = torch.log_softmax(logits.float(), dim=-1)
+    targets = ids[:, torch.tensor(places, device=ids.device) + 1]  # (rows, len(places))
+    nll = -log_p.gather(-1, targets[..., None])[..., 0].cpu()
+    exact = (log_p.argmax(-1) == targets).cpu()
+    column = {place: i for i, place in enumerate(places)}
+    scores = []
+    for i, row in enumerate(rows):
+        shift = ids.shape[1] - len(row.ids) - 1
+        spans = [slice(column[start + shift], column[stop - 1 + shift] + 1) for start, stop in row.outputs]
+        scores.append(
+            tuple(
+                OutputScore(float(nll[i, span].sum()), span.stop - span.start, bool(exact[i, span].all()))
+                for span in spans
+            )
+        )
+    return scores
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with contextlib.suppress(RuntimeError):
+        device = torch.device(name)
+        if device.type != "cuda" or torch.cuda.is_available():
+            return device
+    raise ModelUnavailable(f"no device {name!r} here", remedy="Use 'auto', 'cpu' or, with a GPU, 'cuda'.")
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in _DTYPES:
+        raise ModelUnavailable(f"no dtype {name!r}", remedy=f"Use 'auto' or one of {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
+    """Return a SHA-256 over config, dtype and weights: files up to 64 MiB whole, else their size and samples."""
+    digest = hashlib.sha256()
+    described = {
+        key: value
+        for key, value in config.to_dict().items()
+        if not key.startswith("_") and key != "transformers_version"
+    }
+    digest.update(json.dumps([described, str(dtype)], sort_keys=True, default=str).encode())
+    folder = Path(source)
+    if not folder.is_dir():  # a hub id: the commit names the weights
+        digest.update(f"{source}@{getattr(config, '_commit_hash', None)}".encode())
+        return digest.hexdigest()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for start in range(0, size, max(1, size // 64)) if size > _HASHED_WHOLE_BYTES else [0]:
+                file.seek(start)
+                digest.update(file.read(2**16) if size > _HASHED_WHOLE_BYTES else file.read())
+    return digest.hexdigest()

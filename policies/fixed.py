@@ -1,0 +1,52 @@
+"""The policy that always takes one arm: for arms a person asked for, and as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from policies.decision import Decision, paired, policy_id
+from policies.difficulty import p_icl_correct
+from policies.errors import ArmUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from policies.features import Features
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysArm:
+    """Take `arm` with probability 1; draws nothing from `rng`. Says nothing off-policy about the other arms.
+
+    Example:
+        >>> AlwaysArm("icl").name
+        'always_icl'
+    """
+
+    arm: str
+
+    @property
+    def name(self) -> str:
+        return f"always_{self.arm}"
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+        """Return 1 for the arm and 0 for every other; it takes no notice of `features`."""
+        if self.arm not in arms:
+            raise ArmUnavailable(self.arm, arms)
+        return tuple(float(arm == self.arm) for arm in arms)
+
+    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        return Decision(
+            arm=str(self.arm),
+            propensity=1.0,
+            propensities=paired(arms, self.propensities(features, arms)),
+            reason="asked for",
+            policy=policy_id(self),
+            difficulty=1.0 - p_icl_correct(features),
+        )

@@ -1,0 +1,191 @@
+"""What is here and what is missing: findings on Python, packages, device, model, home, ledger, store and disk.
+
+Each check says what was found and, where something is wrong, what to do. Nothing is changed but what a first solve
+would make too: the home folder and an empty ledger.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from icl_engine.errors import FewShotError
+from router.settings import Settings, unknown_variables
+from router.values_shown import printable
+
+PACKAGES = (
+    "ttt-router", "torch", "transformers", "peft", "safetensors", "langgraph", "numpy", "pydantic", "sqlalchemy",
+)  # fmt: skip
+_LEAST_FREE_BYTES = 500_000_000
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    state: Literal["ok", "warning", "failed"]
+    found: str
+    remedy: str = ""  # what to do; empty where nothing need be
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings one by one; a check that cannot be made is a finding too."""
+    checks: Sequence[tuple[str, Callable[[Settings], Finding]]] = (
+        ("python", _python),
+        ("packages", _packages),
+        ("variables", _variables),
+        ("home", _home),
+        ("disk", _disk),
+        ("ledger", _ledger),
+        ("store", _store),
+        ("device", _device),
+        ("model", _model),
+    )
+    for name, check in checks:
+        try:
+            yield check(settings)
+        except FewShotError as error:
+            yield Finding(name, "failed", str(error).split("\n", 1)[0], getattr(error, "remedy", ""))
+        except Exception as error:  # a broken installation can break anywhere; the other checks still say something
+            yield Finding(name, "failed", f"{type(error).__name__}: {error}", "Install ttt-router again.")
+
+
+def run_doctor(settings: Settings, console: Console, *, as_json: bool = False) -> int:
+    """Print all findings; return the exit code: 0, or 4 where something is failed."""
+    findings = []
+    for finding in examine(settings):
+        findings.append(finding)
+        if as_json:
+            print(json.dumps(asdict(finding)), flush=True)
+    if not as_json:
+        console.print(findings_table(findings))
+        for finding in findings:
+            if finding.remedy:
+                line = Text.assemble((f"{finding.check}: ", _STYLES[finding.state]), printable(finding.remedy))
+                console.print(line, soft_wrap=not console.is_terminal)
+    return 4 if any(finding.state == "failed" for finding in findings) else 0
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return the findings as a table."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        state = Text(finding.state, style=_STYLES[finding.state])
+        table.add_row(finding.check, state, Text(printable(finding.found)))
+    return table
+
+
+def _python(settings: Settings) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok", f"{version}, {sys.executable}")
+
+
+def _packages(settings: Settings) -> Finding:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing == ["ttt-router"]:
+        return Finding("packages", "ok", f"{', '.join(found)}; ttt-router runs from its source folder")
+    if missing:
+        remedy = f"Install what is missing: pip install {' '.join(missing)}"
+        return Finding("packages", "failed", f"missing: {', '.join(missing)}", remedy)
+    return Finding("packages", "ok", ", ".join(found))
+
+
+def _variables(settings: Settings) -> Finding:
+    unknown = unknown_variables()
+    if unknown:
+        remedy = f"Correct or unset {', '.join(unknown)}; the settings are {', '.join(Settings.model_fields)}."
+        return Finding("variables", "warning", f"no such setting: {', '.join(unknown)}", remedy)
+    return Finding("variables", "ok", "every TTT_ROUTER_* variable is a setting")
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        remedy = "Make it a folder that may be written, or set TTT_ROUTER_HOME to one."
+        return Finding("home", "failed", f"{settings.home}: {error.strerror or error}", remedy)
+    return Finding("home", "ok", str(settings.home))
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        remedy = "Free some space, or set TTT_ROUTER_HOME to a folder on another disk."
+        return Finding("disk", "warning", f"{free / 1e6:.0f} MB free for {settings.home}", remedy)
+    return Finding("disk", "ok", f"{free / 1e9:.1f} GB free for {settings.home}")
+
+
+def _ledger(settings: Settings) -> Finding:
+    from policies.ledger import Ledger
+
+    with Ledger.open(settings.ledger_location) as ledger:
+        how = ledger.durability
+        kept = (
+            "as durable as its server"
+            if how is None
+            else (f"journal {how.journal_mode}, synchronous {how.synchronous}: {how.reason}")
+        )
+        return Finding("ledger", "ok", f"{_without_password(ledger.location)}, {kept}")
+
+
+def _store(settings: Settings) -> Finding:
+    scheme, _, rest = settings.store_url.partition(":")
+    if scheme != "local":
+        remedy = "Set TTT_ROUTER_STORE_URL to local: or local:/a/folder."
+        return Finding("store", "failed", f"{_without_password(settings.store_url)} is not supported", remedy)
+    folder = Path(rest) if rest else settings.home / "adapters"
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)):
+        return Finding("store", "failed", f"{folder} may not be read and written", "Change its owner or its mode.")
+    n_adapters = sum(1 for _ in folder.glob("*/adapter_model.safetensors")) if folder.exists() else 0
+    return Finding("store", "ok", f"{folder}, {n_adapters} adapter{'' if n_adapters == 1 else 's'}")
+
+
+def _device(settings: Settings) -> Finding:
+    import torch
+
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        remedy = "Set TTT_ROUTER_DEVICE to auto or cpu, or install a driver and a torch with CUDA."
+        return Finding("device", "failed", f"{settings.device} is asked for; this torch sees no GPU", remedy)
+    if torch.cuda.is_available() and settings.device in ("auto", "cuda"):
+        found = f"{torch.cuda.get_device_name()} ({torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB)"
+    else:
+        found = f"CPU, {torch.get_num_threads()} threads" if settings.device in ("auto", "cpu") else settings.device
+    return Finding("device", "ok", f"{found}; dtype {settings.dtype}; torch {torch.__version__}")
+
+
+def _model(settings: Settings) -> Finding:
+    from icl_engine.language_model import load_model
+
+    model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    name = "embedded" if settings.model is None else settings.model
+    return Finding("model", "ok", f"{name}, {model.fingerprint[:12]}, context of {model.context_tokens} tokens")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"://[^@/]*@", "://***@", url)

@@ -1,0 +1,80 @@
+"""Every error that is raised on purpose, in one place, and the exit code that the command gives for each.
+
+    FewShotError                    root of all
+    ├── TaskRefused                 a task or a file that cannot be used; names the field (3)
+    │   ├── TooFewDemonstrations    fewer than the step at hand needs
+    │   ├── TaskTooLarge            beyond the limits that are set
+    │   ├── UnreadableTaskFile      no task can be read from it
+    │   └── ContextOverflow         a prompt longer than the model's context
+    ├── ModelUnavailable            a language model that cannot be loaded (4)
+    ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
+    ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
+    ├── StoreUnavailable            the store of adapters cannot be reached (4)
+    ├── ArmUnavailable              an arm that this task cannot be answered with (2)
+    ├── RecordRefused               a record that the ledger will not hold (1)
+    ├── DecisionConflict            a decision id that is recorded with other content (1)
+    ├── OutcomeConflict             another value was reported already by the same source (1)
+    ├── UnknownTrace                no decision under this trace id (2)
+    ├── LedgerUnavailable           the ledger cannot be opened, read or written (4)
+    ├── CheckpointMismatch          a pretraining run that would go on from another recipe's checkpoint (2)
+    └── SettingsError               a setting that cannot be used; names the variable (2)
+
+`CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch; the others are here.
+"""
+
+from __future__ import annotations
+
+from icl_engine.errors import (
+    ContextOverflow,
+    FewShotError,
+    ModelUnavailable,
+    TaskRefused,
+    TaskTooLarge,
+    TooFewDemonstrations,
+    UnreadableTaskFile,
+)
+from policies.errors import (
+    ArmUnavailable,
+    DecisionConflict,
+    LedgerUnavailable,
+    OutcomeConflict,
+    RecordRefused,
+    UnknownTrace,
+)
+from router.settings import SettingsError
+from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
+
+__all__ = [
+    "AdapterRefused",
+    "ArmUnavailable",
+    "ContextOverflow",
+    "DecisionConflict",
+    "FewShotError",
+    "LedgerUnavailable",
+    "ModelUnavailable",
+    "OutcomeConflict",
+    "RecordRefused",
+    "SettingsError",
+    "StoreUnavailable",
+    "TaskRefused",
+    "TaskTooLarge",
+    "TooFewDemonstrations",
+    "TrainingFailed",
+    "UnknownTrace",
+    "UnreadableTaskFile",
+    "exit_code",
+]
+
+FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
+
+_USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "CheckpointMismatch")
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
+    if isinstance(error, TaskRefused):
+        return REFUSED
+    if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable):
+        return DOWN
+    # by name, because the class of CheckpointMismatch comes with torch
+    return USAGE if any(kind.__name__ in _USAGE for kind in type(error).__mro__) else FAILED

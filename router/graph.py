@@ -1,0 +1,56 @@
+"""The state machine of a solve, as a LangGraph graph: which step follows which. What the steps do is in steps.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from langgraph.graph import END, START, StateGraph
+
+from router.steps import SolveState, Steps
+from router.trace import Step
+
+if TYPE_CHECKING:
+    from langgraph.graph.state import CompiledStateGraph
+
+
+def build_graph(steps: Steps) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
+    """Compile admit → probe → lookup → decide → (answer_icl | answer_vote | adapt → answer_ttt) → verify → record."""
+    graph = StateGraph(SolveState)
+    for node in (
+        steps.admit,
+        steps.probe,
+        steps.lookup,
+        steps.decide,
+        steps.answer_icl,
+        steps.answer_vote,
+        steps.adapt,
+        steps.answer_ttt,
+        steps.verify,
+        steps.record,
+    ):
+        graph.add_node(node.__name__, _timed(node))
+    graph.add_edge(START, "admit")
+    graph.add_edge("admit", "probe")
+    graph.add_edge("probe", "lookup")
+    graph.add_edge("lookup", "decide")
+    graph.add_conditional_edges("decide", steps.after_decide, ["answer_icl", "answer_vote", "adapt"])
+    graph.add_edge("adapt", "answer_ttt")
+    for answered in ("answer_icl", "answer_vote", "answer_ttt"):
+        graph.add_edge(answered, "verify")
+    graph.add_conditional_edges("verify", steps.after_verify, ["adapt", "record"])
+    graph.add_edge("record", END)
+    return graph.compile()
+
+
+def _timed(node: Callable[[SolveState], SolveState]) -> Any:
+    """Wrap a step so that the path through the graph, with its times, is part of the state."""
+
+    def timed(state: SolveState) -> SolveState:
+        state["progress"](node.__name__, 0, 0)
+        started = time.perf_counter()
+        added = node(state)
+        return {**added, "path": (Step(name=node.__name__, seconds=time.perf_counter() - started),)}
+
+    return timed

@@ -1,0 +1,282 @@
+"""`solve`, and the `Router` behind it: engines and stores put together once, then one graph run a task."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from icl_engine.task import Task
+from policies.decision import Decision, Policy
+from policies.errors import LedgerUnavailable
+from policies.ledger import Ledger
+from policies.loo_threshold import LooThreshold
+from policies.records import OutcomeRow
+from router.settings import Settings, SettingsError
+from router.solution import Solution
+
+if TYPE_CHECKING:
+    from icl_engine.language_model import LanguageModel
+    from router.steps import Progress, SolveState, Steps
+    from ttt_engine.stores import AdapterStore
+
+
+class Router:
+    """Answers few-shot tasks, deciding for each whether to prompt or to train.
+
+    Model, graph and ledger are loaded with the first task. One router may be used from several threads; they take turns
+    on the model. Use it as a context manager, or `close` it.
+
+    Args:
+        settings: from the environment and the settings files where none are given.
+        model: instead of the one the settings name.
+        policy: instead of the leave-one-out rule.
+        ledger: instead of the one the settings name.
+        store: of adapters, instead of the one the settings name.
+
+    Example:
+        >>> from icl_engine.scripted_model import ScriptedModel
+        >>> from icl_engine.task import Task
+        >>> import tempfile
+        >>> task = Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d")
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     with Router(Settings(home=home), model=ScriptedModel(lambda task: task.query.upper())) as router:
+        ...         solution = router.solve(task)
+        >>> solution.answer, solution.arm
+        ('D', 'icl')
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        model: LanguageModel | None = None,
+        policy: Policy | None = None,
+        ledger: Ledger | None = None,
+        store: AdapterStore | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self._model = model
+        self._policy = policy
+        self._ledger = ledger
+        self._store = store
+        self._ledger_fault: str | None = None
+        self._lock = threading.RLock()
+
+    def solve(
+        self,
+        task: Task,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """Answer every query of a task.
+
+        Args:
+            arm: answer with this arm, whatever the policy would do.
+            seed: of all that is drawn; the same seed and task give the same decision and answer.
+            deadline_s: seconds after which training stops and the answer in context is given.
+            progress: told of each step's name, and of training steps done and to do.
+
+        Raises:
+            TaskRefused: the task does not fit the limits or the model's context.
+            ArmUnavailable: the task cannot be answered with `arm`.
+            ModelUnavailable: the model cannot be loaded.
+        """
+        state = self._graph().invoke(self._initial(task, arm, seed, deadline_s, progress))
+        degraded = tuple(state.get("degraded", ()))
+        if self._ledger_fault is not None:
+            degraded = (*degraded, f"not recorded: {self._ledger_fault}")
+        decision: Decision = state["decision"]
+        return Solution(
+            task=task,
+            answers=state["answers"],
+            arm=str(decision.arm),
+            answered_by=str(state["answered_by"]),
+            propensity=decision.propensity,
+            reason=decision.reason,
+            cost=state["cost"],
+            degraded=degraded,
+            trace_id=state["trace_id"],
+        )
+
+    async def asolve(
+        self,
+        task: Task,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """As `solve`, in a worker thread: the event loop goes on."""
+        return await asyncio.to_thread(self.solve, task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)
+
+    def solve_many(
+        self,
+        tasks: Iterable[Task],
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Solution]:
+        """Answer several tasks; `deadline_s` is for each of them. See `solve`."""
+        return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
+
+    def decide(self, task: Task, *, seed: int | None = None) -> Decision:
+        """Say which arm `solve` would answer this task with, and why, without answering or recording.
+
+        Raises:
+            TaskRefused: as for `solve`.
+        """
+        steps = self._steps()
+        state: dict[str, Any] = dict(self._initial(task, None, seed, None, None))
+        for step in (steps.admit, steps.probe, steps.lookup, steps.decide):
+            state.update(step(state))  # type: ignore[arg-type]
+        decision: Decision = state["decision"]
+        return decision
+
+    def feedback(self, trace_id: str, value: bool | float, *, source: str = "user", kind: str = "exact") -> None:
+        """Say what came of a solve: whether its answer was right, or how good it was, 0 to 1.
+
+        Raises:
+            UnknownTrace: no such solve is recorded.
+            OutcomeConflict: the same source has already said otherwise.
+            RecordRefused: the value is not in [0, 1].
+            LedgerUnavailable: the ledger cannot be written.
+        """
+        self._open_ledger().add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
+
+    def explain(self, trace_id: str) -> str:
+        """Say in words why a solve went as it did.
+
+        Raises:
+            UnknownTrace: no such solve is recorded.
+            LedgerUnavailable: the ledger cannot be read.
+        """
+        from router.trace import Trace
+
+        ledger = self._open_ledger()
+        said = Trace.model_validate_json(ledger.trace(trace_id).document).explain()
+        outcomes = [f"Outcome: {row.kind} {row.value:g}, says {row.source}." for row in ledger.outcomes(trace_id)]
+        return "\n".join([said, *outcomes])
+
+    def close(self) -> None:
+        """Close the ledger; the model goes with the router."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model, loaded if it was not yet.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded.
+        """
+        with self._lock:
+            if self._model is None:
+                from icl_engine.language_model import load_model
+
+                settings = self.settings
+                self._model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+            return self._model
+
+    def _initial(
+        self, task: Task, arm: str | None, seed: int | None, deadline_s: float | None, progress: Progress | None
+    ) -> SolveState:
+        limit = self.settings.deadline_s if deadline_s is None else deadline_s
+        return {
+            "task": task,
+            "forced_arm": arm,
+            "seed": self.settings.seed if seed is None else seed,
+            "deadline": None if limit is None else time.monotonic() + limit,
+            "progress": progress or (lambda name, done, of: None),
+        }
+
+    def _open_ledger(self) -> Ledger:
+        with self._lock:
+            if self._ledger is None:
+                self._ledger = Ledger.open(self.settings.ledger_location)
+            return self._ledger
+
+    @functools.cache  # noqa: B019  one graph for the life of the router
+    def _graph(self) -> Any:
+        from router.graph import build_graph
+
+        return build_graph(self._steps())
+
+    @functools.cache  # noqa: B019
+    def _steps(self) -> Steps:
+        from icl_engine.transformers_model import TransformersModel
+        from policies.costs import CostModel
+        from router.steps import Steps
+        from ttt_engine.config import LoraSettings, TrainingSettings
+        from ttt_engine.engine import TttEngine
+
+        settings, model = self.settings, self.model
+        try:
+            ledger: Ledger | None = self._open_ledger()
+        except LedgerUnavailable as error:  # no record is no reason for no answer; every solution says so
+            ledger, self._ledger_fault = None, str(error)
+        ttt = None
+        if isinstance(model, TransformersModel):
+            lora = LoraSettings(rank=settings.ttt_rank, alpha=settings.ttt_alpha)
+            ttt = TttEngine(model, self._store if self._store is not None else _store(settings), lora)
+        training = TrainingSettings(settings.ttt_steps, settings.ttt_batch_size, settings.ttt_learning_rate)
+        return Steps(
+            model=model,
+            policy=self._policy or LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),
+            ledger=ledger,
+            ttt=ttt,
+            costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
+            arms=settings.arms,
+            training=training,
+            n_views=settings.n_views,
+            gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
+        )
+
+
+def _store(settings: Settings) -> AdapterStore:
+    from ttt_engine.stores import LocalAdapterStore
+
+    scheme, _, place = settings.store_url.partition(":")
+    if scheme != "local":
+        raise SettingsError(
+            f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy="Give local: or local:/a/folder."
+        )
+    from pathlib import Path
+
+    return LocalAdapterStore(Path(place) if place else settings.home / "adapters")
+
+
+@functools.cache
+def _default_router() -> Router:
+    return Router()
+
+
+def solve(
+    task: Task,
+    *,
+    arm: str | None = None,
+    seed: int | None = None,
+    deadline_s: float | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Answer a task with the default router, made from the settings at the first call; see `Router.solve`."""
+    return _default_router().solve(task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)

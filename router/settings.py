@@ -1,0 +1,328 @@
+"""Settings: where they come from, what each means, and what is said of a bad one. Nothing else reads the environment.
+
+The first that gives a value wins: arguments, `TTT_ROUTER_*` variables, `.env`, `ttt-router.toml` in the working folder,
+`ttt-router.toml` in the home folder, the default. Reads two small files, and connects to nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from icl_engine.errors import FewShotError
+from icl_engine.task import Limits
+
+PREFIX = "TTT_ROUTER_"
+FILE_NAME = "ttt-router.toml"
+DOTENV = ".env"
+
+_ORIGINS = "-origins-"  # no keyword can have this name
+_NEVER_SHOWN = ("ledger_url", "store_url")  # may hold a password
+_ARM_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class SettingsError(FewShotError):
+    """A setting that cannot be used (exit code 2).
+
+    Args:
+        message: What was got.
+        variable: Where it was given: `TTT_ROUTER_SEED`, `TTT_ROUTER_SEED in .env`, `seed in ttt-router.toml`, `seed`.
+        remedy: What would do instead.
+    """
+
+    def __init__(self, message: str, *, variable: str, remedy: str) -> None:
+        super().__init__(f"{variable}: {message.rstrip('.')}. {remedy}")
+        self.message = message
+        self.variable = variable
+        self.remedy = remedy
+
+
+def default_home() -> Path:
+    """Return `$XDG_DATA_HOME/ttt-router`, or `~/.local/share/ttt-router` where that is not set."""
+    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data_home.is_absolute():  # the specification says to take no notice of a relative one
+        data_home = _expanded(Path("~/.local/share"))
+    return data_home / "ttt-router"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each field is also the variable `TTT_ROUTER_<FIELD>`.
+
+    Raises:
+        SettingsError: a value, a name or a file cannot be used; it names the variable and what would do.
+
+    Example:
+        >>> Settings(n_views=4).n_views
+        4
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",  # TTT_ROUTER_LIMITS__SIDE=20
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+    home: Path = Field(default_factory=default_home, description="folder of the ledger, the adapters and the traces")
+    model: str | None = Field(
+        None, min_length=1, description="folder or hub id of a causal language model; none: the embedded one"
+    )
+    device: str = Field("auto", pattern=r"^[a-z]+(:\d+)?$", description="auto, cpu, cuda, cuda:1 or mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the weights")
+    arms: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("icl", "icl_vote", "ttt"), description="names of the arms to choose from, separated by commas"
+    )
+    loo_threshold: float = Field(
+        1.0, ge=0, le=1, description="share of held-out demonstrations answered exactly that makes training needless"
+    )
+    epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
+    ledger_url: str | None = Field(
+        None, min_length=1, repr=False, description="SQL URL of the ledger; none: a SQLite file in the home folder"
+    )
+    store_url: str = Field(
+        "local:",
+        pattern=r"^[a-z][a-z0-9+]*:",
+        repr=False,
+        description="store of the adapters; local: is a folder in the home folder",
+    )
+    n_views: int = Field(8, ge=1, le=1024, description="augmented prompts per query that vote on its answer")
+    ttt_rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA matrices")
+    ttt_alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank")
+    ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
+    ttt_steps: int = Field(40, ge=0, le=100_000, description="optimiser steps of test-time training")
+    ttt_batch_size: int = Field(8, ge=1, le=4096, description="leave-one-out tasks in one step")
+    deadline_s: float | None = Field(
+        None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
+    )
+    price: float = Field(1.0, ge=0, description="of one second on the device; weighs cost against quality")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
+    limits: Limits = Field(default_factory=Limits, description="how large a task may be")
+
+    @property
+    def ledger_location(self) -> str:
+        """The ledger's URL, or else the home folder, in which it is a SQLite file."""
+        return self.ledger_url or str(self.home)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return _expanded(home).absolute()
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _split(cls, arms: object) -> object:
+        return [name.strip() for name in arms.split(",")] if isinstance(arms, str) else arms
+
+    @field_validator("arms")
+    @classmethod
+    def _named(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        if not arms or len(set(arms)) < len(arms) or not all(_ARM_NAME.fullmatch(arm) for arm in arms):
+            raise ValueError("Give different names of arms in lower case, such as icl,ttt")
+        return arms
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _known_limits(cls, limits: object) -> object:
+        if isinstance(limits, dict):
+            known = [field.name for field in fields(Limits)]
+            unknown = next((str(name) for name in limits if name not in known), None)
+            if unknown is not None:
+                raise ValueError(f"There is no limit {unknown[:40]!r}; the limits are {', '.join(known)}")
+        return limits
+
+    @field_validator("limits")
+    @classmethod
+    def _positive_limits(cls, limits: Limits) -> Limits:
+        wrong = next((name for name, value in asdict(limits).items() if value < 1), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} should be at least 1")
+        return limits
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named_when_bad(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        origins = data.pop(_ORIGINS, {}) if isinstance(data, dict) else {}
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise _settings_error(error, origins) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in their order, each able to name the variable that a value came from."""
+        sources = (_Environment(cls), _DotEnv(cls), _TomlHere(cls), _TomlAtHome(cls))
+        given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        return (init_settings, *sources, _Origins(cls, tuple(given), sources))
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """Return the `TTT_ROUTER_*` variables of the environment that are no setting: likely slips of the pen."""
+    known = tuple(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+    ours = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    return tuple(name for name in ours if name.upper() not in known and "__" not in name)
+
+
+def _settings_error(error: ValidationError, origins: dict[str, str]) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    variable = origins.get(name, name)
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        names = f"Did you mean {close[0]}?" if close else f"The settings are {', '.join(Settings.model_fields)}."
+        return SettingsError("no such setting", variable=variable, remedy=names)
+    inner = ".".join(str(part) for part in first["loc"][1:] if not isinstance(part, int))
+    if inner:
+        variable += f"__{inner.upper()}" if variable == f"{PREFIX}{name.upper()}" else f", {inner}"
+    got = "a value that cannot be used" if name in _NEVER_SHOWN else f"got {_shortened(first['input'])}"
+    wanted = re.sub("^Value error, ", "", first["msg"])
+    about = Settings.model_fields[name].description if name in Settings.model_fields else None
+    return SettingsError(got, variable=variable, remedy=f"{wanted} ({name}: {about})." if about else f"{wanted}.")
+
+
+def _shortened(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 80 else f"{shown[:60]}..."
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        remedy = "Set TTT_ROUTER_HOME to a folder."
+        raise SettingsError(f"no home folder known for {path}", variable="home", remedy=remedy) from None
+
+
+class _Source(Protocol):
+    found: dict[str, Any]
+
+    def name_of(self, field: str) -> str: ...
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; `found` is what it gave."""
+
+    place = ""
+
+    def __call__(self) -> dict[str, Any]:
+        self.found: dict[str, Any] = super().__call__()
+        return self.found
+
+    def name_of(self, field: str) -> str:
+        return f"{PREFIX}{field.upper()}{self.place}"
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            remedy = f'Give a JSON object, such as {{"side": 20}}, or set {self.name_of(field_name)}__SIDE.'
+            got = f"got {_shortened(value)}"
+            raise SettingsError(got, variable=self.name_of(field_name), remedy=remedy) from None
+
+
+class _DotEnv(DotEnvSettingsSource, _Environment):
+    """The `.env` of the working folder; what is not ours in it is let be."""
+
+    place = f" in {DOTENV}"
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        try:
+            super().__init__(settings_cls, env_file=DOTENV, env_file_encoding="utf-8", dotenv_filtering="only_existing")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                _problem(error), variable=DOTENV, remedy="Make it readable UTF-8, or remove it."
+            ) from None
+
+
+class _TomlHere(PydanticBaseSettingsSource):
+    """The settings file of the working folder."""
+
+    def path(self) -> Path:
+        return Path(FILE_NAME)
+
+    def __call__(self) -> dict[str, Any]:
+        self.found: dict[str, Any] = _read_toml(self.path())
+        return self.found
+
+    def name_of(self, field: str) -> str:
+        return f"{field} in {self.path()}"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # the base class wants it; `__call__` gives everything at once
+
+
+class _TomlAtHome(_TomlHere):
+    """The settings file of the home folder, wherever the sources before have put that."""
+
+    def path(self) -> Path:
+        home = self.current_state.get("home")
+        return (_expanded(Path(home)) if isinstance(home, str | Path) else default_home()) / FILE_NAME
+
+
+class _Origins(PydanticBaseSettingsSource):
+    """Gives no setting, but says under which name each was given."""
+
+    def __init__(self, settings_cls: type[BaseSettings], given: Sequence[str], sources: Sequence[_Source]) -> None:
+        super().__init__(settings_cls)
+        self._given = given
+        self._sources = sources
+
+    def __call__(self) -> dict[str, Any]:
+        origins: dict[str, str] = {}
+        for source in self._sources:
+            for name in source.found:
+                if name not in self._given:
+                    origins.setdefault(name, source.name_of(name))
+        return {_ORIGINS: origins}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(
+            _problem(error), variable=str(path), remedy="Make it readable TOML, or remove it."
+        ) from None
+
+
+def _problem(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,296 @@
+"""The steps of one solve, each a function of the state so far that returns what it adds. The graph says in which order.
+
+ICL has always run when a decision is made, so its answer is the floor: whatever goes wrong in training, cache or policy
+ends there, with the reason in `degraded`. Only a fault of ICL itself is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+
+import numpy as np
+
+from icl_engine.answer import Answer
+from icl_engine.answering import answer_by_vote, answer_zero_shot
+from icl_engine.errors import FewShotError
+from icl_engine.language_model import LanguageModel
+from icl_engine.probe import ProbeResult, probe
+from icl_engine.task import Task
+from policies.costs import CostModel
+from policies.decision import Arm, Decision, Policy
+from policies.errors import ArmUnavailable, LedgerUnavailable
+from policies.features import Features, features_of
+from policies.fixed import AlwaysArm
+from policies.ledger import Ledger
+from policies.records import DecisionRow, MeasuredCost
+from router.solution import Cost
+from router.trace import AdapterTrace, Step, Trace
+from ttt_engine.adapter import Adapter
+from ttt_engine.config import TrainingSettings
+
+if TYPE_CHECKING:
+    from ttt_engine.engine import TttEngine
+
+Progress = Callable[[str, int, int], None]  # step's name, done, of
+TTT_ARMS = (Arm.TTT, Arm.TTT_SHORT)
+
+
+class SolveState(TypedDict, total=False):
+    """What one solve knows so far. Each key is written by one step; those with `operator.add` are added to."""
+
+    task: Task
+    forced_arm: str | None
+    seed: int
+    deadline: float | None  # on the clock of time.monotonic
+    progress: Progress
+
+    trace_id: str
+    started: float
+    arms: tuple[str, ...]
+    probe: ProbeResult
+    cached: bool
+    features: Features
+    decision: Decision
+    adapter: Adapter | None
+    adapter_cached: bool
+    answers: tuple[Answer, ...]
+    answered_by: str
+    escalate: bool  # `verify` asks for training
+    cost: Cost
+    tokens: Annotated[int, operator.add]
+    degraded: Annotated[tuple[str, ...], operator.add]
+    path: Annotated[tuple[Step, ...], operator.add]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps, bound to the engines they use."""
+
+    model: LanguageModel
+    policy: Policy
+    ledger: Ledger | None  # None: it could not be opened; solving goes on, and says so
+    ttt: TttEngine | None  # None: this model cannot be trained
+    costs: CostModel
+    arms: tuple[str, ...]
+    training: TrainingSettings
+    n_views: int
+    gpu: bool
+
+    def admit(self, state: SolveState) -> SolveState:
+        """Name the solve and find the arms this task can be answered with.
+
+        Raises:
+            ArmUnavailable: the arm that is asked for is not among them.
+        """
+        task, forced = state["task"], state["forced_arm"]
+        arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
+        if self.ttt is None:
+            arms = tuple(arm for arm in arms if arm not in TTT_ARMS)
+        if forced is not None and forced not in arms:
+            raise ArmUnavailable(forced, arms, task_id=task.id)
+        return {"trace_id": uuid.uuid4().hex, "started": time.perf_counter(), "arms": arms, "adapter": None}
+
+    def probe(self, state: SolveState) -> SolveState:
+        """Answer in context and read off how well the model has understood the task."""
+        found = probe(self.model, state["task"])
+        return {"probe": found, "tokens": found.tokens}
+
+    def lookup(self, state: SolveState) -> SolveState:
+        """See whether an adapter for exactly this task is at hand."""
+        task = state["task"]
+        if self.ttt is None or Arm.TTT not in state["arms"]:
+            return {"cached": False}
+        return {"cached": self.ttt.is_cached(task, self.training, seed=state["seed"])}
+
+    def decide(self, state: SolveState) -> SolveState:
+        """Draw an arm; a policy that fails decides for `icl`."""
+        task, found, forced = state["task"], state["probe"], state["forced_arm"]
+        predicted = self.costs.predict(state["arms"], prompt_s=_prompt_s(found), cached=state["cached"])
+        features = features_of(task, found, adapter_cached=state["cached"], predicted_cost_s=predicted)
+        rng = np.random.default_rng(_entropy("decide", task, state["seed"]))
+        policy = self.policy if forced is None else AlwaysArm(forced)
+        try:
+            return {"features": features, "decision": policy.decide(features, rng, state["arms"])}
+        except Exception as error:  # a policy may be anybody's code; the answer must not hang on it
+            reason = f"policy {policy.name} failed ({_described(error)}); answered in context"
+            decision = AlwaysArm(Arm.ICL).decide(features, rng, (Arm.ICL,))
+            return {"features": features, "decision": decision, "degraded": (reason,)}
+
+    def answer_icl(self, state: SolveState) -> SolveState:
+        """Take the probe's answer, or ask again without demonstrations for `zero_shot`."""
+        if state["decision"].arm == Arm.ZERO_SHOT:
+            answers = answer_zero_shot(self.model, state["task"])
+            return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
+        return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
+
+    def answer_vote(self, state: SolveState) -> SolveState:
+        """Vote over augmented prompts, without an adapter."""
+        try:
+            answers = answer_by_vote(self.model, state["task"], n_views=self.n_views, seed=state["seed"])
+        except Exception as error:
+            return {**self._floor(state), "degraded": (f"the vote failed ({_described(error)}); answered in context",)}
+        return {"answers": answers, "answered_by": Arm.ICL_VOTE, "tokens": _tokens(answers)}
+
+    def adapt(self, state: SolveState) -> SolveState:
+        """Find or train the task's adapter; where that fails there is none, and the next step answers in context."""
+        assert self.ttt is not None  # `admit` offers no ttt arm without it
+        progress = state["progress"]
+        try:
+            adapted = self.ttt.adapt(
+                state["task"],
+                self._training(state),
+                seed=state["seed"],
+                deadline=state["deadline"],
+                progress=lambda step, steps, loss: progress("adapt", step, steps),
+            )
+        except FewShotError as error:
+            return {"adapter": None, "degraded": (str(error),)}
+        except Exception as error:
+            return {"adapter": None, "degraded": (f"training failed ({_described(error)}); answered in context",)}
+        return {
+            "adapter": adapted.adapter,
+            "adapter_cached": adapted.cached,
+            "degraded": adapted.degraded,
+            "tokens": 0 if adapted.cached else adapted.adapter.train_tokens,
+        }
+
+    def answer_ttt(self, state: SolveState) -> SolveState:
+        """Vote over augmented prompts with the adapter on."""
+        adapter, deadline = state["adapter"], state["deadline"]
+        if adapter is None or self.ttt is None:
+            return self._floor(state)
+        if deadline is not None and time.monotonic() > deadline:
+            return {**self._floor(state), "degraded": ("deadline reached after training; answered in context",)}
+        try:
+            answers = self.ttt.answer(state["task"], adapter, n_views=self.n_views, seed=state["seed"])
+        except Exception as error:
+            return {**self._floor(state), "degraded": (f"answering failed ({_described(error)}); answered in context",)}
+        return {"answers": answers, "answered_by": self._ttt_arm(state), "tokens": _tokens(answers)}
+
+    def verify(self, state: SolveState) -> SolveState:
+        """Look at what came out: nothing usable in context may be worth training once; nothing usable after it is not
+        an answer.
+        """
+        empty = any(answer.value is None for answer in state["answers"])
+        if not empty:
+            return {"escalate": False}
+        if state["answered_by"] in TTT_ARMS:
+            best = tuple(
+                trained if trained.value is not None else untrained
+                for trained, untrained in zip(state["answers"], state["probe"].answers, strict=True)
+            )
+            said = "no view gave an answer after training; answered in context"
+            return {"escalate": False, "answers": best, "degraded": (said,)}
+        if self._may_escalate(state):
+            return {"escalate": True, "degraded": ("no answer in context; trained instead",)}
+        return {"escalate": False, "degraded": ("the model gave no answer of the task's kind",)}
+
+    def record(self, state: SolveState) -> SolveState:
+        """Keep decision and trace; a ledger that cannot be written costs the record, not the answer."""
+        seconds = time.perf_counter() - state["started"]
+        cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
+        decision, found = state["decision"], state["probe"]
+        self.costs.measured(
+            decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=state.get("adapter_cached", False)
+        )
+        if self.ledger is None:
+            return {"cost": cost}
+        row = DecisionRow.of(
+            decision,
+            state["features"],
+            decision_id=state["trace_id"],
+            task_fingerprint=state["task"].fingerprint,
+            task_id=state["task"].id,
+            measured=MeasuredCost(cost.seconds, cost.gpu_seconds, cost.tokens),
+            seed=state["seed"],
+            degraded=state.get("degraded", ()),
+        )
+        try:
+            self.ledger.record(row, trace_of(state, cost, self.model.fingerprint).model_dump_json())
+        except LedgerUnavailable as error:
+            return {"cost": cost, "degraded": (f"not recorded: {error}",)}
+        return {"cost": cost}
+
+    def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
+        """Name the step that answers."""
+        arm = state["decision"].arm
+        if arm in TTT_ARMS:
+            return "adapt"
+        return "answer_vote" if arm == Arm.ICL_VOTE else "answer_icl"
+
+    def after_verify(self, state: SolveState) -> Literal["adapt", "record"]:
+        """Go back to training where `verify` asks for it."""
+        return "adapt" if state["escalate"] else "record"
+
+    def _floor(self, state: SolveState) -> SolveState:
+        return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
+
+    def _ttt_arm(self, state: SolveState) -> str:
+        return state["decision"].arm if state["decision"].arm in TTT_ARMS else Arm.TTT
+
+    def _training(self, state: SolveState) -> TrainingSettings:
+        return self.training.shortened() if self._ttt_arm(state) == Arm.TTT_SHORT else self.training
+
+    def _may_escalate(self, state: SolveState) -> bool:
+        in_time = state["deadline"] is None or time.monotonic() < state["deadline"]
+        tried = any(step.name == "adapt" for step in state["path"])
+        return state["forced_arm"] is None and Arm.TTT in state["arms"] and in_time and not tried
+
+
+def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `arms` that can answer `task`: training needs two demonstrations, `zero_shot` an instruction."""
+    fits: dict[str, bool] = {
+        Arm.ZERO_SHOT: task.kind == "text" and task.instruction is not None,
+        Arm.ICL: True,
+        Arm.ICL_VOTE: True,
+        Arm.TTT_SHORT: len(task.demonstrations) >= 2,
+        Arm.TTT: len(task.demonstrations) >= 2,
+    }
+    return tuple(arm for arm in arms if fits.get(arm, False))
+
+
+def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
+    """Make the record of a solve from its final state."""
+    adapter = state["adapter"]
+    return Trace.of(
+        trace_id=state["trace_id"],
+        task=state["task"],
+        model_fingerprint=model_fingerprint,
+        seed=state["seed"],
+        probe=state["probe"],
+        features=state["features"],
+        decision=state["decision"],
+        answers=state["answers"],
+        answered_by=state["answered_by"],
+        adapter=None
+        if adapter is None
+        else AdapterTrace(
+            key=adapter.key, cached=state["adapter_cached"], losses=adapter.losses, train_seconds=adapter.train_seconds
+        ),
+        cost=cost,
+        degraded=state.get("degraded", ()),
+        path=state["path"],
+    )
+
+
+def _prompt_s(found: ProbeResult) -> float:
+    """Seconds of one prompt, from a probe that read one per query and one per demonstration held out."""
+    return found.seconds / (len(found.answers) + len(found.loo_nll))
+
+
+def _entropy(purpose: str, task: Task, seed: int) -> int:
+    return int(hashlib.sha256(f"{purpose}:{task.fingerprint}:{seed}".encode()).hexdigest()[:16], 16)
+
+
+def _tokens(answers: Sequence[Answer]) -> int:
+    return sum(answer.tokens for answer in answers)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

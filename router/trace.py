@@ -1,0 +1,185 @@
+"""The record of one solve: what was asked, found, decided, done and spent. Written once, never changed; JSON in the
+ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from icl_engine.task import Task, Value
+
+if TYPE_CHECKING:
+    from icl_engine.answer import Answer
+    from icl_engine.probe import ProbeResult
+    from policies.decision import Decision
+    from policies.features import Features
+    from router.solution import Cost
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(_Record):
+    """One node of the graph on the way."""
+
+    name: str
+    seconds: float
+
+
+class CandidateTrace(_Record):
+    """One candidate of an answer."""
+
+    value: Value
+    n_votes: int
+    share: float
+    log_probability: float | None  # None: a repaired grid that no view gave
+
+
+class AnswerTrace(_Record):
+    """One answer, as given or as it would have been given in context."""
+
+    candidates: tuple[CandidateTrace, ...]
+    confidence: float
+
+
+class DecisionTrace(_Record):
+    """The decision and what it rests on."""
+
+    arm: str
+    propensity: float
+    propensities: dict[str, float]
+    reason: str
+    policy: str
+    difficulty: float
+    features: dict[str, Any]
+
+
+class AdapterTrace(_Record):
+    """The adapter used."""
+
+    key: str
+    cached: bool
+    losses: tuple[float, ...]  # nats per token, each training step
+    train_seconds: float
+
+
+class CostTrace(_Record):
+    """What the solve took."""
+
+    seconds: float
+    gpu_seconds: float
+    tokens: int
+
+
+class Trace(_Record):
+    """One solve."""
+
+    schema_version: int = SCHEMA_VERSION
+    trace_id: str
+    task: Task
+    model_fingerprint: str
+    seed: int
+    icl: tuple[AnswerTrace, ...]  # what the probe answered, per query
+    loo_exact: tuple[bool, ...]
+    loo_nll: tuple[float, ...]  # nats per token
+    decision: DecisionTrace
+    answers: tuple[AnswerTrace, ...]
+    answered_by: str
+    adapter: AdapterTrace | None
+    cost: CostTrace
+    degraded: tuple[str, ...]
+    path: tuple[Step, ...]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        trace_id: str,
+        task: Task,
+        model_fingerprint: str,
+        seed: int,
+        probe: ProbeResult,
+        features: Features,
+        decision: Decision,
+        answers: tuple[Answer, ...],
+        answered_by: str,
+        adapter: AdapterTrace | None,
+        cost: Cost,
+        degraded: tuple[str, ...],
+        path: tuple[Step, ...],
+    ) -> Self:
+        """Put together the trace from the records of the steps."""
+        return cls(
+            trace_id=trace_id,
+            task=task,
+            model_fingerprint=model_fingerprint,
+            seed=seed,
+            icl=tuple(map(_answer_trace, probe.answers)),
+            loo_exact=probe.loo_exact,
+            loo_nll=probe.loo_nll,
+            decision=DecisionTrace(
+                arm=decision.arm,
+                propensity=decision.propensity,
+                propensities=dict(decision.propensities),
+                reason=decision.reason,
+                policy=decision.policy,
+                difficulty=decision.difficulty,
+                features=asdict(features),
+            ),
+            answers=tuple(map(_answer_trace, answers)),
+            answered_by=answered_by,
+            adapter=adapter,
+            cost=CostTrace(**asdict(cost)),
+            degraded=degraded,
+            path=path,
+        )
+
+    def explain(self) -> str:
+        """Say in a few sentences what was decided, why, how it went and what it cost."""
+        decision = self.decision
+        odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decision.propensities.items())
+        lines = [
+            f"Task {self.task.id}: {decision.arm}, drawn with probability {decision.propensity:.3f} (of {odds}) "
+            f"by {decision.policy}.",
+            f"Why: {decision.reason}. Estimated difficulty {decision.difficulty:.2f}.",
+        ]
+        if self.loo_nll:
+            held_out = ", ".join(
+                f"{'right' if exact else 'wrong'} ({nll:.2f} nats)"
+                for exact, nll in zip(self.loo_exact, self.loo_nll, strict=True)
+            )
+            lines.append(f"Each demonstration held out in turn, in context: {held_out}.")
+        if self.adapter is not None:
+            how = "found in the store" if self.adapter.cached else f"trained in {self.adapter.train_seconds:.1f} s"
+            losses = self.adapter.losses
+            curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
+            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{curve}.")
+        confidences = ", ".join(f"{answer.confidence:.2f}" for answer in self.answers)
+        lines.append(
+            f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "
+            f"and {self.cost.tokens} tokens."
+        )
+        lines += [f"Degraded: {what}." for what in self.degraded]
+        lines.append("Path: " + " → ".join(f"{step.name} {step.seconds * 1000:.0f} ms" for step in self.path) + ".")
+        return "\n".join(lines)
+
+
+def _answer_trace(answer: Answer) -> AnswerTrace:
+    return AnswerTrace(
+        candidates=tuple(
+            CandidateTrace(
+                value=candidate.value,
+                n_votes=candidate.n_votes,
+                share=candidate.share,
+                log_probability=candidate.log_probability if candidate.log_probability > float("-inf") else None,
+            )
+            for candidate in answer.candidates
+        ),
+        confidence=answer.confidence,
+    )

@@ -1,0 +1,116 @@
+"""Properties every text family keeps: determinism, distinct and telling pairs, plain characters, short tasks."""
+
+import random
+import re
+from itertools import islice
+from statistics import mean
+
+import pytest
+
+from icl_engine.families.family import Family, Pair
+from icl_engine.families.texts import TEXT_FAMILIES
+
+PLAIN = re.compile(r"[\n\x20-\x7e]+")
+FAMILIES = pytest.mark.parametrize("family", TEXT_FAMILIES, ids=lambda family: family.name)
+
+
+def _tasks(family: Family, n_tasks: int, n_pairs: int = 6) -> list[list[Pair]]:
+    return [family.make(random.Random(seed), n_pairs) for seed in range(n_tasks)]
+
+
+def _n_chars(pairs: list[Pair]) -> int:
+    return sum(len(given) + len(wanted) for given, wanted in pairs)
+
+
+def _make(name: str, seed: int, n_pairs: int = 6) -> list[tuple[str, str]]:
+    family = next(family for family in TEXT_FAMILIES if family.name == name)
+    return [(str(given), str(wanted)) for given, wanted in family.make(random.Random(seed), n_pairs)]
+
+
+def test_there_are_at_least_45_families_with_distinct_names() -> None:
+    names = [family.name for family in TEXT_FAMILIES]
+
+    assert len(names) >= 45
+    assert len(set(names)) == len(names)
+    assert {family.kind for family in TEXT_FAMILIES} == {"text"}
+
+
+@FAMILIES
+def test_same_seed_gives_the_same_task(family: Family) -> None:
+    assert _tasks(family, 20) == _tasks(family, 20)
+
+
+@FAMILIES
+def test_seeds_give_different_tasks(family: Family) -> None:
+    tasks = {tuple(task) for task in _tasks(family, 30)}
+
+    assert len(tasks) >= 28
+
+
+@FAMILIES
+@pytest.mark.parametrize("n_pairs", [3, 5, 8])
+def test_a_task_has_the_asked_number_of_distinct_inputs(family: Family, n_pairs: int) -> None:
+    for task in _tasks(family, 20, n_pairs):
+        assert len(task) == len(dict(task)) == n_pairs
+
+
+@FAMILIES
+def test_both_sides_are_plain_characters_and_not_empty(family: Family) -> None:
+    for given, wanted in (pair for task in _tasks(family, 40) for pair in task):
+        assert isinstance(given, str)
+        assert isinstance(wanted, str)
+        assert PLAIN.fullmatch(given)
+        assert PLAIN.fullmatch(wanted)
+
+
+@FAMILIES
+def test_no_task_can_be_answered_by_one_constant_or_by_a_copy(family: Family) -> None:
+    for task in _tasks(family, 40):
+        assert len({wanted for _, wanted in task}) > 1
+        assert 2 * sum(given == wanted for given, wanted in task) <= len(task)
+
+
+@FAMILIES
+def test_tasks_stay_short(family: Family) -> None:
+    lengths = [_n_chars(task) for task in _tasks(family, 40)]
+
+    assert mean(lengths) <= 700
+    assert max(lengths) <= 1500
+
+
+def test_tasks_are_below_400_characters_on_average() -> None:
+    assert mean(_n_chars(task) for family in TEXT_FAMILIES for task in _tasks(family, 10)) < 400
+
+
+def _closes(opened: str, rest: str, kinds: tuple[str, ...]) -> bool:
+    waiting: list[str] = []
+    closing = {kind[0]: kind[1] for kind in kinds}
+    for c in opened + rest:
+        if c in closing:
+            waiting.append(closing[c])
+        elif not waiting or waiting.pop() != c:
+            return False
+    return not waiting
+
+
+def test_brackets_are_closed_by_the_answer() -> None:
+    kinds = ("()", "[]", "{}", "<>")
+    pairs = [pair for seed in range(60) for pair in _make("brackets_close", seed)]
+    usual = [(given, wanted) for given, wanted in pairs if re.fullmatch(r"[][(){}<> ]+", given)]
+
+    assert usual
+    assert all(_closes(given.replace(" ", ""), wanted.replace(" ", ""), kinds) for given, wanted in usual)
+
+
+def test_reversing_a_list_twice_gives_its_items_back() -> None:
+    pairs = [pair for seed in range(40) for pair in _make("list_reverse", seed)]
+
+    for given, wanted in islice(pairs, 200):
+        items, turned = (re.findall(r"[a-z0-9]+", side.replace(" and ", " ")) for side in (given, wanted))
+        assert items == turned[::-1]
+
+
+def test_sorted_numbers_are_the_given_numbers() -> None:
+    for given, wanted in (pair for seed in range(40) for pair in _make("list_sort_numbers", seed)):
+        numbers, ordered = ([int(x) for x in re.findall(r"\d+", side)] for side in (given, wanted))
+        assert sorted(numbers) in (ordered, ordered[::-1])

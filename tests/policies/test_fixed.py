@@ -1,0 +1,31 @@
+"""The policy that always takes one arm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policies import AlwaysArm, ArmUnavailable
+from tests.policies.fakes import features_with
+
+
+@pytest.mark.parametrize("arm", ["icl", "ttt", "program_synthesis"])
+def test_the_arm_asked_for_is_taken_with_certainty(arm: str) -> None:
+    decision = AlwaysArm(arm).decide(features_with(), np.random.default_rng(0), ("other", arm))
+
+    assert decision.arm == arm
+    assert decision.propensity == 1.0
+    assert decision.propensities == (("other", 0.0), (arm, 1.0))
+    assert decision.reason == "asked for"
+
+
+def test_it_draws_nothing() -> None:
+    rng = np.random.default_rng(0)
+    AlwaysArm("icl").decide(features_with(), rng, ("icl",))
+
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_an_arm_that_is_not_available_is_an_error_naming_those_that_are() -> None:
+    with pytest.raises(ArmUnavailable, match=r"'ttt' is not available here\. Available: icl, icl_vote"):
+        AlwaysArm("ttt").propensities(features_with(), ("icl", "icl_vote"))

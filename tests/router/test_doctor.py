@@ -1,0 +1,93 @@
+"""What doctor finds. The checks that load torch or a model are stood in for, but for one run of the whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import router.doctor
+from router.doctor import Finding, examine, run_doctor
+from router.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without device and model, which take seconds."""
+    monkeypatch.setattr(router.doctor, "_device", lambda settings: Finding("device", "ok", "CPU"))
+    monkeypatch.setattr(router.doctor, "_model", lambda settings: Finding("model", "ok", "scripted"))
+
+
+def findings(settings: Settings) -> dict[str, Finding]:
+    return {finding.check: finding for finding in examine(settings)}
+
+
+@pytest.mark.usefixtures("light")
+def test_a_sound_installation_has_no_failed_check(tmp_path: Path) -> None:
+    found = findings(Settings(home=tmp_path))
+
+    assert [finding.check for finding in found.values() if finding.state == "failed"] == []
+    assert list(found) == ["python", "packages", "variables", "home", "disk", "ledger", "store", "device", "model"]
+    assert "synchronous" in found["ledger"].found
+
+
+@pytest.mark.usefixtures("light")
+def test_a_home_that_is_a_file_is_found_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+
+    found = findings(Settings(home=tmp_path / "home"))
+
+    assert found["home"].state == "failed"
+    assert "TTT_ROUTER_HOME" in found["home"].remedy
+
+
+@pytest.mark.usefixtures("light")
+def test_a_ledger_that_is_something_else_is_found(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_text("no database, but a long enough text to be looked at" * 100)
+
+    found = findings(Settings(home=tmp_path))
+
+    assert found["ledger"].state == "failed"
+    assert found["ledger"].remedy
+    assert found["store"].state == "ok"
+
+
+@pytest.mark.usefixtures("light")
+def test_an_unknown_variable_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_MODLE", "x")
+
+    assert findings(Settings(home=tmp_path))["variables"].state == "warning"
+
+
+@pytest.mark.usefixtures("light")
+def test_no_password_is_shown(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path, store_url="redis://me:secret@host/0", ledger_url="nosuchdialect://me:secret@host/db"
+    )
+
+    assert "secret" not in str(findings(settings))
+
+
+@pytest.mark.usefixtures("light")
+def test_every_line_of_json_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run_doctor(Settings(home=tmp_path), Console(file=io.StringIO()), as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert code == 0
+    assert {tuple(line) for line in lines} == {("check", "state", "found", "remedy")}
+
+
+def test_a_model_that_is_not_there_is_found_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    code = run_doctor(Settings(home=tmp_path, model=str(tmp_path / "nowhere")), console)
+    assert isinstance(console.file, io.StringIO)
+
+    assert code == 4
+    assert "nowhere" in console.file.getvalue()
+    assert re.search(r"device +ok", console.file.getvalue())

@@ -1,0 +1,152 @@
+"""Where settings come from, in which order, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icl_engine.task import Limits
+from router.errors import exit_code
+from router.settings import Settings, SettingsError, unknown_variables
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def refused(**given: object) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**given)  # type: ignore[arg-type]  # what a caller without types would do
+    return caught.value
+
+
+def test_without_anything_set_the_defaults_hold(tmp_path: Path) -> None:
+    settings = Settings()
+
+    assert settings.home == tmp_path / "data" / "ttt-router"
+    assert settings.limits == Limits()
+    assert settings.model is None
+
+
+def test_each_source_goes_before_the_next(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ttt-router.toml").write_text("seed = 1\nn_views = 1\nttt_steps = 1\nttt_rank = 1\nepsilon = 0.5")
+    (folder / "ttt-router.toml").write_text(f"seed = 2\nn_views = 2\nttt_steps = 2\nttt_rank = 2\nhome = '{home}'")
+    (folder / ".env").write_text("TTT_ROUTER_SEED=3\nTTT_ROUTER_N_VIEWS=3\nTTT_ROUTER_TTT_STEPS=3\nOTHER=1")
+    monkeypatch.setenv("TTT_ROUTER_SEED", "4")
+    monkeypatch.setenv("TTT_ROUTER_N_VIEWS", "4")
+
+    settings = Settings(seed=5)
+
+    assert settings.seed == 5
+    assert settings.n_views == 4
+    assert settings.ttt_steps == 3
+    assert settings.ttt_rank == 2
+    assert settings.epsilon == 0.5
+
+
+def test_the_home_folder_of_the_arguments_holds_the_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "ttt-router.toml").write_text("price = 2.5")
+
+    assert Settings(home=tmp_path).price == 2.5
+
+
+def test_arms_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_ARMS", "icl, my_solver")
+
+    assert Settings().arms == ("icl", "my_solver")
+
+
+def test_a_limit_is_set_by_itself_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_LIMITS__SIDE", "12")
+
+    assert Settings().limits == Limits(side=12)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_MODEL", "")
+
+    assert Settings().model is None
+
+
+def test_home_is_absolute_and_without_tilde(folder: Path) -> None:
+    assert Settings(home=Path("here")).home == folder / "here"
+    assert Settings(home=Path("~/there")).home == Path.home() / "there"
+
+
+def test_the_ledger_is_in_the_home_folder_unless_its_url_is_set(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path).ledger_location == str(tmp_path)
+    assert Settings(ledger_url="postgresql://db/x").ledger_location == "postgresql://db/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EPSILON", "2"), ("EPSILON", "nan"), ("SEED", "-1"), ("SEED", "x"), ("N_VIEWS", "0"), ("DTYPE", "fp8"),
+        ("DEVICE", "CUDA 0"), ("ARMS", "icl,icl"), ("ARMS", ","), ("DEADLINE_S", "0"), ("STORE_URL", "nonsense"),
+        ("LIMITS", "{bad"), ("LIMITS__SIDE", "x"), ("LIMITS", '{"sides": 3}'), ("LIMITS", '{"side": 0}'),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TTT_ROUTER_{name}", value)
+
+    error = refused()
+
+    assert error.variable == f"TTT_ROUTER_{name}"
+    assert error.remedy
+    assert exit_code(error) == 2
+
+
+def test_the_place_of_a_bad_value_is_named(folder: Path) -> None:
+    (folder / "ttt-router.toml").write_text("epsilon = 3")
+    in_toml = refused()
+    (folder / ".env").write_text("TTT_ROUTER_EPSILON=3")
+    in_dotenv = refused()
+    in_arguments = refused(epsilon=3)
+
+    assert in_toml.variable == "epsilon in ttt-router.toml"
+    assert in_dotenv.variable == "TTT_ROUTER_EPSILON in .env"
+    assert in_arguments.variable == "epsilon"
+
+
+def test_a_slip_of_the_pen_is_answered_with_the_nearest_name(folder: Path) -> None:
+    (folder / "ttt-router.toml").write_text("epsilonn = 0.1")
+
+    assert "Did you mean epsilon?" in refused().remedy
+
+
+@pytest.mark.parametrize("content", [b"x = [", b"\xff\xfe", b"limits = 3"])
+def test_a_broken_settings_file_is_named(folder: Path, content: bytes) -> None:
+    (folder / "ttt-router.toml").write_bytes(content)
+
+    assert "ttt-router.toml" in refused().variable
+
+
+def test_a_dotenv_that_is_not_text_is_named(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"TTT_ROUTER_MODEL=\xff")
+
+    assert refused().variable == ".env"
+
+
+def test_a_password_in_a_url_is_never_shown() -> None:
+    error = refused(store_url="secret without a scheme")
+
+    assert "secret" not in str(error)
+    assert "secret" not in repr(Settings(ledger_url="postgresql://me:secret@db/x"))
+
+
+def test_variables_that_are_no_setting_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_EPSILONN", "1")
+    monkeypatch.setenv("TTT_ROUTER_LIMITS__SIDE", "3")
+
+    assert unknown_variables() == ("TTT_ROUTER_EPSILONN",)
+
+
+def test_importing_the_settings_loads_no_torch() -> None:
+    code = "import sys, router.settings; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

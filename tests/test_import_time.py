@@ -1,0 +1,46 @@
+"""What importing costs: a program that only looks at tasks or at the ledger does not wait for torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"langgraph", "peft", "sklearn", "torch", "transformers"}
+LIMIT_S = 0.5
+ATTEMPTS = 5  # the best counts: the machine may be busy with something else
+
+
+def _run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def _seconds_of(*arguments: str) -> float:
+    started = time.perf_counter()
+    _run(*arguments)
+    return time.perf_counter() - started
+
+
+@pytest.mark.parametrize("module", ["router", "policies.ledger", "ttt_engine.stores", "icl_engine"])
+def test_importing_loads_no_engine(module: str) -> None:
+    loaded = set(_run("-c", f"import sys, {module}; print(*sys.modules)").split())
+
+    assert module in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_the_router_is_a_package_of_its_own() -> None:
+    assert _run("-c", "import router; print(router.__file__)").strip() == str(ROOT / "router" / "__init__.py")
+
+
+def test_importing_the_router_takes_less_than_half_a_second() -> None:
+    seconds = min(_seconds_of("-X", "importtime", "-c", "import router") for _ in range(ATTEMPTS))
+
+    assert seconds < LIMIT_S
