@@ -70,7 +70,8 @@ class TokenizerEncoding:
 
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid (rows of digits) or a text."""
-        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = str(decoded).strip()
         if task.kind == "text":
             return text or None
         try:
@@ -90,8 +91,9 @@ class TokenizerEncoding:
         """Return (batch, tokens): places counted from the first token that is not padding."""
         return (mask.cumsum(dim=1) - 1).clamp_min(0)
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _ids(self, text: str, *, special: bool = False) -> list[int]:
+        # a task may hold the text of a special token, such as "</s>": only the template's own become that token
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"])
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Return the tokens before and after the prompt: the chat template's, or the beginning of a sequence."""
@@ -108,7 +110,7 @@ class TokenizerEncoding:
             raise ModelUnavailable(
                 "the chat template drops the user's message", remedy="Use a model with another template."
             )
-        return self._ids(head), self._ids(tail)
+        return self._ids(head, special=True), self._ids(tail, special=True)
 
     def _grid_tokens(self) -> torch.Tensor:
         if self._grid_ids is None:

@@ -10,12 +10,11 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from icl_engine.decoding import decode, left_padded
@@ -37,6 +36,7 @@ class TransformersModel:
         module: the transformers model, in evaluation mode.
         encoding: how tasks are written for it.
         lock: held during every pass; training holds it too.
+        put_on: what others have put on the module (adapters), by its settings, to be found again.
     """
 
     def __init__(self, module: Any, encoding: Encoding, fingerprint: str) -> None:
@@ -46,6 +46,7 @@ class TransformersModel:
         self.encoding = encoding
         self.fingerprint = fingerprint
         self.lock = threading.RLock()
+        self.put_on: dict[Hashable, object] = {}
 
     @classmethod
     def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
@@ -55,7 +56,9 @@ class TransformersModel:
         source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
         try:
             return cls._load(source, target, torch_dtype)
-        except (OSError, ValueError, ImportError, KeyError, SafetensorError, RuntimeError) as error:
+        except ModelUnavailable:
+            raise
+        except Exception as error:  # the libraries that read configs, weights and tokenizers share no root
             first_line = str(error).strip().split("\n")[0]
             raise ModelUnavailable(
                 f"cannot load the model {source!r}: {first_line}",
@@ -68,9 +71,15 @@ class TransformersModel:
         import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
 
         config = AutoConfig.from_pretrained(source)
-        module: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        module: Any
+        module, loaded = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True
         )
+        if loaded["missing_keys"]:  # transformers would draw them at random and only warn
+            raise ModelUnavailable(
+                f"the weights in {source!r} lack {sorted(loaded['missing_keys'])[0]!r}",
+                remedy="Give all files of the model, unchanged.",
+            )
         encoding: Encoding
         if config.model_type == "grid_llama":
             from icl_engine.embedded.encoding import EmbeddedEncoding

@@ -1,5 +1,9 @@
-"""How it is decided which arm answers a task, and the durable record of what came of it. Never loads torch."""
+"""How it is decided which arm answers a task, and the durable record of what came of it. Never loads torch.
 
+`Ledger` comes from `policies.ledger`, which loads SQLAlchemy.
+"""
+
+from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import (
@@ -12,10 +16,8 @@ from policies.errors import (
 )
 from policies.features import FEATURES, SCHEMA_HASH, Feature, Features, features_of
 from policies.fixed import AlwaysArm
-from policies.ledger import Ledger
 from policies.loo_threshold import LooThreshold
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, TraceRow
-from policies.sqlite import Durability
 
 __all__ = [
     "FEATURES",
@@ -23,13 +25,12 @@ __all__ = [
     "AlwaysArm",
     "Arm",
     "ArmUnavailable",
+    "CostModel",
     "Decision",
     "DecisionConflict",
     "DecisionRow",
-    "Durability",
     "Feature",
     "Features",
-    "Ledger",
     "LedgerUnavailable",
     "LooThreshold",
     "MeasuredCost",

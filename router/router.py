@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 from icl_engine.task import Task
 from policies.decision import Decision, Policy
 from policies.errors import LedgerUnavailable
-from policies.ledger import Ledger
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
 from router.settings import Settings, SettingsError
@@ -21,6 +20,7 @@ from router.solution import Solution
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
+    from policies.ledger import Ledger
     from router.steps import Progress, SolveState, Steps
     from ttt_engine.stores import AdapterStore
 
@@ -212,6 +212,8 @@ class Router:
     def _open_ledger(self) -> Ledger:
         with self._lock:
             if self._ledger is None:
+                from policies.ledger import Ledger  # SQLAlchemy is a good part of a second's import
+
                 self._ledger = Ledger.open(self.settings.ledger_location)
             return self._ledger
 
@@ -248,6 +250,7 @@ class Router:
             arms=settings.arms,
             training=training,
             n_views=settings.n_views,
+            limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
         )
 

@@ -21,7 +21,7 @@ from icl_engine.answering import answer_by_vote, answer_zero_shot
 from icl_engine.errors import FewShotError
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import ProbeResult, probe
-from icl_engine.task import Task
+from icl_engine.task import Limits, Task
 from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable
@@ -81,14 +81,17 @@ class Steps:
     training: TrainingSettings
     n_views: int
     gpu: bool
+    limits: Limits
 
     def admit(self, state: SolveState) -> SolveState:
-        """Name the solve and find the arms this task can be answered with.
+        """Check the task's size, name the solve and find the arms this task can be answered with.
 
         Raises:
+            TaskRefused: the task is beyond the limits that are set, which may be narrower than those it was made under.
             ArmUnavailable: the arm that is asked for is not among them.
         """
         task, forced = state["task"], state["forced_arm"]
+        Task.parse(task.model_dump(), self.limits)
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
             arms = tuple(arm for arm in arms if arm not in TTT_ARMS)

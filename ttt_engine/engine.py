@@ -16,7 +16,7 @@ from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adapter import Adapter, adapter_key
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused, StoreUnavailable
-from ttt_engine.lora import LoraSlot
+from ttt_engine.lora import LoraSlot, lora_slot
 from ttt_engine.stores import AdapterStore
 from ttt_engine.training import train
 
@@ -40,7 +40,6 @@ class TttEngine:
         self.model = model
         self.store = store
         self.lora = lora or LoraSettings()
-        self._slot: LoraSlot | None = None
 
     def key(self, task: Task, training: TrainingSettings, *, seed: int) -> str:
         """Return the key under which the task's adapter is kept."""
@@ -78,7 +77,7 @@ class TttEngine:
         except (AdapterRefused, StoreUnavailable) as error:
             degraded.append(str(error))
         with self.model.lock:
-            slot = self._lora_slot()
+            slot = lora_slot(self.model, self.lora)
             run = train(slot, task, training, seed=seed, deadline=deadline, progress=progress)
             adapter = Adapter(
                 key=key,
@@ -110,7 +109,7 @@ class TttEngine:
         """
         with self.model.lock:
             self._load(adapter)
-            with self._lora_slot().active(merged=merged):
+            with lora_slot(self.model, self.lora).active(merged=merged):
                 return answer_by_vote(self.model, task, n_views=n_views, seed=seed)
 
     def _load(self, adapter: Adapter) -> None:
@@ -120,12 +119,7 @@ class TttEngine:
             tensors = load(adapter.weights)
         except SafetensorError as error:
             raise AdapterRefused(f"the adapter is not safetensors: {error}. Train it anew.") from error
-        self._lora_slot().fill(tensors)
-
-    def _lora_slot(self) -> LoraSlot:
-        if self._slot is None:
-            self._slot = LoraSlot(self.model, self.lora)
-        return self._slot
+        lora_slot(self.model, self.lora).fill(tensors)
 
 
 def _peft_config(slot: LoraSlot) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,10 +22,20 @@ from ttt_engine.errors import AdapterRefused
 _PEFT_PREFIX = "base_model.model."  # under which PEFT files its tensors
 
 
+def lora_slot(model: TransformersModel, settings: LoraSettings) -> LoraSlot:
+    """Return the model's slot for these settings, put on with the first call."""
+    with model.lock:
+        slot = model.put_on.get(settings)
+        if not isinstance(slot, LoraSlot):
+            slot = model.put_on[settings] = LoraSlot(model, settings)
+        return slot
+
+
 class LoraSlot:
     """The trainable matrices of one LoRA on `model`; off until `active` or `training` switches it on.
 
-    Hold `model.lock` from `reset` or `fill` to the last pass with it: there is one slot, and others wait for it.
+    There is one slot per model and settings, from `lora_slot`: hold `model.lock` from `reset` or `fill` to the last
+    pass with it.
     """
 
     def __init__(self, model: TransformersModel, settings: LoraSettings) -> None:
@@ -40,7 +51,9 @@ class LoraSlot:
             bias="none",
         )
         self.peft_config = config
-        inject_adapter_in_model(config, model.module, adapter_name=self._name)
+        with warnings.catch_warnings():  # slots of several settings on one model are meant
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            inject_adapter_in_model(config, model.module, adapter_name=self._name)
         self._layers: dict[str, Any] = {
             name: module
             for name, module in model.module.named_modules()

@@ -78,7 +78,7 @@ class _Grid:
     def next(self) -> list[int]:
         cells = list(range(N_COLOURS))
         if self.column == 0 and self.n_rows > 0:
-            return [END] if self.n_rows >= Limits().side else [END, *cells]
+            return [END] if self.n_rows >= self._most_rows() else [END, *cells]
         if self.width:
             return cells if self.column < self.width else [ROW_END]
         if self.column == 0:
@@ -90,6 +90,11 @@ class _Grid:
             self.n_rows, self.width, self.column = self.n_rows + 1, self.column, 0
         else:
             self.column += 1
+
+    def _most_rows(self) -> int:
+        if self.width > Limits().side:  # only a single row may be as wide
+            return 1
+        return Limits().line if self.width == 1 else Limits().side
 
 
 class _Grammar:

@@ -18,7 +18,6 @@ import pytest
 from policies import (
     DecisionConflict,
     DecisionRow,
-    Ledger,
     LedgerUnavailable,
     LooThreshold,
     MeasuredCost,
@@ -27,6 +26,7 @@ from policies import (
     RecordRefused,
     UnknownTrace,
 )
+from policies.ledger import Ledger
 from tests.policies.fakes import decision_row, features_with
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from policies import Ledger
+from policies.ledger import Ledger
 from policies.sqlite import Durability, durability_for, sqlite_engine
 from tests.policies.fakes import decision_row
 

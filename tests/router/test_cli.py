@@ -16,7 +16,7 @@ import router.cli
 from icl_engine.errors import ModelUnavailable, TaskRefused
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task, Value
-from policies import Ledger
+from policies.ledger import Ledger
 from router.cli import main
 from router.router import Router
 from router.settings import Settings
