@@ -7,11 +7,12 @@ The answer is the `icl` arm's answer, so probing before deciding costs nothing w
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_of
-from icl_engine.language_model import LanguageModel
+from icl_engine.language_model import LanguageModel, OutputScore
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 
@@ -25,11 +26,10 @@ class ProbeResult:
     answer_tokens: int  # written, in all answers together
     demonstration_nll: tuple[float, ...]  # nats per token of each output given the demonstrations before it
     demonstration_exact: tuple[bool, ...]
-    loo_nll: tuple[
-        float, ...
-    ]  # nats per token of each output given all other demonstrations; empty with fewer than two
+    loo_nll: tuple[float, ...]  # nats per token of each output given all other demonstrations; none with fewer than two
     loo_exact: tuple[bool, ...]
-    prompt_tokens: int
+    prompt_tokens: int  # of the first query's prompt
+    n_prompts: int  # read in this probe: one per query and, where not remembered, one per demonstration held out
     seconds: float
 
     @property
@@ -40,7 +40,7 @@ class ProbeResult:
     @property
     def tokens(self) -> int:
         """Tokens read and written."""
-        return sum(answer.tokens for answer in self.answers) + len(self.loo_nll) * self.prompt_tokens
+        return sum(answer.tokens for answer in self.answers) + (self.n_prompts - len(self.answers)) * self.prompt_tokens
 
 
 def probe(model: LanguageModel, task: Task) -> ProbeResult:
@@ -49,19 +49,52 @@ def probe(model: LanguageModel, task: Task) -> ProbeResult:
     Raises:
         ContextOverflow: the task does not fit the model.
     """
-    started = time.perf_counter()
-    generations = model.generate([task.for_query(i) for i in range(len(task.queries))])
-    held_out = list(leave_one_out(task)) if len(task.demonstrations) > 1 else []
-    loo = [scores[-1] for scores in model.score(held_out)]
-    shown = generations[0].demonstrations
-    return ProbeResult(
-        answers=tuple(answer_of(generation) for generation in generations),
-        answer_log_probability=sum(generation.log_probability for generation in generations),
-        answer_tokens=sum(len(generation.token_log_probabilities) for generation in generations),
-        demonstration_nll=tuple(score.nll_per_token for score in shown),
-        demonstration_exact=tuple(score.exact for score in shown),
-        loo_nll=tuple(score.nll_per_token for score in loo),
-        loo_exact=tuple(score.exact for score in loo),
-        prompt_tokens=generations[0].prompt_tokens,
-        seconds=time.perf_counter() - started,
-    )
+    return Prober(model).probe(task)
+
+
+class Prober:
+    """Probes tasks on one model, and remembers the leave-one-out scores of the demonstrations it met last.
+
+    Tasks often share their demonstrations (a file of queries under one set of shots); these scores do not hang on the
+    query. Safe between threads: at worst two of them score the same demonstrations.
+
+    Args:
+        n_remembered: sets of demonstrations.
+    """
+
+    def __init__(self, model: LanguageModel, n_remembered: int = 256) -> None:
+        self._model = model
+        self._n_remembered = n_remembered
+        self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
+
+    def probe(self, task: Task) -> ProbeResult:
+        """See `probe`."""
+        started = time.perf_counter()
+        generations = self._model.generate([task.for_query(i) for i in range(len(task.queries))])
+        held_out = self._held_out.get(task.demonstrations_fingerprint)
+        n_prompts = len(generations)
+        if held_out is None:
+            held_out = self._score_held_out(task)
+            n_prompts += len(held_out)
+        shown = generations[0].demonstrations
+        return ProbeResult(
+            answers=tuple(answer_of(generation) for generation in generations),
+            answer_log_probability=sum(generation.log_probability for generation in generations),
+            answer_tokens=sum(len(generation.token_log_probabilities) for generation in generations),
+            demonstration_nll=tuple(score.nll_per_token for score in shown),
+            demonstration_exact=tuple(score.exact for score in shown),
+            loo_nll=tuple(score.nll_per_token for score in held_out),
+            loo_exact=tuple(score.exact for score in held_out),
+            prompt_tokens=generations[0].prompt_tokens,
+            n_prompts=n_prompts,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _score_held_out(self, task: Task) -> tuple[OutputScore, ...]:
+        if len(task.demonstrations) < 2:
+            return ()
+        scores = tuple(scores[-1] for scores in self._model.score(list(leave_one_out(task))))
+        self._held_out[task.demonstrations_fingerprint] = scores
+        while len(self._held_out) > self._n_remembered:
+            self._held_out.popitem(last=False)
+        return scores

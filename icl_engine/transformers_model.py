@@ -71,10 +71,10 @@ class TransformersModel:
         import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
 
         config = AutoConfig.from_pretrained(source)
-        module: Any
-        module, loaded = AutoModelForCausalLM.from_pretrained(
+        pair: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True
         )
+        module, loaded = pair
         if loaded["missing_keys"]:  # transformers would draw them at random and only warn
             raise ModelUnavailable(
                 f"the weights in {source!r} lack {sorted(loaded['missing_keys'])[0]!r}",

@@ -225,6 +225,7 @@ class Router:
 
     @functools.cache  # noqa: B019
     def _steps(self) -> Steps:
+        from icl_engine.probe import Prober
         from icl_engine.transformers_model import TransformersModel
         from policies.costs import CostModel
         from router.steps import Steps
@@ -243,6 +244,7 @@ class Router:
         training = TrainingSettings(settings.ttt_steps, settings.ttt_batch_size, settings.ttt_learning_rate)
         return Steps(
             model=model,
+            prober=Prober(model),
             policy=self._policy or LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),
             ledger=ledger,
             ttt=ttt,

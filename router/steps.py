@@ -20,7 +20,7 @@ from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_zero_shot
 from icl_engine.errors import FewShotError
 from icl_engine.language_model import LanguageModel
-from icl_engine.probe import ProbeResult, probe
+from icl_engine.probe import Prober, ProbeResult
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
@@ -73,6 +73,7 @@ class Steps:
     """The steps, bound to the engines they use."""
 
     model: LanguageModel
+    prober: Prober  # on the same model
     policy: Policy
     ledger: Ledger | None  # None: it could not be opened; solving goes on, and says so
     ttt: TttEngine | None  # None: this model cannot be trained
@@ -101,7 +102,7 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = probe(self.model, state["task"])
+        found = self.prober.probe(state["task"])
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
@@ -283,8 +284,8 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
 
 
 def _prompt_s(found: ProbeResult) -> float:
-    """Seconds of one prompt, from a probe that read one per query and one per demonstration held out."""
-    return found.seconds / (len(found.answers) + len(found.loo_nll))
+    """Seconds of one prompt, its answer included, as the probe measured."""
+    return found.seconds / found.n_prompts
 
 
 def _entropy(purpose: str, task: Task, seed: int) -> int:

@@ -1,0 +1,136 @@
+"""Decoding in a batch is decoding one by one, and decoding with a cache is reading everything again for each token."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from icl_engine.decoding import Decoded, decode, left_padded
+from icl_engine.embedded.vocabulary import END, PAD, VOCABULARY_SIZE
+from icl_engine.transformers_model import TransformersModel
+from tests.models import GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, Anything
+
+N_NEW = 12
+
+
+def prompts_of(model: TransformersModel) -> list[tuple[int, ...]]:
+    return [model.encode(task).ids for task in TASKS]
+
+
+def free(
+    model: TransformersModel,
+    prompts: list[tuple[int, ...]],
+    *,
+    end_ids: frozenset[int] = frozenset(),
+    limits: list[int] | None = None,
+) -> list[Decoded]:
+    """Decode with no token forbidden."""
+    decoded, _ = decode(
+        model.module,
+        prompts,
+        max_new_tokens=limits or [N_NEW] * len(prompts),
+        end_ids=end_ids,
+        pad_id=PAD,
+        positions=model.encoding.positions,
+        constraint=Anything(len(prompts), VOCABULARY_SIZE),
+    )
+    return decoded
+
+
+def test_padding_stands_on_the_left_and_is_masked() -> None:
+    ids, mask = left_padded([[5, 6, 7], [8]], pad_id=PAD, device=torch.device("cpu"))
+
+    assert ids.tolist() == [[5, 6, 7], [PAD, PAD, 8]]
+    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_a_batch_of_different_lengths_gives_what_each_prompt_gives_alone(tiny: TransformersModel) -> None:
+    prompts = prompts_of(tiny)
+    together = free(tiny, prompts)
+    alone = [free(tiny, [prompt])[0] for prompt in prompts]
+
+    assert len({len(prompt) for prompt in prompts}) == len(prompts)
+    assert [row.ids for row in together] == [row.ids for row in alone]
+    for row, same in zip(together, alone, strict=True):
+        assert row.log_probabilities == pytest.approx(same.log_probabilities, abs=1e-4)
+
+
+def test_the_cache_changes_nothing(tiny: TransformersModel) -> None:
+    prompts = prompts_of(tiny)
+
+    for prompt, row in zip(prompts, free(tiny, prompts), strict=True):
+        ids = list(prompt)
+        for token, log_probability in zip(row.ids, row.log_probabilities, strict=True):
+            with torch.no_grad():
+                log_p = tiny.module(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
+
+            assert int(log_p.argmax()) == token
+            assert float(log_p[token]) == pytest.approx(log_probability, abs=1e-4)
+            ids.append(token)
+
+
+def test_each_row_ends_at_its_own_end_token_and_the_others_go_on(tiny: TransformersModel) -> None:
+    prompts = prompts_of(tiny)
+    endless = free(tiny, prompts)
+    assert not any(row.ended for row in endless)
+
+    for end in sorted({token for row in endless for token in row.ids}):
+        for row, whole in zip(free(tiny, prompts, end_ids=frozenset({end})), endless, strict=True):
+            ended = end in whole.ids
+            n = whole.ids.index(end) if ended else N_NEW
+
+            assert row.ended == ended
+            assert row.ids == whole.ids[:n]
+            assert row.log_probabilities == pytest.approx(whole.log_probabilities[: n + ended], abs=1e-4)
+
+
+@pytest.mark.parametrize("limits", [[1, 5, 12], [12, 1, 5], [3, 3, 3]])
+def test_each_row_stops_at_its_own_limit(tiny: TransformersModel, limits: list[int]) -> None:
+    prompts = prompts_of(tiny)
+    endless = free(tiny, prompts)
+
+    for row, whole, limit in zip(free(tiny, prompts, limits=limits), endless, limits, strict=True):
+        assert row.ids == whole.ids[:limit]
+        assert len(row.log_probabilities) == limit
+
+
+def test_no_forbidden_token_is_chosen_and_the_rest_share_its_probability(tiny: TransformersModel) -> None:
+    prompt = tiny.encode(ROW_TASK).ids
+    allowed = tiny.encoding.constraint([ROW_TASK], tiny.device).allowed()[0]
+    (row,), _ = decode(
+        tiny.module,
+        [prompt],
+        max_new_tokens=[1],
+        end_ids=frozenset({END}),
+        pad_id=PAD,
+        positions=tiny.encoding.positions,
+        constraint=tiny.encoding.constraint([ROW_TASK], tiny.device),
+    )
+    with torch.no_grad():
+        logits = tiny.module(input_ids=torch.tensor([prompt])).logits[0, -1]
+    log_p = logits[allowed].log_softmax(-1)
+
+    assert row.ids == (int(allowed.nonzero()[log_p.argmax()]),)
+    assert row.log_probabilities == pytest.approx([float(log_p.max())], abs=1e-4)
+
+
+def test_kept_logits_are_those_of_a_plain_pass(tiny: TransformersModel) -> None:
+    prompts = [tiny.encode(task).ids for task in (GRID_TASK, TEXT_TASK)]
+    width = max(map(len, prompts))
+    places = [width - 9, width - 4, width - 2]
+    _, kept = decode(
+        tiny.module,
+        prompts,
+        max_new_tokens=[2, 2],
+        end_ids=frozenset({END}),
+        pad_id=PAD,
+        positions=tiny.encoding.positions,
+        constraint=Anything(2, VOCABULARY_SIZE),
+        kept_logits=places,
+    )
+
+    for prompt, logits in zip(prompts, kept, strict=True):
+        with torch.no_grad():
+            plain = tiny.module(input_ids=torch.tensor([prompt])).logits[0]
+
+        assert torch.allclose(logits, plain[[place - width + len(prompt) for place in places]], atol=1e-4)

@@ -1,0 +1,170 @@
+"""Scores and answers of a real model agree with a plain pass through it, and with each other."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+import icl_engine.transformers_model
+from icl_engine.errors import ContextOverflow, ModelUnavailable
+from icl_engine.language_model import OutputScore, load_model
+from icl_engine.task import Task, Value
+from icl_engine.transformers_model import TransformersModel
+from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
+
+ANSWERED = list(zip(TASKS, ANSWERS, strict=True))
+WRONG: list[tuple[Task, Value]] = [(ROW_TASK, ((0, 5, 5),)), (GRID_TASK, ((5, 4),)), (TEXT_TASK, "größe")]
+
+
+def alike(score: OutputScore, other: OutputScore) -> bool:
+    return (
+        score.nll == pytest.approx(other.nll, abs=1e-3, rel=1e-4)
+        and (score.n_tokens, score.exact) == (other.n_tokens, other.exact)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("answered", [*ANSWERED, *WRONG])
+def test_a_score_is_the_sum_over_an_output_of_what_a_plain_pass_says(
+    tiny: TransformersModel, answered: tuple[Task, Value]
+) -> None:
+    task, answer = answered
+    encoded = tiny.encode(task, answer)
+    ids = torch.tensor(encoded.ids)
+    with torch.no_grad():
+        log_p = tiny.module(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
+    (scores,) = tiny.score([answered])
+
+    assert len(scores) == len(task.demonstrations) + 1
+    for score, (start, stop) in zip(scores, encoded.outputs, strict=True):
+        plain = -sum(float(log_p[place - 1, ids[place]]) for place in range(start, stop))
+        likeliest = all(int(log_p[place - 1].argmax()) == int(ids[place]) for place in range(start, stop))
+
+        assert alike(score, OutputScore(plain, stop - start, likeliest))
+
+
+def test_an_output_is_exact_where_greedy_decoding_writes_it(taught: TransformersModel) -> None:
+    written = [answer.value for answer in taught.generate([task for task, _ in ANSWERED + WRONG])]
+    exact = [scores[-1].exact for scores in taught.score(ANSWERED + WRONG)]
+
+    assert exact == [value == answer for value, (_, answer) in zip(written, ANSWERED + WRONG, strict=True)]
+    assert exact == [True] * 3 + [False] * 3
+
+
+def test_the_probability_of_an_answer_is_its_score(taught: TransformersModel) -> None:
+    for answer, scores in zip(taught.generate(TASKS), taught.score(ANSWERED), strict=True):
+        # the grammar forbids some tokens, and the rest share what those had
+        assert -scores[-1].nll <= answer.log_probability + 1e-4
+        assert answer.log_probability == pytest.approx(-scores[-1].nll, abs=0.2)
+        assert len(answer.token_log_probabilities) == scores[-1].n_tokens
+
+
+@pytest.mark.parametrize("name", ["tiny", "taught"])
+def test_demonstrations_score_alike_on_the_way_to_an_answer_and_by_themselves(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    model: TransformersModel = request.getfixturevalue(name)
+
+    for answer, scores in zip(model.generate(TASKS), model.score(ANSWERED), strict=True):
+        assert len(answer.demonstrations) == len(scores) - 1
+        for on_the_way, alone in zip(answer.demonstrations, scores, strict=False):
+            assert alike(on_the_way, alone)
+
+
+def test_a_demonstration_is_scored_given_those_before_it_alone(tiny: TransformersModel) -> None:
+    (whole,) = tiny.score([ANSWERED[0]])
+    for i, shown in enumerate(ROW_TASK.demonstrations):
+        before = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:i], queries=(shown.input,))
+        (scores,) = tiny.score([(before, shown.output)])
+
+        assert alike(scores[-1], whole[i])
+
+
+def test_answers_do_not_depend_on_how_tasks_are_batched(
+    taught: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, scores = taught.generate(TASKS), taught.score(ANSWERED)
+    monkeypatch.setitem(icl_engine.transformers_model._BATCH_TOKENS, "cpu", 1)
+
+    assert [answer.value for answer in taught.generate(TASKS)] == [answer.value for answer in together]
+    for one_by_one, before in zip(taught.score(ANSWERED), scores, strict=True):
+        assert all(map(alike, one_by_one, before))
+
+
+def test_answers_come_in_the_order_of_the_tasks(taught: TransformersModel) -> None:
+    backwards = taught.generate(TASKS[::-1])
+
+    assert tuple(answer.value for answer in backwards) == ANSWERS[::-1]
+    assert [answer.prompt_tokens for answer in backwards] == [len(taught.encode(task).ids) for task in TASKS[::-1]]
+
+
+def test_nothing_asked_is_nothing_answered(tiny: TransformersModel) -> None:
+    assert tiny.generate([]) == []
+    assert tiny.score([]) == []
+
+
+def test_several_threads_get_the_answers_that_one_gets(taught: TransformersModel) -> None:
+    alone = taught.generate(TASKS)
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(lambda _: taught.generate(TASKS), range(4)))
+
+    assert all(answers == alone for answers in at_once)
+
+
+def test_an_answer_that_never_ends_is_none(tiny: TransformersModel) -> None:
+    (answer,) = tiny.generate([ROW_TASK])
+
+    assert answer.value is None
+    assert len(answer.token_log_probabilities) < 100
+
+
+def of_length(model: TransformersModel, n_tokens: int) -> Task:
+    bare = Task.from_pairs([("a", "b")], "c")
+    return Task.from_pairs([("a", "b" * (1 + n_tokens - len(model.encode(bare).ids)))], "c", id="long")
+
+
+def test_a_prompt_that_leaves_room_for_one_token_is_answered(tiny: TransformersModel) -> None:
+    (answer,) = tiny.generate([of_length(tiny, tiny.context_tokens - 1)])
+
+    assert answer.prompt_tokens == tiny.context_tokens - 1
+    assert len(answer.token_log_probabilities) == 1
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_by_name(tiny: TransformersModel) -> None:
+    with pytest.raises(ContextOverflow, match="512") as refused:
+        tiny.generate([ROW_TASK, of_length(tiny, tiny.context_tokens)])
+
+    assert refused.value.task_id == "long"
+    assert refused.value.remedy
+    with pytest.raises(ContextOverflow):
+        tiny.score([(of_length(tiny, tiny.context_tokens - 1), "b")])
+
+
+def test_the_embedded_kind_is_loaded_from_a_folder_in_any_precision(tmp_path: Path) -> None:
+    tiny_module().save_pretrained(tmp_path)
+
+    full, half = (load_model(str(tmp_path), device="cpu", dtype=dtype) for dtype in ("auto", "bfloat16"))
+
+    assert full.module.dtype == torch.float32
+    assert half.module.dtype == torch.bfloat16
+    assert full.fingerprint != half.fingerprint
+    assert len(half.generate(TASKS)) == len(half.score(ANSWERED)) == 3
+
+
+def test_no_weight_of_a_loaded_model_is_trainable(tiny: TransformersModel) -> None:
+    assert not any(parameter.requires_grad for parameter in tiny.module.parameters())
+    assert tiny.n_parameters == sum(parameter.numel() for parameter in tiny.module.parameters())
+
+
+@pytest.mark.parametrize("given", [{"device": "abacus"}, {"device": "cuda:99"}, {"dtype": "int8"}])
+def test_a_device_or_precision_that_is_not_there_is_named_with_what_would_do(
+    tmp_path: Path, given: dict[str, str]
+) -> None:
+    tiny_module().save_pretrained(tmp_path)
+
+    with pytest.raises(ModelUnavailable) as refused:
+        load_model(str(tmp_path), **given)
+
+    assert "auto" in refused.value.remedy or "embedded" in refused.value.remedy
