@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from icl_engine.answer import MAX_CANDIDATES, Answer
-from icl_engine.augmentations import views
+from icl_engine.augmentations import Augmentation, views
 from icl_engine.language_model import Generation, LanguageModel
 from icl_engine.task import Task
 from icl_engine.voting import Candidate, Vote, vote_hierarchically
@@ -43,7 +43,14 @@ def answer_by_vote(model: LanguageModel, task: Task, *, n_views: int, seed: int 
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 4 (augmented inference, hierarchical voting).
     """
     questions = [task.for_query(i) for i in range(len(task.queries))]
-    chosen = [views(question, n_views, seed) for question in questions]
+    chosen = [
+        tuple(
+            view
+            for view in views(question, n_views, seed)
+            if view == Augmentation() or model.fits(view.apply(question))
+        )
+        for question in questions
+    ]  # a wide grid turned upright has more row ends: a view may be too long where the task itself is not
     prompts = [view.apply(question) for question, each in zip(questions, chosen, strict=True) for view in each]
     generations = iter(model.generate(prompts))
     answers = []

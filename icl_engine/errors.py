@@ -54,6 +54,10 @@ class ContextOverflow(TaskRefused):
     """A prompt longer than the context of the model."""
 
 
+class OutOfMemory(FewShotError):
+    """The device's memory does not hold one pass over one prompt."""
+
+
 class ModelUnavailable(FewShotError):
     """A language model that cannot be loaded.
 

@@ -37,7 +37,8 @@ class Generation:
     value: Value | None  # None where the tokens form no value of the task's kind, or never ended
     token_log_probabilities: tuple[float, ...]  # nats, of each token chosen, the end included
     prompt_tokens: int
-    demonstrations: tuple[OutputScore, ...]  # each demonstration's output given the ones before it, from the same pass
+    # each demonstration's output given the ones before it, from the same pass; empty where that was not asked for
+    demonstrations: tuple[OutputScore, ...]
 
     @property
     def log_probability(self) -> float:
@@ -56,11 +57,16 @@ class LanguageModel(Protocol):
     @property
     def context_tokens(self) -> int: ...
 
-    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+    def fits(self, task: Task, answer: Value | None = None) -> bool:
+        """Say whether the task, and the answer if one is given, fit the context."""
+        ...
+
+    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
         """Answer each task greedily.
 
         Raises:
             ContextOverflow: a prompt leaves no room for an answer.
+            OutOfMemory: not even one prompt fits the device's memory.
         """
         ...
 
@@ -69,6 +75,7 @@ class LanguageModel(Protocol):
 
         Raises:
             ContextOverflow: a task with its answer is longer than the context.
+            OutOfMemory: not even one sequence fits the device's memory.
         """
         ...
 

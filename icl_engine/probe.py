@@ -70,7 +70,8 @@ class Prober:
     def probe(self, task: Task) -> ProbeResult:
         """See `probe`."""
         started = time.perf_counter()
-        generations = self._model.generate([task.for_query(i) for i in range(len(task.queries))])
+        questions = [task.for_query(i) for i in range(len(task.queries))]
+        generations = self._model.generate(questions, score_demonstrations=True)
         held_out = self._held_out.get(task.demonstrations_fingerprint)
         n_prompts = len(generations)
         if held_out is None:

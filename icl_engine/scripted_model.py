@@ -31,23 +31,26 @@ class ScriptedModel:
         """A name for the script."""
         return hashlib.sha256(f"scripted/{getattr(self.script, '__name__', 'script')}".encode()).hexdigest()
 
-    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+    def fits(self, task: Task, answer: Value | None = None) -> bool:
+        """Everything fits."""
+        return True
+
+    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
         """Answer with the script."""
         self.tasks_seen += tasks
-        return [self._generation(task) for task in tasks]
+        return [self._generation(task, score_demonstrations) for task in tasks]
 
     def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
         """Score outputs by whether the script would have written them, given the demonstrations before."""
         self.tasks_seen += [task for task, _ in answered]
         return [(*self._demonstrations(task), _score(answer, self.script(task))) for task, answer in answered]
 
-    def _generation(self, task: Task) -> Generation:
+    def _generation(self, task: Task, score_demonstrations: bool) -> Generation:
         value = self.script(task)
         n_tokens = 1 if value is None else _n_tokens(value)
         prompt_tokens = sum(_n_tokens(shown.input) + _n_tokens(shown.output) for shown in task.demonstrations)
-        return Generation(
-            value, (-_SURE,) * n_tokens, prompt_tokens + _n_tokens(task.query), self._demonstrations(task)
-        )
+        shown = self._demonstrations(task) if score_demonstrations else ()
+        return Generation(value, (-_SURE,) * n_tokens, prompt_tokens + _n_tokens(task.query), shown)
 
     def _demonstrations(self, task: Task) -> tuple[OutputScore, ...]:
         scores = []

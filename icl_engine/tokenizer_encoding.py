@@ -32,7 +32,7 @@ class TokenizerEncoding:
     end token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, turn_ends: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.vocabulary_size = vocabulary_size
         eos = tokenizer.eos_token_id
@@ -42,13 +42,9 @@ class TokenizerEncoding:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos)
         self._head, self._tail = self._frame()
         self._separator = next((ids[0] for ids in map(self._ids, _SEPARATORS) if len(ids) == 1), self._end)
-        self._answer_end = self._end if tokenizer.chat_template else self._separator
-        self._grid_ids: torch.Tensor | None = None
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """The separator and the end-of-sequence token."""
-        return frozenset({self._separator, self._end})
+        self._answer_end = self._turn_end() if tokenizer.chat_template else self._separator
+        self.end_ids = frozenset({self._separator, self._end, self._answer_end, *turn_ends})
+        self._allowed: dict[str, torch.Tensor] | None = None  # by kind of task
 
     def encode(self, task: Task, answer: Value | None = None) -> Encoded:
         """Write the prompt for `task.query`; with `answer`, the answer and its end follow."""
@@ -82,10 +78,12 @@ class TokenizerEncoding:
             return None
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
-        """Return the tokens that may stand in each answer: for grids digits, blanks and the end; for text any."""
-        free = torch.ones(self.vocabulary_size, dtype=torch.bool)
-        rows = [self._grid_tokens() if task.kind == "grid" else free for task in tasks]
-        return _FixedTokens(torch.stack(rows).to(device))
+        """Return the tokens that may stand in each answer: for grids digits, blanks and an end; for text any but those
+        that hold the separator among other characters and would carry an answer past its end.
+        """
+        if self._allowed is None:
+            self._allowed = self._allowed_by_kind()
+        return _FixedTokens(torch.stack([self._allowed[task.kind] for task in tasks]).to(device))
 
     def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens): places counted from the first token that is not padding."""
@@ -112,14 +110,23 @@ class TokenizerEncoding:
             )
         return self._ids(head, special=True), self._ids(tail, special=True)
 
-    def _grid_tokens(self) -> torch.Tensor:
-        if self._grid_ids is None:
-            allowed = torch.zeros(self.vocabulary_size, dtype=torch.bool)
-            for token in range(min(self.vocabulary_size, len(self.tokenizer))):
-                allowed[token] = bool(_GRID_PIECE.fullmatch(str(self.tokenizer.decode([token]))))
+    def _turn_end(self) -> int:
+        """Return the token with which the chat template ends an answer: not every model's end of sequence."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _BODY}]
+        _, _, tail = str(self.tokenizer.apply_chat_template(turns, tokenize=False)).partition(_BODY)
+        ids = self._ids(tail.strip(), special=True)
+        return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else self._end
+
+    def _allowed_by_kind(self) -> dict[str, torch.Tensor]:
+        separator = str(self.tokenizer.decode([self._separator]))
+        text, grid = torch.zeros(2, self.vocabulary_size, dtype=torch.bool)
+        for token in range(min(self.vocabulary_size, len(self.tokenizer))):
+            piece = str(self.tokenizer.decode([token]))
+            text[token] = separator not in piece
+            grid[token] = text[token] and bool(_GRID_PIECE.fullmatch(piece))
+        for allowed in (text, grid):
             allowed[list(self.end_ids)] = True
-            self._grid_ids = allowed
-        return self._grid_ids
+        return {"text": text, "grid": grid}
 
 
 class _FixedTokens:

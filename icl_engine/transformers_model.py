@@ -19,14 +19,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from icl_engine.decoding import decode, left_padded
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
-from icl_engine.errors import ContextOverflow, ModelUnavailable
+from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import Generation, OutputScore
 from icl_engine.task import Task, Value
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # prompt tokens in one pass, padding included
+_BATCH_LOGITS = {"cpu": 2**27, "cuda": 2**30}  # logits in one pass, rows * places * vocabulary; 4 to 12 bytes each
 _HASHED_WHOLE_BYTES = 64 * 2**20
+_SAMPLE_BYTES = 4096  # of each tensor of a larger file
 
 
 class TransformersModel:
@@ -52,10 +54,9 @@ class TransformersModel:
     def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
         """See `icl_engine.load_model`."""
         target = _device(device)
-        torch_dtype = _dtype(dtype, target)
         source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
         try:
-            return cls._load(source, target, torch_dtype)
+            return cls._load(source, target, dtype)
         except ModelUnavailable:
             raise
         except Exception as error:  # the libraries that read configs, weights and tokenizers share no root
@@ -67,10 +68,15 @@ class TransformersModel:
             ) from error
 
     @classmethod
-    def _load(cls, source: str, device: torch.device, dtype: torch.dtype) -> TransformersModel:
+    def _load(cls, source: str, device: torch.device, dtype_name: str) -> TransformersModel:
         import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
 
         config = AutoConfig.from_pretrained(source)
+        if not getattr(config, "max_position_embeddings", None):
+            raise ModelUnavailable(f"the config of {source!r} names no max_position_embeddings", remedy="Add it.")
+        # a model of a few million weights is fast enough in fp32, and its young adapters drown in the rounding of bf16
+        small = config.model_type == "grid_llama" and dtype_name == "auto"
+        dtype = torch.float32 if small else _dtype(dtype_name, device)
         pair: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True
         )
@@ -88,7 +94,9 @@ class TransformersModel:
         else:
             from icl_engine.tokenizer_encoding import TokenizerEncoding
 
-            encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size)
+            ends = module.generation_config.eos_token_id
+            turn_ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+            encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size, turn_ends)
         return cls(module.to(device), encoding, _fingerprint(source, config, dtype))
 
     @property
@@ -123,13 +131,22 @@ class TransformersModel:
             )
         return encoded
 
-    def generate(self, tasks: Sequence[Task]) -> list[Generation]:
+    def fits(self, task: Task, answer: Value | None = None) -> bool:
+        """Say whether the task, and the answer if one is given, fit the context."""
+        return len(self.encoding.encode(task, answer).ids) < self.context_tokens
+
+    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
         """Answer each task greedily; see `LanguageModel`."""
         encoded = [self.encode(task) for task in tasks]
+        scored = [row if score_demonstrations else Encoded(row.ids, ()) for row in encoded]
         results: dict[int, Generation] = {}
-        with self.lock:
-            for batch in self._batches([len(prompt.ids) for prompt in encoded]):
-                answers = self._generate([tasks[i] for i in batch], [encoded[i] for i in batch])
+        with self.lock, _typed_out_of_memory():
+            for batch in self._batches(scored):
+                limits = [
+                    min(most_output_tokens(tasks[i], encoded[i]), self.context_tokens - len(encoded[i].ids))
+                    for i in batch
+                ]
+                answers = self._generate([tasks[i] for i in batch], [scored[i] for i in batch], limits)
                 results.update(zip(batch, answers, strict=True))
         return [results[i] for i in range(len(tasks))]
 
@@ -137,8 +154,8 @@ class TransformersModel:
         """Score given outputs; see `LanguageModel`."""
         encoded = [self.encode(task, answer) for task, answer in answered]
         results: dict[int, tuple[OutputScore, ...]] = {}
-        with self.lock, torch.inference_mode():
-            for batch in self._batches([len(sequence.ids) for sequence in encoded]):
+        with self.lock, torch.inference_mode(), _typed_out_of_memory():
+            for batch in self._batches(encoded):
                 rows = [encoded[i] for i in batch]
                 ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
                 places = _places_before_outputs(rows, ids.shape[1])
@@ -152,13 +169,9 @@ class TransformersModel:
                 results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
         return [results[i] for i in range(len(answered))]
 
-    def _generate(self, tasks: Sequence[Task], encoded: Sequence[Encoded]) -> list[Generation]:
+    def _generate(self, tasks: Sequence[Task], encoded: Sequence[Encoded], limits: Sequence[int]) -> list[Generation]:
         width = max(len(prompt.ids) for prompt in encoded)
         places = _places_before_outputs(encoded, width)
-        limits = [
-            min(most_output_tokens(task, prompt), self.context_tokens - len(prompt.ids))
-            for task, prompt in zip(tasks, encoded, strict=True)
-        ]
         decoded, logits = decode(
             self.module,
             [prompt.ids for prompt in encoded],
@@ -181,17 +194,37 @@ class TransformersModel:
             for task, row, prompt, scores in zip(tasks, decoded, encoded, shown, strict=True)
         ]
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield indices in batches of like length that stay under the token limit of the device."""
-        limit = _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
+    def _batches(self, rows: Sequence[Encoded]) -> Iterator[list[int]]:
+        """Yield indices in batches of like length that stay under the device's limits of tokens and of logits."""
+        kind = self.device.type if self.device.type in _BATCH_TOKENS else "cpu"
+        vocabulary = int(self.module.config.vocab_size)
+        lengths = [len(row.ids) for row in rows]
         batch: list[int] = []
-        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width
-            if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
+        n_scored = 0  # places with logits: at most those of all rows together, and no more than the width
+        for i in sorted(range(len(rows)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width
+            n_own = sum(stop - start for start, stop in rows[i].outputs)
+            width = lengths[batch[0]] if batch else lengths[i]
+            n_logits = (len(batch) + 1) * min(width, n_scored + n_own) * vocabulary
+            if batch and (width * (len(batch) + 1) > _BATCH_TOKENS[kind] or n_logits > _BATCH_LOGITS[kind]):
                 yield batch
-                batch = []
+                batch, n_scored = [], 0
             batch.append(i)
+            n_scored += n_own
         if batch:
             yield batch
+
+
+@contextlib.contextmanager
+def _typed_out_of_memory() -> Iterator[None]:
+    """Turn what torch says of memory that ran out into an error a caller can tell from others."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
+            raise
+        raise OutOfMemory(
+            "the device's memory does not hold a pass of the model; give a smaller task or model"
+        ) from error
 
 
 def _places_before_outputs(rows: Sequence[Encoded], width: int) -> list[int]:
@@ -245,7 +278,9 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
-    """Return a SHA-256 over config, dtype and weights: files up to 64 MiB whole, else their size and samples."""
+    """Return a SHA-256 over config, dtype and weights: files up to 64 MiB whole, of larger ones the
+    header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be noticed.
+    """
     digest = hashlib.sha256()
     described = {
         key: value
@@ -258,10 +293,18 @@ def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
         digest.update(f"{source}@{getattr(config, '_commit_hash', None)}".encode())
         return digest.hexdigest()
     for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
+        digest.update(f"{path.name}:{path.stat().st_size}".encode())
         with path.open("rb") as file:
-            for start in range(0, size, max(1, size // 64)) if size > _HASHED_WHOLE_BYTES else [0]:
-                file.seek(start)
-                digest.update(file.read(2**16) if size > _HASHED_WHOLE_BYTES else file.read())
+            if path.stat().st_size <= _HASHED_WHOLE_BYTES:
+                digest.update(file.read())
+                continue
+            n_header = int.from_bytes(file.read(8), "little")  # safetensors: header's length, header, tensors
+            header = file.read(n_header)
+            digest.update(header)
+            for name, tensor in sorted(json.loads(header).items()):
+                if name != "__metadata__":
+                    start, stop = tensor["data_offsets"]
+                    for place in (start, (start + stop) // 2):
+                        file.seek(8 + n_header + place)
+                        digest.update(file.read(min(_SAMPLE_BYTES, stop - place)))
     return digest.hexdigest()

@@ -14,7 +14,7 @@ class ArmUnavailable(FewShotError):
         self.arm = arm
         self.available = tuple(str(name) for name in available)
         names = ", ".join(self.available) or "none"
-        super().__init__(f"arm {arm!r} is not available here. Available: {names}.", task_id=task_id)
+        super().__init__(f"arm {str(arm)!r} is not available here. Available: {names}.", task_id=task_id)
 
 
 class LedgerUnavailable(FewShotError):

@@ -1,7 +1,8 @@
 """The first policy: a stated rule on the leave-one-out score, with a little exploration.
 
 Nothing is learned here. A task whose demonstrations the model answers when they are held out is answered in context;
-any other is trained on; a task whose adapter is at hand uses it.
+any other is trained on. That an adapter is at hand makes training free, but does not change the arm: the same task is
+answered the same way, whichever tasks with the same demonstrations came before.
 """
 
 from __future__ import annotations
@@ -72,8 +73,6 @@ class LooThreshold:
 
     def _rule(self, features: Features, arms: Sequence[str]) -> tuple[str, str]:
         """Return the arm the rule takes, and why."""
-        if features.adapter_cached and (Arm.TTT in arms or Arm.TTT_SHORT in arms):
-            return first_available(TRAINED, arms), "an adapter for exactly this task is at hand: no training to pay for"
         n, k, p = features.n_held_out, features.n_held_out_exact, p_icl_correct(features)
         if n == 0:
             few = "leave-one-out needs 2 demonstrations" if features.n_demonstrations < 2 else "none was held out"
@@ -85,7 +84,10 @@ class LooThreshold:
             sure = f"P(icl correct) {p:.2f}, at least {self.sure_at:.2f}"
             return first_available(CHEAP, arms), f"{held_out}, {sure}: no training needed"
         arm = first_available(TRAINED, arms)
-        verdict = "training" if arm in (Arm.TTT, Arm.TTT_SHORT) else f"training is not available, so {arm}"
+        if arm == Arm.TTT and features.adapter_cached:
+            verdict = "its adapter is at hand"
+        else:
+            verdict = "training" if arm in (Arm.TTT, Arm.TTT_SHORT) else f"training is not available, so {arm}"
         return arm, f"{held_out}, below {self.threshold:.2f}: {verdict}"
 
 

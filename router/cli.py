@@ -74,7 +74,7 @@ def solve(
     as_json: AsJson = False,
     model: Model = None,
     seed: Seed = None,
-    deadline: Annotated[float | None, typer.Option(metavar="S", help="Seconds a task may take.")] = None,
+    deadline: Annotated[float | None, typer.Option(metavar="S", help="Seconds after which training stops.")] = None,
     symbols: Annotated[bool, typer.Option("--symbols", help="Digits in the cells of grids.")] = False,
     home: Home = None,
     instruction: Instruction = None,
@@ -242,6 +242,8 @@ def _solve_all(
     router: Router, settings: Settings, tasks: Sequence[LabelledTask], *, arm: str | None, show: _Show
 ) -> int:
     """Solve one task after the other, each printed as it comes; a task that is refused does not stop the rest."""
+    from policies.errors import ArmUnavailable
+    from router.errors import exit_code
     from router.progress import SolvingProgress
     from router.tally import Tally
 
@@ -257,10 +259,10 @@ def _solve_all(
                         deadline_s=settings.deadline_s,
                         progress=progress.stage,
                     )
-                except TaskRefused as error:
+                except (TaskRefused, ArmUnavailable) as error:
                     if len(tasks) == 1:
                         raise
-                    code = 3
+                    code = exit_code(error)
                     with progress.task_done():
                         _complain(error, labelled.task.id)
                 else:
@@ -284,7 +286,7 @@ def _record_outcome(router: Router, solution: Solution, labelled: LabelledTask) 
         try:
             router.feedback(solution.trace_id, judged.right, source="solution")
         except (LedgerUnavailable, OutcomeConflict, UnknownTrace) as error:
-            if not solution.degraded:  # else the solution has said already that nothing is recorded
+            if not any(said.startswith("not recorded") for said in solution.degraded):  # it has been said then
                 _complain(error, labelled.task.id)
 
 

@@ -65,7 +65,7 @@ def run_demo(console: Console, seed: int) -> int:
 
 def _compare(tasks: Sequence[LabelledTask], home: Path, seed: int) -> list[Comparison]:
     """Solve every task each way, with a fresh store and ledger per way."""
-    settings = Settings(seed=seed)
+    settings = Settings(seed=seed, store_url="local:", ledger_url=None)
     first = Router(settings.model_copy(update={"home": home / "0"}))
     routers = {
         way: first if i == 0 else Router(settings.model_copy(update={"home": home / str(i)}), model=first.model)

@@ -63,8 +63,11 @@ class Router:
         self._model = model
         self._policy = policy
         self._ledger = ledger
+        self._owns_ledger = ledger is None
         self._store = store
         self._ledger_fault: str | None = None
+        self._bound: Steps | None = None
+        self._compiled: Any = None
         self._lock = threading.RLock()
 
     def solve(
@@ -126,7 +129,9 @@ class Router:
         seed: int | None = None,
         deadline_s: float | None = None,
     ) -> list[Solution]:
-        """Answer several tasks; `deadline_s` is for each of them. See `solve`."""
+        """Answer several tasks; `deadline_s` is for each of them, and the first task that is refused ends it. See
+        `solve`.
+        """
         return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
@@ -163,14 +168,14 @@ class Router:
         from router.trace import Trace
 
         ledger = self._open_ledger()
-        said = Trace.model_validate_json(ledger.trace(trace_id).document).explain()
+        said = Trace.read(ledger.trace(trace_id).document).explain()
         outcomes = [f"Outcome: {row.kind} {row.value:g}, says {row.source}." for row in ledger.outcomes(trace_id)]
         return "\n".join([said, *outcomes])
 
     def close(self) -> None:
-        """Close the ledger; the model goes with the router."""
+        """Close the ledger, unless it was handed in; the model goes with the router."""
         with self._lock:
-            if self._ledger is not None:
+            if self._ledger is not None and self._owns_ledger:
                 self._ledger.close()
                 self._ledger = None
 
@@ -217,14 +222,21 @@ class Router:
                 self._ledger = Ledger.open(self.settings.ledger_location)
             return self._ledger
 
-    @functools.cache  # noqa: B019  one graph for the life of the router
     def _graph(self) -> Any:
-        from router.graph import build_graph
+        with self._lock:
+            if self._compiled is None:
+                from router.graph import build_graph
 
-        return build_graph(self._steps())
+                self._compiled = build_graph(self._steps())
+            return self._compiled
 
-    @functools.cache  # noqa: B019
     def _steps(self) -> Steps:
+        with self._lock:
+            if self._bound is None:
+                self._bound = self._bind()
+            return self._bound
+
+    def _bind(self) -> Steps:
         from icl_engine.probe import Prober
         from icl_engine.transformers_model import TransformersModel
         from policies.costs import CostModel

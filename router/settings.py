@@ -35,6 +35,7 @@ from pydantic_settings import (
 
 from icl_engine.errors import FewShotError
 from icl_engine.task import Limits
+from policies.decision import Arm
 
 PREFIX = "TTT_ROUTER_"
 FILE_NAME = "ttt-router.toml"
@@ -42,7 +43,6 @@ DOTENV = ".env"
 
 _ORIGINS = "-origins-"  # no keyword can have this name
 _NEVER_SHOWN = ("ledger_url", "store_url")  # may hold a password
-_ARM_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class SettingsError(FewShotError):
@@ -121,7 +121,6 @@ class Settings(BaseSettings):
     deadline_s: float | None = Field(
         None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
     )
-    price: float = Field(1.0, ge=0, description="of one second on the device; weighs cost against quality")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     limits: Limits = Field(default_factory=Limits, description="how large a task may be")
 
@@ -143,8 +142,9 @@ class Settings(BaseSettings):
     @field_validator("arms")
     @classmethod
     def _named(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
-        if not arms or len(set(arms)) < len(arms) or not all(_ARM_NAME.fullmatch(arm) for arm in arms):
-            raise ValueError("Give different names of arms in lower case, such as icl,ttt")
+        known = [str(arm) for arm in Arm]
+        if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
+            raise ValueError(f"Give one or more different names of arms among {', '.join(known)}")
         return arms
 
     @field_validator("limits", mode="before")

@@ -24,7 +24,7 @@ from icl_engine.probe import Prober, ProbeResult
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
-from policies.errors import ArmUnavailable, LedgerUnavailable
+from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
@@ -110,7 +110,10 @@ class Steps:
         task = state["task"]
         if self.ttt is None or Arm.TTT not in state["arms"]:
             return {"cached": False}
-        return {"cached": self.ttt.is_cached(task, self.training, seed=state["seed"])}
+        try:
+            return {"cached": self.ttt.is_cached(task, self.training, seed=state["seed"])}
+        except Exception as error:  # a store may be anybody's code, too
+            return {"cached": False, "degraded": (f"the store of adapters failed ({_described(error)})",)}
 
     def decide(self, state: SolveState) -> SolveState:
         """Draw an arm; a policy that fails decides for `icl`."""
@@ -120,7 +123,10 @@ class Steps:
         rng = np.random.default_rng(_entropy("decide", task, state["seed"]))
         policy = self.policy if forced is None else AlwaysArm(forced)
         try:
-            return {"features": features, "decision": policy.decide(features, rng, state["arms"])}
+            decision = policy.decide(features, rng, state["arms"])
+            if decision.arm not in state["arms"]:
+                raise ArmUnavailable(decision.arm, state["arms"], task_id=task.id)
+            return {"features": features, "decision": decision}
         except Exception as error:  # a policy may be anybody's code; the answer must not hang on it
             reason = f"policy {policy.name} failed ({_described(error)}); answered in context"
             decision = AlwaysArm(Arm.ICL).decide(features, rng, (Arm.ICL,))
@@ -128,10 +134,13 @@ class Steps:
 
     def answer_icl(self, state: SolveState) -> SolveState:
         """Take the probe's answer, or ask again without demonstrations for `zero_shot`."""
-        if state["decision"].arm == Arm.ZERO_SHOT:
+        if state["decision"].arm != Arm.ZERO_SHOT:
+            return self._floor(state)
+        try:
             answers = answer_zero_shot(self.model, state["task"])
-            return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
-        return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
+        except Exception as error:
+            return {**self._floor(state), "degraded": (f"zero-shot failed ({_described(error)}); answered in context",)}
+        return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
 
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
@@ -190,7 +199,8 @@ class Steps:
                 for trained, untrained in zip(state["answers"], state["probe"].answers, strict=True)
             )
             said = "no view gave an answer after training; answered in context"
-            return {"escalate": False, "answers": best, "degraded": (said,)}
+            by = state["answered_by"] if any(answer.value is not None for answer in state["answers"]) else Arm.ICL
+            return {"escalate": False, "answers": best, "answered_by": by, "degraded": (said,)}
         if self._may_escalate(state):
             return {"escalate": True, "degraded": ("no answer in context; trained instead",)}
         return {"escalate": False, "degraded": ("the model gave no answer of the task's kind",)}
@@ -200,9 +210,9 @@ class Steps:
         seconds = time.perf_counter() - state["started"]
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
-        self.costs.measured(
-            decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=state.get("adapter_cached", False)
-        )
+        if not state.get("degraded"):  # what broke off early, or was trained in the end, says nothing of the arm's cost
+            cached = state.get("adapter_cached", False)
+            self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
         if self.ledger is None:
             return {"cost": cost}
         row = DecisionRow.of(
@@ -217,7 +227,7 @@ class Steps:
         )
         try:
             self.ledger.record(row, trace_of(state, cost, self.model.fingerprint).model_dump_json())
-        except LedgerUnavailable as error:
+        except (LedgerUnavailable, RecordRefused) as error:
             return {"cost": cost, "degraded": (f"not recorded: {error}",)}
         return {"cost": cost}
 

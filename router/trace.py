@@ -4,12 +4,13 @@ ledger.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from icl_engine.task import Task, Value
+from icl_engine.task import Limits, Task, Value
 
 if TYPE_CHECKING:
     from icl_engine.answer import Answer
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from router.solution import Cost
 
 SCHEMA_VERSION = 1
+_NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # a broken model gives NaN and infinities: as strings they are valid JSON and can be read back
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Step(_Record):
@@ -139,6 +142,11 @@ class Trace(_Record):
             degraded=degraded,
             path=path,
         )
+
+    @classmethod
+    def read(cls, document: str) -> Self:
+        """Read a trace as the ledger holds it. Limits do not apply: its task was let in once."""
+        return cls.model_validate_json(document, context={"limits": _NO_LIMITS})
 
     def explain(self) -> str:
         """Say in a few sentences what was decided, why, how it went and what it cost."""

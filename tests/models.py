@@ -30,6 +30,10 @@ TEXT_TASK = Task.from_pairs(
 TASKS = (ROW_TASK, GRID_TASK, TEXT_TASK)
 ANSWERS: tuple[Value, ...] = (((0, 5, 4),), ((5, 4), (1, 1)), "größer")  # what a taught model says to TASKS
 
+# what a few steps of training teach even a tiny model: the answer is always the same, under every augmentation
+CONSTANT_TASK = Task.from_pairs([([1, 2, 3], [0, 0]), ([4, 4], [0, 0]), ([5, 0, 6, 7], [0, 0])], [8, 1])
+CONSTANT: Value = ((0, 0),)
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

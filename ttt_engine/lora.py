@@ -6,6 +6,7 @@ The base weights are never written: merging swaps in a sum and swaps the very sa
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,7 @@ class LoraSlot:
     def __init__(self, model: TransformersModel, settings: LoraSettings) -> None:
         self.model = model
         self.settings = settings
-        self._name = f"rank{settings.rank}_alpha{settings.alpha:g}".replace(".", "_")
+        self._name = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]  # other settings, another adapter to PEFT
         targets = settings.target_modules
         config = LoraConfig(
             r=settings.rank,
@@ -51,7 +52,8 @@ class LoraSlot:
             bias="none",
         )
         self.peft_config = config
-        with warnings.catch_warnings():  # slots of several settings on one model are meant
+        # PEFT draws the matrices from the global generator, which is not ours to move on; `reset` draws them anew
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # several slots on one model are meant
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
             inject_adapter_in_model(config, model.module, adapter_name=self._name)
         self._layers: dict[str, Any] = {

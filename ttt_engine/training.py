@@ -52,7 +52,9 @@ def train(
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
     started = time.monotonic()
-    batches = training_batches(task, steps=settings.steps, batch_size=settings.batch_size, seed=seed)
+    batches = training_batches(
+        task, steps=settings.steps, batch_size=settings.batch_size, seed=seed, fits=slot.model.fits
+    )
     losses: list[float] = []
     n_tokens = 0
     slot.reset(seed)

@@ -5,8 +5,10 @@ seen.
 """
 
 import gzip
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,7 @@ def load_extra(path: Path) -> ExtraData:
                 pairs = [(_grid(given), _grid(answer)) for given, answer in entry["pairs"] if _fits(given, answer)]
                 if len(pairs) >= PAIRS_PER_TASK[1] and not is_held_out_arc_task(entry["id"]):
                     extra[entry["id"]] = pairs
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise UnreadableTaskFile(
             f"{path}: {error}", field="extra_data", remedy="Give a gzipped JSONL file of grid pairs, or none."
         ) from error
@@ -79,6 +81,12 @@ class Corpus:
         kinds = ("row", "grid", "text")
         return cls({kind: tuple(family for family in chosen if family.kind == kind) for kind in kinds}, extra or {})
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names of the families and the extra pairs: another corpus, another fingerprint."""
+        names = {source: [family.name for family in families] for source, families in self.families.items()}
+        return hashlib.sha256(json.dumps([names, dict(self.extra)]).encode()).hexdigest()
+
     def task(self, rng: random.Random) -> list[Pair]:
         """Draw one task: its pairs of input and output."""
         n_pairs = rng.randint(*PAIRS_PER_TASK)
@@ -90,7 +98,7 @@ class Corpus:
         families = tuple(family for family in families if family.name.startswith("composed_") == composed) or families
         try:
             return sample_task(rng, rng.choice(families), n_pairs)
-        except (Rejected, IndexError):  # no usable draw, or nothing of this kind among the held-out families
+        except Rejected:  # no usable draw in many tries
             return self.task(rng)
 
     def rows(self, n_rows: int, n_tokens: int, seed: int, step: int) -> npt.NDArray[np.int64]:

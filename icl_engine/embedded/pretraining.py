@@ -37,7 +37,7 @@ class PretrainingConfig:
     heads: int = 3
     axis_pairs: tuple[int, int, int] = (8, 12, 12)  # rotary pairs of a head for value, column, row
     context_tokens: int = 4096
-    steps: int = 4000
+    steps: int = 2300
     rows: int = 11  # a step
     row_tokens: int = 768
     learning_rate: float = 2e-3
@@ -104,17 +104,17 @@ def pretrain(
     model = build_model(config)
     model.to(device)  # type: ignore[arg-type]
     optimizers = _optimizers(model, config)
-    checkpoint = _Checkpoint(out / "checkpoint", config)
-    first_step = checkpoint.load(model, optimizers)
     corpus = Corpus.of(extra=load_extra(extra_data) if extra_data else None)
+    checkpoint = _Checkpoint(out / "checkpoint", config, corpus.fingerprint)
+    first_step = checkpoint.load(model, optimizers)
     validation = {name: list(validation_tasks(tasks, 100, seed=1)) for name, tasks in _validation_corpora().items()}
     loss_of = torch.compile(_loss, dynamic=False) if compiled else _loss
     started, measured = time.monotonic(), (float("nan"),) * 3
 
     for step in range(first_step, config.steps):
-        for optimizer, scale in zip(optimizers, (1.0, 1.0), strict=True):
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate_at(step, config) * scale
+                group["lr"] = config.learning_rate * rate_at(step, config)
         rows = corpus.rows(config.rows, config.row_tokens, config.seed, step)
         weights = torch.from_numpy(output_weights(rows)).to(device)
         loss = loss_of(model, torch.from_numpy(rows).to(device), weights)
@@ -205,9 +205,10 @@ class _Checkpoint:
     the new.
     """
 
-    def __init__(self, folder: Path, config: PretrainingConfig) -> None:
+    def __init__(self, folder: Path, config: PretrainingConfig, corpus_fingerprint: str) -> None:
         self.folder = folder
-        self.recipe = json.loads(json.dumps(asdict(replace(config, steps=0, checkpoint_every=0, validate_every=0))))
+        recipe = asdict(replace(config, steps=0, checkpoint_every=0, validate_every=0))
+        self.recipe = json.loads(json.dumps({**recipe, "corpus": corpus_fingerprint}))
 
     def load(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
         """Restore model and optimisers; return the number of steps done, 0 where there is no checkpoint."""
@@ -242,6 +243,7 @@ class _Checkpoint:
             save_file(dict(_flat_state(optimizer)), new / f"optimizer_{i}.safetensors")
         (new / "about.json").write_text(json.dumps({"step": step, "recipe": self.recipe}, indent=1))
         old = self.folder.with_name("checkpoint.old")
+        shutil.rmtree(old, ignore_errors=True)  # a kill may have left it
         if self.folder.exists():
             self.folder.rename(old)
         new.rename(self.folder)

@@ -13,6 +13,7 @@ from icl_engine.embedded.grid_llama import GridLlamaConfig, GridLlamaForCausalLM
 from icl_engine.embedded.pretraining import save_weights
 from icl_engine.embedded.vocabulary import END, PAD, VOCABULARY_SIZE
 from icl_engine.language_model import load_model
+from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, TASKS, TEXT_TASK, Anything, taught_model, tiny_module
 
@@ -70,9 +71,9 @@ def test_rotary_pairs_must_fill_a_head() -> None:
 
 @pytest.mark.parametrize("task", TASKS, ids=["row", "grid", "text"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_generate_of_transformers_writes_what_our_loop_writes(tiny: TransformersModel, task: object, seed: int) -> None:
-    module = tiny_module(seed).eval()
-    prompt = tiny.encode(next(each for each in TASKS if each is task)).ids
+def test_generate_of_transformers_writes_what_our_loop_writes(tiny: TransformersModel, task: Task, seed: int) -> None:
+    module = tiny_module(seed).train(False)
+    prompt = tiny.encode(task).ids
     ids = torch.tensor([prompt])
     theirs = module.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16)
 

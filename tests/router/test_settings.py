@@ -48,15 +48,15 @@ def test_each_source_goes_before_the_next(folder: Path, tmp_path: Path, monkeypa
 
 
 def test_the_home_folder_of_the_arguments_holds_the_settings_file(tmp_path: Path) -> None:
-    (tmp_path / "ttt-router.toml").write_text("price = 2.5")
+    (tmp_path / "ttt-router.toml").write_text("epsilon = 0.25")
 
-    assert Settings(home=tmp_path).price == 2.5
+    assert Settings(home=tmp_path).epsilon == 0.25
 
 
 def test_arms_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TTT_ROUTER_ARMS", "icl, my_solver")
+    monkeypatch.setenv("TTT_ROUTER_ARMS", "icl, icl_vote")
 
-    assert Settings().arms == ("icl", "my_solver")
+    assert Settings().arms == ("icl", "icl_vote")
 
 
 def test_a_limit_is_set_by_itself_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -28,7 +29,10 @@ class LocalAdapterStore:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             weights = (folder / _WEIGHTS).read_bytes()
             config = (folder / _CONFIG).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # whole folders are moved here: one that lacks a file, still, has been damaged and would bar the next
+            if folder.is_dir() and not Path(error.filename).exists():
+                raise self._removed(folder, f"{Path(error.filename).name} is missing") from error
             return None
         except ValueError as error:
             raise self._removed(folder, f"{_ABOUT} is not JSON") from error
@@ -73,15 +77,19 @@ class LocalAdapterStore:
                 _write(new / _ABOUT, json.dumps(about, indent=1).encode())
                 new.rename(self.root / adapter.key)
             except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # those: another process was first, same key
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
+                # what lies there is another process's, as good as this one, or one that the model has refused
+                shutil.rmtree(self.root / adapter.key, ignore_errors=True)
+                with contextlib.suppress(OSError):  # another process was quicker again: its adapter is the same
+                    new.rename(self.root / adapter.key)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
         except OSError as error:
             raise StoreUnavailable(f"cannot write to {self.root}: {error}") from error
 
     def __contains__(self, key: str) -> bool:
-        return (self.root / key / _ABOUT).exists()
+        return os.path.exists(self.root / key / _ABOUT)  # a folder that may not be read is a miss, not an error
 
     def _removed(self, folder: Path, why: str) -> AdapterRefused:
         shutil.rmtree(folder, ignore_errors=True)

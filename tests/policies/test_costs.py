@@ -1,0 +1,97 @@
+"""Predicted cost grows with the work an arm does, and comes closer to what was measured."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from policies.costs import CostModel
+from policies.decision import Arm
+
+ARMS = tuple(Arm)
+
+
+@pytest.fixture
+def costs() -> CostModel:
+    return CostModel(n_views=8, training_sequences=320)
+
+
+def test_every_known_arm_has_a_price_and_no_other(costs: CostModel) -> None:
+    assert costs.predict(ARMS, prompt_s=0.1, cached=False).keys() == set(ARMS)
+    assert costs.predict(("icl", "psychic"), prompt_s=0.1, cached=False).keys() == {"icl"}
+    assert costs.predict((), prompt_s=0.1, cached=False) == {}
+
+
+def test_an_arm_that_does_more_costs_more(costs: CostModel) -> None:
+    predicted = costs.predict(ARMS, prompt_s=0.1, cached=False)
+
+    assert sorted(ARMS, key=lambda arm: predicted[arm]) == list(ARMS)
+    assert len(set(predicted.values())) == len(ARMS)
+
+
+def test_a_prompt_in_context_costs_a_prompt_and_a_vote_one_for_each_view(costs: CostModel) -> None:
+    predicted = costs.predict(ARMS, prompt_s=0.25, cached=False)
+
+    assert predicted["icl"] == 0.25
+    assert predicted["icl_vote"] == 8 * 0.25
+
+
+def test_costs_are_in_proportion_to_what_a_prompt_takes(costs: CostModel) -> None:
+    slow, fast = (costs.predict(ARMS, prompt_s=prompt_s, cached=False) for prompt_s in (0.3, 0.1))
+
+    assert slow == pytest.approx({arm: 3 * seconds for arm, seconds in fast.items()})
+
+
+def test_a_cached_adapter_costs_no_training_and_is_that_of_ttt_alone(costs: CostModel) -> None:
+    trained, cached = (costs.predict(ARMS, prompt_s=0.1, cached=cached) for cached in (False, True))
+
+    assert cached["ttt"] == trained["icl_vote"]
+    assert {arm: s for arm, s in cached.items() if arm != "ttt"} == {
+        arm: s for arm, s in trained.items() if arm != "ttt"
+    }
+
+
+def test_one_measurement_makes_the_next_prediction_right(costs: CostModel) -> None:
+    costs.measured("ttt", 60.0, prompt_s=0.1, cached=False)
+
+    assert costs.predict(["ttt"], prompt_s=0.1, cached=False)["ttt"] == pytest.approx(60.0)
+    assert costs.predict(["ttt"], prompt_s=0.2, cached=False)["ttt"] == pytest.approx(120.0)
+    assert costs.predict(["icl"], prompt_s=0.1, cached=False)["icl"] == 0.1
+
+
+def test_predictions_come_closer_to_a_cost_that_has_changed(costs: CostModel) -> None:
+    costs.measured("ttt", 60.0, prompt_s=0.1, cached=False)
+    errors = []
+    for _ in range(10):
+        costs.measured("ttt", 30.0, prompt_s=0.1, cached=False)
+        errors.append(costs.predict(["ttt"], prompt_s=0.1, cached=False)["ttt"] - 30.0)
+
+    assert errors == sorted(errors, reverse=True)
+    assert 0 < errors[-1] < 0.2 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arm", "prompt_s", "cached"), [("ttt", 0.1, True), ("ttt", 0.0, False), ("psychic", 0.1, False)]
+)
+def test_what_says_nothing_of_an_arm_s_work_is_not_learned_from(
+    costs: CostModel, arm: str, prompt_s: float, cached: bool
+) -> None:
+    before = costs.predict(ARMS, prompt_s=0.1, cached=False)
+    costs.measured(arm, 99.0, prompt_s=prompt_s, cached=cached)
+
+    assert costs.predict(ARMS, prompt_s=0.1, cached=False) == before
+
+
+def test_training_of_no_step_costs_its_views() -> None:
+    costs = CostModel(n_views=4, training_sequences=0)
+    costs.measured("ttt", 1.0, prompt_s=0.5, cached=False)
+
+    assert costs.predict(["ttt"], prompt_s=0.5, cached=False)["ttt"] == pytest.approx(1.0)
+
+
+def test_measurements_from_several_threads_all_count(costs: CostModel) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: costs.measured("icl", 5.0, prompt_s=1.0, cached=False), range(200)))
+
+    assert costs.predict(["icl"], prompt_s=1.0, cached=False)["icl"] == pytest.approx(5.0)

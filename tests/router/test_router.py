@@ -1,0 +1,680 @@
+"""`solve` always answers: each arm in its way, and where anything but the prompt itself fails, in context and saying
+so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import router.router
+from icl_engine.scripted_model import ScriptedModel
+from icl_engine.task import LabelledTask, Limits, Task, Value
+from icl_engine.transformers_model import TransformersModel
+from policies.decision import Arm, Decision, Policy
+from policies.features import Features
+from policies.fixed import AlwaysArm
+from policies.ledger import Ledger
+from policies.loo_threshold import LooThreshold
+from policies.records import DecisionRow
+from router.errors import (
+    ArmUnavailable,
+    ContextOverflow,
+    LedgerUnavailable,
+    ModelUnavailable,
+    OutcomeConflict,
+    RecordRefused,
+    SettingsError,
+    TaskTooLarge,
+    UnknownTrace,
+)
+from router.router import Router
+from router.settings import Settings
+from router.trace import Trace
+from tests.models import (
+    ANSWERS,
+    CONSTANT,
+    CONSTANT_TASK,
+    ROW_TASK,
+    TASKS,
+    TEXT_TASK,
+    save_tiny_llama,
+    taught_model,
+    tiny_model,
+)
+from tests.router.fakes import grid_task, mirrored
+from ttt_engine.adapter import Adapter
+from ttt_engine.errors import StoreUnavailable
+from ttt_engine.stores import MemoryAdapterStore
+
+ALL_ARMS = ("zero_shot", "icl", "icl_vote", "ttt_short", "ttt")
+TRAINED = ("ttt_short", "ttt")
+Make = Callable[..., Router]
+
+
+class FailingPolicy:
+    """A policy that is broken in the way of its choice."""
+
+    name, version = "failing", "1"
+
+    def __init__(self, change: Callable[[Decision], Decision] | None = None) -> None:
+        self.change = change
+
+    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+        return (1.0 / len(arms),) * len(arms)
+
+    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        if self.change is None:
+            raise ZeroDivisionError("no gain")
+        return self.change(AlwaysArm(arms[0]).decide(features, rng, arms))
+
+
+class FailingStore(MemoryAdapterStore):
+    """A store in which everything fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def get(self, key: str) -> Adapter | None:
+        raise self.error
+
+    def put(self, adapter: Adapter) -> None:
+        raise self.error
+
+    def __contains__(self, key: str) -> bool:
+        raise self.error
+
+
+class FullLedger(Ledger):
+    """A ledger that takes nothing more."""
+
+    def record(self, row: DecisionRow, trace_json: str, *, trace_schema_version: int = 1) -> DecisionRow:
+        raise LedgerUnavailable("here", "disk full", remedy="Free some space.")
+
+
+@pytest.fixture(scope="module")
+def taught() -> TransformersModel:
+    """Knows TASKS by heart. Adapters come and go on it; its own weights stay."""
+    return taught_model()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> TransformersModel:
+    """Answers nothing in context, and CONSTANT_TASK once it is trained."""
+    return tiny_model()
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path) -> Settings:
+    """Training that leaves a taught model about as it was."""
+    return Settings(
+        home=tmp_path / "home", arms=ALL_ARMS, n_views=2, ttt_rank=4, ttt_alpha=8.0, ttt_steps=4, ttt_batch_size=2,
+        ttt_learning_rate=1e-4, epsilon=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def learning(settings: Settings) -> Settings:
+    """Training that teaches a tiny model something."""
+    return settings.model_copy(update={"ttt_steps": 20, "ttt_batch_size": 4, "ttt_learning_rate": 3e-2})
+
+
+@pytest.fixture
+def make(settings: Settings) -> Iterator[Make]:
+    """Make routers that are closed at the end."""
+    made: list[Router] = []
+
+    def router(model: object, given: Settings | None = None, **more: object) -> Router:
+        made.append(Router(given or settings, model=model, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield router
+    for each in made:
+        each.close()
+
+
+def ledger_of(settings: Settings) -> Ledger:
+    return Ledger.open(settings.ledger_location)
+
+
+def trace_of(settings: Settings, trace_id: str) -> Trace:
+    with ledger_of(settings) as ledger:
+        return Trace.read(ledger.trace(trace_id).document)
+
+
+def upper(task: Task) -> Value | None:
+    assert isinstance(task.query, str)
+    return task.query.upper()
+
+
+UPPER = Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], ["d", "e"], instruction="Shout.")
+
+# The arms
+
+PATHS = {
+    "zero_shot": ["answer_icl"],
+    "icl": ["answer_icl"],
+    "icl_vote": ["answer_vote"],
+    "ttt_short": ["adapt", "answer_ttt"],
+    "ttt": ["adapt", "answer_ttt"],
+}
+
+
+@pytest.mark.parametrize("forced", [True, False], ids=["forced", "decided"])
+@pytest.mark.parametrize("arm", ALL_ARMS)
+def test_every_arm_can_be_decided_for_and_asked_for(
+    make: Make, settings: Settings, taught: TransformersModel, arm: str, forced: bool
+) -> None:
+    bare = arm == "zero_shot"  # what the taught model knows by heart it knows with the demonstrations
+    model, task, answer = (ScriptedModel(upper), UPPER, "D") if bare else (taught, TEXT_TASK, ANSWERS[-1])
+    router = make(model) if forced else make(model, policy=AlwaysArm(arm))
+    solution = router.solve(task, arm=arm if forced else None)
+    trace = trace_of(settings, solution.trace_id)
+
+    assert (solution.answer, solution.answered_by, solution.degraded) == (answer, arm, ())
+    assert (solution.arm, solution.propensity) == (arm, 1.0)
+    assert [step.name for step in trace.path] == ["admit", "probe", "lookup", "decide", *PATHS[arm], "verify"]
+    assert (trace.adapter is not None) == (arm in TRAINED)
+
+
+def test_the_short_arm_trains_a_quarter_of_the_steps(make: Make, settings: Settings, taught: TransformersModel) -> None:
+    router = make(taught)
+    adapters = [trace_of(settings, router.solve(ROW_TASK, arm=arm).trace_id).adapter for arm in TRAINED]
+
+    assert [len(adapter.losses) for adapter in adapters if adapter] == [1, 4]
+
+
+def test_an_arm_that_is_asked_for_need_not_be_among_the_settings(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    router = make(taught, settings.model_copy(update={"arms": ("icl",)}))
+
+    assert router.solve(ROW_TASK, arm="ttt").answered_by == "ttt"
+    assert dict(router.decide(ROW_TASK).propensities) == {"icl": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arm", "task"),
+    [
+        ("psychic", UPPER),
+        ("ttt", UPPER),  # a scripted model cannot be trained
+        ("zero_shot", grid_task()),
+        ("zero_shot", UPPER.model_copy(update={"instruction": None})),
+    ],
+)
+def test_an_arm_the_task_cannot_be_answered_with_is_refused(make: Make, arm: str, task: Task) -> None:
+    with pytest.raises(ArmUnavailable, match=arm) as refused:
+        make(ScriptedModel(lambda task: task.query)).solve(task, arm=arm)
+
+    assert refused.value.task_id == task.id
+
+
+def test_training_needs_two_demonstrations(make: Make, taught: TransformersModel) -> None:
+    single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
+
+    assert not set(dict(make(taught).decide(single).propensities)) & set(TRAINED)
+    with pytest.raises(ArmUnavailable):
+        make(taught).solve(single, arm="ttt")
+
+
+def test_training_answers_what_no_prompt_does(make: Make, learning: Settings, tiny: TransformersModel) -> None:
+    router = make(tiny, learning)
+
+    assert router.solve(CONSTANT_TASK, arm="icl").answer is None
+    assert router.solve(CONSTANT_TASK, arm="ttt").answer == CONSTANT
+    assert router.solve(CONSTANT_TASK, arm="icl").answer is None
+
+
+def test_every_query_is_answered_under_every_arm(make: Make, taught: TransformersModel) -> None:
+    several = TEXT_TASK.model_copy(update={"queries": ("a", TEXT_TASK.query)})
+    router = make(taught)
+
+    for arm in ("icl", "icl_vote", "ttt"):
+        solution = router.solve(several, arm=arm)
+
+        assert len(solution.answers) == 2
+        assert solution.answers[1].value == ANSWERS[-1]
+
+
+# Decisions and their record
+
+
+def test_the_ledger_holds_the_decision_that_was_made(make: Make, settings: Settings, taught: TransformersModel) -> None:
+    settings = settings.model_copy(update={"epsilon": 0.3})
+    router = make(taught, settings)
+    for seed in range(4):
+        decision, solution = router.decide(ROW_TASK, seed=seed), router.solve(ROW_TASK, seed=seed)
+        with ledger_of(settings) as ledger:
+            row = ledger.decision(solution.trace_id)
+
+        assert (row.arm, row.propensity, row.propensities) == (decision.arm, decision.propensity, decision.propensities)
+        assert (row.policy, row.reason, row.difficulty) == (decision.policy, decision.reason, decision.difficulty)
+        assert (solution.arm, solution.propensity, solution.reason) == (row.arm, row.propensity, row.reason)
+        assert sum(p for _, p in row.propensities) == pytest.approx(1.0)
+        assert (row.task_fingerprint, row.seed, row.degraded) == (ROW_TASK.fingerprint, seed, solution.degraded)
+        assert row.measured.seconds == solution.cost.seconds
+        assert row.predicted_cost_s is not None
+
+
+def test_deciding_answers_nothing_and_records_nothing(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    decision = make(taught).decide(TEXT_TASK)
+
+    with ledger_of(settings) as ledger:
+        assert ledger.latest(5) == ()
+    assert decision.arm in ALL_ARMS
+
+
+def test_the_rule_answers_in_context_what_the_model_has_understood_and_trains_on_the_rest(
+    make: Make, learning: Settings, tiny: TransformersModel
+) -> None:
+    understood = make(ScriptedModel(upper), learning).solve(UPPER)
+    puzzling = make(tiny, learning).solve(CONSTANT_TASK)
+
+    assert (understood.arm, understood.answer) == ("icl", "D")
+    assert (puzzling.arm, puzzling.answer) == ("ttt", CONSTANT)
+    assert "0 of 3" in puzzling.reason
+
+
+def test_the_same_seed_gives_the_same_decision_and_answer_and_the_second_time_trains_nothing(
+    make: Make, learning: Settings, tiny: TransformersModel
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    first = make(tiny, learning).solve(CONSTANT_TASK, seed=3)
+    again = make(tiny_model(), learning).solve(CONSTANT_TASK, seed=3, progress=lambda *of: told.append(of))
+    adapters = [trace_of(learning, solution.trace_id).adapter for solution in (first, again)]
+
+    assert (again.arm, again.answers, again.propensity) == (first.arm, first.answers, first.propensity)
+    assert [adapter.cached for adapter in adapters if adapter] == [False, True]
+    assert [step for step in told if step[0] == "adapt" and step[2]] == []
+    assert "at hand" in again.reason
+    assert again.cost.tokens < first.cost.tokens
+
+
+def test_other_seeds_explore_other_arms(make: Make, settings: Settings) -> None:
+    settings = settings.model_copy(update={"arms": ("icl", "icl_vote")})
+    router = make(ScriptedModel(mirrored), settings, policy=LooThreshold(epsilon=1.0))
+
+    assert {router.decide(grid_task(), seed=seed).arm for seed in range(20)} == {"icl", "icl_vote"}
+    assert len({router.decide(grid_task(), seed=5).arm for _ in range(5)}) == 1
+
+
+def test_progress_names_every_step_and_counts_training(make: Make, taught: TransformersModel) -> None:
+    told: list[tuple[str, int, int]] = []
+    make(taught).solve(ROW_TASK, arm="ttt", progress=lambda *of: told.append(of))
+
+    assert [name for name, _, of in told if not of] == [
+        "admit", "probe", "lookup", "decide", "adapt", "answer_ttt", "verify", "record",
+    ]  # fmt: skip
+    assert [(done, of) for name, done, of in told if of] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_no_solution_reaches_model_policy_or_ledger(make: Make, settings: Settings) -> None:
+    solution: Value = "the solution"
+    labelled = LabelledTask.parse(UPPER, [solution, solution])
+    model = ScriptedModel(upper)
+    router = make(model)
+    solved = [router.solve(labelled.task, arm=arm) for arm in ("zero_shot", "icl", "icl_vote")]
+
+    assert model.tasks_seen
+    assert not any("solution" in task.model_dump_json() for task in model.tasks_seen)
+    for each in solved:
+        assert "the solution" not in trace_of(settings, each.trace_id).model_dump_json()
+    assert solved[0].is_correct(labelled.solutions) == (False, False)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("arm", ["ttt", "ttt_short", None])
+def test_no_time_to_train_is_an_answer_in_context(make: Make, taught: TransformersModel, arm: str | None) -> None:
+    router = make(taught, policy=AlwaysArm("ttt"))
+    solution = router.solve(ROW_TASK, arm=arm, deadline_s=1e-9)
+
+    assert (solution.arm, solution.answered_by, solution.answer) == (arm or "ttt", "icl", ANSWERS[0])
+    assert any("deadline reached" in said for said in solution.degraded)
+
+
+def test_no_time_left_after_training_is_an_answer_in_context(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    make(taught).solve(ROW_TASK, arm="ttt")
+    solution = make(taught).solve(ROW_TASK, arm="ttt", deadline_s=1e-9)  # the adapter is at hand; using it takes time
+
+    assert (solution.answered_by, solution.answer) == ("icl", ANSWERS[0])
+    assert solution.degraded == ("deadline reached after training; answered in context",)
+
+
+def test_the_deadline_of_the_settings_holds_where_none_is_given(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    router = make(taught, settings.model_copy(update={"deadline_s": 1e-9}))
+
+    assert router.solve(ROW_TASK, arm="ttt").answered_by == "icl"
+    assert router.solve(ROW_TASK, arm="ttt", deadline_s=1000.0).answered_by == "ttt"
+
+
+def test_training_that_explodes_is_an_answer_in_context(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    router = make(taught, settings.model_copy(update={"ttt_learning_rate": 1e30}))
+    solution = router.solve(ROW_TASK, arm="ttt")
+
+    assert (solution.arm, solution.answered_by, solution.answer) == ("ttt", "icl", ANSWERS[0])
+    assert any("training stopped" in said for said in solution.degraded)
+    assert trace_of(settings, solution.trace_id).adapter is None
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FailingPolicy(),
+        FailingPolicy(lambda decision: replace(decision, arm="psychic")),
+        FailingPolicy(lambda decision: replace(decision, arm="ttt")),
+    ],
+    ids=["raises", "invents an arm", "takes an arm that is not there"],
+)
+def test_a_policy_that_fails_is_an_answer_in_context(make: Make, settings: Settings, policy: Policy) -> None:
+    solution = make(ScriptedModel(upper), policy=policy).solve(UPPER)
+
+    assert (solution.arm, solution.answered_by, solution.answer, solution.propensity) == ("icl", "icl", "D", 1.0)
+    assert "policy failing failed" in solution.degraded[0]
+    with ledger_of(settings) as ledger:
+        assert ledger.decision(solution.trace_id).degraded == solution.degraded
+
+
+@pytest.mark.parametrize("propensity", [0.0, float("nan"), 2.0])
+def test_a_decision_the_ledger_refuses_costs_the_record_and_not_the_answer(make: Make, propensity: float) -> None:
+    policy = FailingPolicy(lambda decision: replace(decision, arm="icl", propensity=propensity))
+    solution = make(ScriptedModel(upper), policy=policy).solve(UPPER)
+
+    assert solution.answer == "D"
+    assert "not recorded" in solution.degraded[0]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the store is down"), ValueError("no such bucket")])
+def test_a_store_that_fails_never_costs_the_answer(make: Make, taught: TransformersModel, error: Exception) -> None:
+    solution = make(taught, store=FailingStore(error)).solve(ROW_TASK, arm="ttt")
+
+    assert solution.answer == ANSWERS[0]
+    assert any(str(error) in said for said in solution.degraded)
+    assert solution.answered_by == ("ttt" if isinstance(error, StoreUnavailable) else "icl")
+
+
+def test_a_ledger_that_cannot_be_opened_costs_the_record_and_not_the_answer(
+    make: Make, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    router = make(ScriptedModel(upper), settings.model_copy(update={"home": tmp_path / "file" / "home"}))
+    solutions = [router.solve(UPPER), router.solve(UPPER)]
+
+    assert [solution.answer for solution in solutions] == ["D", "D"]
+    assert all("not recorded" in solution.degraded[-1] for solution in solutions)
+    with pytest.raises(LedgerUnavailable):
+        router.feedback(solutions[0].trace_id, True)
+
+
+def test_a_ledger_that_takes_nothing_more_costs_the_record_and_not_the_answer(make: Make, settings: Settings) -> None:
+    with FullLedger.open(settings.ledger_location) as ledger:
+        solution = make(ScriptedModel(upper), ledger=ledger).solve(UPPER)
+
+    assert solution.answer == "D"
+    assert "disk full" in solution.degraded[0]
+
+
+def test_a_model_of_broken_weights_gives_no_answer_and_is_still_on_record(make: Make, settings: Settings) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.module.model.norm.weight[0] = float("nan")
+    router = make(model)
+    solution = router.solve(ROW_TASK)
+
+    assert solution.answer is None
+    assert any("nan" in said for said in solution.degraded)
+    assert "nan nats" in router.explain(solution.trace_id)
+
+
+def test_a_fault_of_the_prompt_itself_is_an_error(make: Make, taught: TransformersModel) -> None:
+    long = Task.from_pairs([("a", "b" * 600), ("c", "d")], "e", id="long")
+
+    with pytest.raises(ContextOverflow) as refused:
+        make(taught).solve(long)
+
+    assert refused.value.task_id == "long"
+
+
+def test_a_task_beyond_the_limits_of_the_settings_is_refused(make: Make, settings: Settings) -> None:
+    router = make(ScriptedModel(mirrored), settings.model_copy(update={"limits": Limits(side=2, line=2)}))
+
+    with pytest.raises(TaskTooLarge):
+        router.solve(grid_task())
+
+
+def test_a_task_that_wider_limits_let_in_can_be_explained(make: Make, settings: Settings) -> None:
+    wide = Limits(line=300)
+    task = Task.parse({"demonstrations": [{"input": [1] * 300, "output": [1] * 300}], "queries": [[2] * 300]}, wide)
+    router = make(ScriptedModel(mirrored), settings.model_copy(update={"limits": wide}))
+
+    assert "Task" in router.explain(router.solve(task).trace_id)
+
+
+def test_a_model_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
+    with Router(Settings(home=tmp_path, model=str(tmp_path / "nowhere"))) as router, pytest.raises(ModelUnavailable):
+        router.solve(ROW_TASK)
+
+
+def test_a_store_of_an_unknown_kind_is_named(folder: Path, tmp_path: Path, taught: TransformersModel) -> None:
+    with (
+        Router(Settings(home=tmp_path, store_url="cloud:abc"), model=taught) as router,
+        pytest.raises(SettingsError, match="TTT_ROUTER_STORE_URL"),
+    ):
+        router.solve(ROW_TASK)
+
+
+# Escalation
+
+
+def test_where_the_prompt_gives_nothing_training_is_tried_once(
+    make: Make, learning: Settings, tiny: TransformersModel
+) -> None:
+    for arm in ("icl", "icl_vote"):
+        solution = make(tiny, learning, policy=AlwaysArm(arm)).solve(CONSTANT_TASK, seed=1)
+        trace = trace_of(learning, solution.trace_id)
+
+        assert (solution.arm, solution.answered_by, solution.answer) == (arm, "ttt", CONSTANT)
+        assert solution.degraded == ("no answer in context; trained instead",)
+        assert [step.name for step in trace.path].count("adapt") == 1
+
+
+def test_training_that_gives_nothing_either_is_no_answer_in_context(
+    make: Make, settings: Settings, tiny: TransformersModel
+) -> None:
+    solution = make(tiny, settings.model_copy(update={"ttt_steps": 0}), policy=AlwaysArm("icl")).solve(CONSTANT_TASK)
+
+    assert (solution.answer, solution.answered_by) == (None, "icl")
+    assert solution.degraded[0] == "no answer in context; trained instead"
+    assert [step.name for step in trace_of(settings, solution.trace_id).path].count("adapt") == 1
+
+
+@pytest.mark.parametrize(
+    ("arm", "deadline_s", "n_demonstrations"), [("icl", None, 3), (None, 1e-9, 3), (None, None, 1)]
+)
+def test_an_arm_that_was_asked_for_no_time_and_no_second_demonstration_rule_training_out(
+    make: Make,
+    learning: Settings,
+    tiny: TransformersModel,
+    arm: str | None,
+    deadline_s: float | None,
+    n_demonstrations: int,
+) -> None:
+    task = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:n_demonstrations])
+    solution = make(tiny, learning, policy=AlwaysArm("icl")).solve(task, arm=arm, deadline_s=deadline_s)
+
+    assert (solution.answer, solution.answered_by) == (None, "icl")
+    assert solution.degraded == ("the model gave no answer of the task's kind",)
+
+
+# Event loops, threads, lifetimes
+
+
+def test_it_works_inside_a_running_event_loop(make: Make, taught: TransformersModel) -> None:
+    router = make(taught)
+
+    async def everything() -> list[Value | None]:
+        several = await asyncio.gather(*(router.asolve(task, arm="ttt") for task in TASKS))
+        return [router.solve(ROW_TASK, arm="icl").answer, *(solution.answer for solution in several)]
+
+    assert asyncio.run(everything()) == [ANSWERS[0], *ANSWERS]
+
+
+def test_the_event_loop_goes_on_while_a_task_is_solved(make: Make) -> None:
+    ticks: list[int] = []
+
+    def slow(task: Task) -> Value | None:
+        time.sleep(0.05)
+        return upper(task)
+
+    async def both() -> Value | None:
+        solving = asyncio.create_task(make(ScriptedModel(slow)).asolve(UPPER, arm="icl"))
+        while not solving.done():
+            ticks.append(1)
+            await asyncio.sleep(0.01)
+        return (await solving).answer
+
+    assert asyncio.run(both()) == "D"
+    assert len(ticks) > 3
+
+
+def test_threads_on_a_fresh_router_get_what_one_after_another_gets(
+    make: Make, learning: Settings, tmp_path: Path
+) -> None:
+    work = [(task, arm) for arm in ("ttt", "icl", "icl_vote") for task in (CONSTANT_TASK, TEXT_TASK)]
+    one, many = (learning.model_copy(update={"home": tmp_path / name}) for name in ("one", "many"))
+    router = make(tiny_model(), one)
+    alone = [router.solve(task, arm=arm) for task, arm in work]
+    router = make(tiny_model(), many)
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(lambda each: router.solve(each[0], arm=each[1]), work))
+
+    assert [solution.answers for solution in at_once] == [solution.answers for solution in alone]
+    assert len({solution.trace_id for solution in at_once}) == len(work)
+    with ledger_of(many) as ledger:
+        assert len(ledger.latest(99)) == len(work)
+
+
+def test_solve_many_answers_in_order(make: Make, taught: TransformersModel) -> None:
+    solutions = make(taught).solve_many(TASKS, arm="icl")
+
+    assert tuple(solution.answer for solution in solutions) == ANSWERS
+    assert [solution.task for solution in solutions] == list(TASKS)
+
+
+def test_a_router_that_is_gone_keeps_no_model_alive(settings: Settings) -> None:
+    used = Router(settings, model=ScriptedModel(upper))
+    used.solve(UPPER)
+    used.close()
+    alive = weakref.ref(used)
+    del used
+    gc.collect()
+
+    assert alive() is None
+
+
+def test_solve_without_a_router_uses_the_settings_of_the_environment(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_MODEL", str(save_tiny_llama(tmp_path / "llama")))
+    monkeypatch.setenv("TTT_ROUTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TTT_ROUTER_DEVICE", "cpu")
+    router.router._default_router.cache_clear()
+    try:
+        solution = router.router.solve(TEXT_TASK, arm="icl")
+        router.router._default_router().close()
+    finally:
+        router.router._default_router.cache_clear()
+
+    assert solution.arm == Arm.ICL
+    assert (tmp_path / "home" / "ledger.sqlite").exists()
+
+
+# Feedback and explanations
+
+
+def test_feedback_is_kept_and_told(make: Make, settings: Settings) -> None:
+    router = make(ScriptedModel(upper))
+    trace_id = router.solve(UPPER).trace_id
+    router.feedback(trace_id, True)
+    router.feedback(trace_id, 0.25, source="grader")
+    router.feedback(trace_id, True)  # the same again changes nothing
+
+    with ledger_of(settings) as ledger:
+        assert [(row.source, row.value) for row in ledger.outcomes(trace_id)] == [("user", 1.0), ("grader", 0.25)]
+    assert "says user" in router.explain(trace_id)
+    assert "0.25, says grader" in router.explain(trace_id)
+
+
+def test_feedback_that_cannot_be_kept_is_an_error(make: Make) -> None:
+    router = make(ScriptedModel(upper))
+    trace_id = router.solve(UPPER).trace_id
+    router.feedback(trace_id, True)
+
+    with pytest.raises(OutcomeConflict):
+        router.feedback(trace_id, False)
+    with pytest.raises(RecordRefused):
+        router.feedback(trace_id, 1.5, source="another")
+    with pytest.raises(UnknownTrace):
+        router.feedback("no such trace", True)
+
+
+def test_an_explanation_says_what_why_how_and_at_what_cost(
+    make: Make, learning: Settings, tiny: TransformersModel
+) -> None:
+    router = make(tiny, learning)
+    solution = router.solve(CONSTANT_TASK, seed=11)
+    said = router.explain(solution.trace_id)
+
+    assert CONSTANT_TASK.id in said
+    assert solution.reason in said
+    assert f"{solution.propensity:.3f}" in said
+    assert "over 20 steps" in said
+    assert said.count("wrong (") == 3
+    assert f"{solution.cost.tokens} tokens" in said
+    assert "adapt" in said.splitlines()[-1]
+    with pytest.raises(UnknownTrace):
+        router.explain("no such trace")
+
+
+def test_an_explanation_outlives_the_router(make: Make) -> None:
+    with make(ScriptedModel(upper)) as first:
+        trace_id = first.solve(UPPER).trace_id
+
+    assert UPPER.id in make(ScriptedModel(upper)).explain(trace_id)
+
+
+def test_tokens_are_those_of_the_probe_of_training_and_of_the_answers(make: Make, taught: TransformersModel) -> None:
+    store = MemoryAdapterStore()
+    solved = {arm: make(taught, store=store).solve(ROW_TASK, arm=arm) for arm in ("icl", "icl_vote", "ttt")}
+    (adapter,) = store._adapters.values()
+    votes = sum(answer.tokens for answer in solved["icl_vote"].answers)
+
+    assert solved["icl_vote"].cost.tokens == solved["icl"].cost.tokens + votes
+    assert solved["ttt"].cost.tokens == solved["icl_vote"].cost.tokens + adapter.train_tokens
+
+
+def test_seconds_on_a_gpu_are_those_of_the_solve_where_there_is_one(make: Make, taught: TransformersModel) -> None:
+    cost = make(taught).solve(ROW_TASK, arm="icl").cost
+
+    assert cost.seconds > 0
+    assert cost.gpu_seconds == 0.0  # the model of these tests is on the CPU

@@ -1,0 +1,229 @@
+"""An adapter is trained once and found again; whatever happens to the store, the answer is the adapter's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from icl_engine.answering import answer_by_vote
+from icl_engine.language_model import load_model
+from icl_engine.task import Task
+from icl_engine.transformers_model import TransformersModel
+from tests.models import CONSTANT, CONSTANT_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
+from ttt_engine.adapter import Adapter
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.engine import TttEngine
+from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
+from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
+
+
+class DownStore:
+    """A store that can be neither read nor written."""
+
+    def get(self, key: str) -> Adapter | None:
+        raise StoreUnavailable("cannot be read")
+
+    def put(self, adapter: Adapter) -> None:
+        raise StoreUnavailable("cannot be written")
+
+    def __contains__(self, key: str) -> bool:
+        return False
+
+
+@pytest.fixture
+def store() -> MemoryAdapterStore:
+    return MemoryAdapterStore()
+
+
+@pytest.fixture
+def engine(model: TransformersModel, store: AdapterStore, lora: LoraSettings) -> TttEngine:
+    return TttEngine(model, store, lora)
+
+
+def not_to_be_trained(*_: object) -> None:
+    raise AssertionError("it was trained")
+
+
+def test_a_task_that_cannot_be_answered_in_context_is_answered_after_training(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    adapted = engine.adapt(CONSTANT_TASK, training, seed=0)
+    (before,) = answer_by_vote(engine.model, CONSTANT_TASK, n_views=4)
+    (after,) = engine.answer(CONSTANT_TASK, adapted.adapter, n_views=4)
+
+    assert before.value is None
+    assert after.values == (CONSTANT,)
+    assert after.confidence == 1.0
+    assert (adapted.cached, adapted.degraded) == (False, ())
+    assert len(adapted.adapter.losses) == training.steps
+
+
+def test_an_adapter_of_no_step_answers_like_the_base(lora: LoraSettings, store: AdapterStore) -> None:
+    engine = TttEngine(taught_model(), store, lora)
+    adapter = engine.adapt(TEXT_TASK, TrainingSettings(steps=0), seed=0).adapter
+
+    for task in TASKS:
+        for merged in (True, False):
+            trained = engine.answer(task, adapter, n_views=4, merged=merged)
+
+            assert trained == answer_by_vote(engine.model, task, n_views=4)
+            assert trained[0].value is not None
+
+
+def test_merged_or_not_the_answers_are_the_same(engine: TttEngine, training: TrainingSettings) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    (merged,), (beside,) = (engine.answer(CONSTANT_TASK, adapter, n_views=8, merged=merged) for merged in (True, False))
+
+    assert merged.values == beside.values
+    assert merged.confidence == beside.confidence
+    assert merged.candidates[0].log_probability == pytest.approx(beside.candidates[0].log_probability, abs=1e-4)
+
+
+def test_a_trained_adapter_is_found_again_and_answers_alike(
+    engine: TttEngine, lora: LoraSettings, store: AdapterStore, training: TrainingSettings
+) -> None:
+    assert not engine.is_cached(CONSTANT_TASK, training, seed=0)
+    first = engine.adapt(CONSTANT_TASK, training, seed=0)
+    answers = engine.answer(CONSTANT_TASK, first.adapter, n_views=4)
+    later = TttEngine(tiny_model(), store, lora)
+    again = later.adapt(CONSTANT_TASK, training, seed=0, progress=not_to_be_trained)
+
+    assert later.is_cached(CONSTANT_TASK, training, seed=0)
+    assert again.cached
+    assert again.adapter == first.adapter
+    assert later.answer(CONSTANT_TASK, again.adapter, n_views=4) == answers
+
+
+def test_one_adapter_serves_every_query_of_its_demonstrations(engine: TttEngine, training: TrainingSettings) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    several = CONSTANT_TASK.model_copy(update={"queries": (((1, 2),), ((3, 3, 4),)), "id": "another"})
+
+    assert engine.is_cached(several, training, seed=0)
+    assert [answer.value for answer in engine.answer(several, adapter, n_views=2)] == [CONSTANT, CONSTANT]
+
+
+def test_other_settings_seed_or_base_do_not_find_it(
+    engine: TttEngine, store: AdapterStore, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    engine.adapt(CONSTANT_TASK, training, seed=0)
+
+    assert not engine.is_cached(CONSTANT_TASK, replace(training, steps=1), seed=0)
+    assert not engine.is_cached(CONSTANT_TASK, training, seed=1)
+    assert not TttEngine(tiny_model(seed=1), store, lora).is_cached(CONSTANT_TASK, training, seed=0)
+    assert not TttEngine(engine.model, store, replace(lora, rank=2)).is_cached(CONSTANT_TASK, training, seed=0)
+
+
+def test_the_same_seed_trains_the_same_bytes_on_another_model_of_the_same_weights(
+    engine: TttEngine, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=3)
+    engine.adapt(TEXT_TASK, short, seed=9)  # what the slot held before does not matter
+    first = engine.adapt(CONSTANT_TASK, short, seed=0).adapter
+    other = TttEngine(tiny_model(), MemoryAdapterStore(), lora).adapt(CONSTANT_TASK, short, seed=0).adapter
+
+    assert first.sha256 == other.sha256
+    assert (first.key, first.losses, first.peft_config) == (other.key, other.losses, other.peft_config)
+
+
+def test_adapters_of_two_tasks_do_not_mix(engine: TttEngine, training: TrainingSettings) -> None:
+    other_task = Task.from_pairs([("a", "yes"), ("b", "yes"), ("c", "yes")], "d")
+    one = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    before = engine.answer(CONSTANT_TASK, one, n_views=2)
+    other = engine.adapt(other_task, training, seed=0).adapter
+
+    assert engine.answer(other_task, other, n_views=2) != engine.answer(other_task, one, n_views=2)
+    assert engine.answer(CONSTANT_TASK, one, n_views=2) == before
+
+
+def test_any_model_can_be_trained_through_its_own_tokenizer(
+    tmp_path: Path, store: AdapterStore, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    engine = TttEngine(load_model(str(save_tiny_llama(tmp_path / "llama")), device="cpu"), store, lora)
+    adapted = engine.adapt(CONSTANT_TASK, training, seed=0)
+    merged, beside = (
+        engine.answer(CONSTANT_TASK, adapted.adapter, n_views=4, merged=merged) for merged in (True, False)
+    )
+
+    assert adapted.adapter.losses[-1] < 0.5 * adapted.adapter.losses[0]
+    assert merged[0].values == beside[0].values
+    assert merged[0].value == CONSTANT
+
+
+# What goes wrong
+
+
+def test_a_store_that_is_down_costs_the_cache_and_not_the_answer(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    engine = TttEngine(model, DownStore(), lora)
+    adapted = engine.adapt(CONSTANT_TASK, training, seed=0)
+
+    assert adapted.degraded == ("cannot be read", "cannot be written")
+    assert engine.answer(CONSTANT_TASK, adapted.adapter, n_views=2)[0].value == CONSTANT
+
+
+def test_a_damaged_adapter_is_trained_anew_and_kept(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
+) -> None:
+    engine = TttEngine(model, LocalAdapterStore(tmp_path), lora)
+    first = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    (tmp_path / first.key / "adapter_model.safetensors").write_bytes(b"damaged")
+    again = engine.adapt(CONSTANT_TASK, training, seed=0)
+    third = engine.adapt(CONSTANT_TASK, training, seed=0)
+
+    assert not again.cached
+    assert "damaged" in again.degraded[0]
+    assert again.adapter.sha256 == first.sha256
+    assert (third.cached, third.degraded) == (True, ())
+
+
+@pytest.mark.parametrize("what", ["not a number", "no safetensors"])
+def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_anew(
+    engine: TttEngine, store: AdapterStore, training: TrainingSettings, what: str
+) -> None:
+    good = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    poisoned = {name: tensor * float("nan") for name, tensor in load(good.weights).items()}
+    bad = replace(good, weights=save(poisoned) if what == "not a number" else b"no safetensors")
+    store.put(bad)
+    again = engine.adapt(CONSTANT_TASK, training, seed=0)
+
+    assert not again.cached
+    assert "anew" in again.degraded[0]
+    assert again.adapter.sha256 == good.sha256
+    with pytest.raises(AdapterRefused):
+        engine.answer(CONSTANT_TASK, bad, n_views=1)
+
+
+def test_an_adapter_of_another_base_is_refused(
+    engine: TttEngine, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    other = TttEngine(tiny_model(seed=1), MemoryAdapterStore(), lora)
+
+    with pytest.raises(AdapterRefused, match="another base"):
+        other.answer(CONSTANT_TASK, adapter, n_views=1)
+
+
+def test_training_that_fails_keeps_nothing(engine: TttEngine, training: TrainingSettings) -> None:
+    with pytest.raises(TrainingFailed):
+        engine.adapt(CONSTANT_TASK, training, seed=0, deadline=time.monotonic() - 1)
+
+    assert not engine.is_cached(CONSTANT_TASK, training, seed=0)
+    assert not any(parameter.requires_grad for parameter in engine.model.module.parameters())
+
+
+def test_the_model_answers_as_the_base_while_no_adapter_is_asked_for(
+    lora: LoraSettings, store: AdapterStore, training: TrainingSettings
+) -> None:
+    engine = TttEngine(taught_model(), store, lora)
+    before = engine.model.generate(TASKS)
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    engine.answer(CONSTANT_TASK, adapter, n_views=2)
+
+    assert engine.model.generate(TASKS) == before
+    assert torch.is_grad_enabled()

@@ -1,0 +1,249 @@
+"""A LoRA comes and goes; the base stays what it was, to the bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from icl_engine.embedded.encoding import EmbeddedEncoding
+from icl_engine.transformers_model import TransformersModel
+from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TEXT_TASK, tiny_model, tiny_module
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.engine import TttEngine
+from ttt_engine.errors import AdapterRefused
+from ttt_engine.lora import LoraSlot, lora_slot
+from ttt_engine.stores import LocalAdapterStore
+from ttt_engine.training import train
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture
+def slot(model: TransformersModel, lora: LoraSettings) -> LoraSlot:
+    return LoraSlot(model, lora)
+
+
+@pytest.fixture
+def trained(slot: LoraSlot, training: TrainingSettings) -> LoraSlot:
+    train(slot, CONSTANT_TASK, training, seed=0)
+    return slot
+
+
+def base_weights(model: TransformersModel) -> Tensors:
+    """Copies of the base model's own weights, under their own names."""
+    return {
+        name.replace(".base_layer", ""): tensor.clone()
+        for name, tensor in model.module.state_dict().items()
+        if "lora_" not in name
+    }
+
+
+def same(some: Tensors, others: Tensors) -> bool:
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def logits_of(module: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = module(input_ids=torch.tensor([EmbeddedEncoding().encode(CONSTANT_TASK).ids])).logits
+    return logits
+
+
+# The base
+
+
+def test_putting_a_lora_on_changes_no_answer(model: TransformersModel, lora: LoraSettings) -> None:
+    before, weights, n_parameters = logits_of(model.module), base_weights(model), model.n_parameters
+    LoraSlot(model, lora)
+
+    assert torch.equal(logits_of(model.module), before)
+    assert same(base_weights(model), weights)
+    assert model.n_parameters == n_parameters
+
+
+def test_the_base_is_the_same_to_the_bit_after_training_and_answering(
+    slot: LoraSlot, training: TrainingSettings
+) -> None:
+    model = slot.model
+    before, logits = base_weights(model), logits_of(model.module)
+    for task, seed in ((CONSTANT_TASK, 0), (TEXT_TASK, 1)):
+        train(slot, task, training, seed=seed)
+        for merged in (True, False):
+            with slot.active(merged=merged):
+                model.generate([task])
+
+    assert same(base_weights(model), before)
+    assert torch.equal(logits_of(model.module), logits)
+    assert same(before, base_weights(tiny_model()))
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_the_base_is_back_after_a_fault_while_the_adapter_was_on(trained: LoraSlot, merged: bool) -> None:
+    def fail_while_on() -> None:
+        with trained.active(merged=merged):
+            assert not torch.equal(logits_of(trained.model.module), logits)
+            raise ZeroDivisionError
+
+    before, logits = base_weights(trained.model), logits_of(trained.model.module)
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_on()
+
+    assert same(base_weights(trained.model), before)
+    assert torch.equal(logits_of(trained.model.module), logits)
+    assert not any(parameter.requires_grad for parameter in trained.model.module.parameters())
+
+
+def test_merging_does_not_copy_the_base_back_but_puts_the_very_tensors_back(trained: LoraSlot) -> None:
+    before = {name: parameter.data_ptr() for name, parameter in trained.model.module.named_parameters()}
+    with trained.active():
+        pass
+
+    assert {name: parameter.data_ptr() for name, parameter in trained.model.module.named_parameters()} == before
+
+
+# The adapter
+
+
+def test_merged_or_not_the_model_says_the_same(trained: LoraSlot) -> None:
+    base = logits_of(trained.model.module)
+    with trained.active(merged=True):
+        merged = logits_of(trained.model.module)
+        (answer,) = trained.model.generate([CONSTANT_TASK])
+    with trained.active(merged=False):
+        beside = logits_of(trained.model.module)
+        (same_answer,) = trained.model.generate([CONSTANT_TASK])
+
+    assert torch.allclose(merged, beside, atol=1e-4)
+    assert not torch.allclose(merged, base, atol=1e-1)
+    assert answer.value == same_answer.value == CONSTANT
+
+
+def test_what_is_read_out_and_filled_in_again_answers_alike(trained: LoraSlot) -> None:
+    with trained.active():
+        before = logits_of(trained.model.module)
+    tensors = trained.tensors()
+    train(trained, TEXT_TASK, TrainingSettings(steps=2, batch_size=2), seed=0)
+    trained.fill(tensors)
+    with trained.active():
+        after = logits_of(trained.model.module)
+
+    assert torch.equal(before, after)
+    assert same(trained.tensors(), tensors)
+
+
+def test_every_matrix_of_attention_and_mlp_is_adapted_and_the_head_is_not(slot: LoraSlot) -> None:
+    tensors = slot.tensors()
+    n_layers = slot.model.module.config.num_hidden_layers
+
+    assert len(tensors) == 2 * 7 * n_layers
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    assert not any("lm_head" in name or "embed" in name for name in tensors)
+
+
+def test_slots_of_other_settings_live_side_by_side(trained: LoraSlot, training: TrainingSettings) -> None:
+    model = trained.model
+    with trained.active():
+        before = logits_of(model.module)
+    base, weights = logits_of(model.module), base_weights(model)
+    others = [lora_slot(model, LoraSettings(2, 4.0)), lora_slot(model, LoraSettings(4, 8.0, ("q_proj", "v_proj")))]
+    for other in others:
+        train(other, ROW_TASK, TrainingSettings(steps=2, batch_size=2), seed=0)
+    with trained.active():
+        after = logits_of(model.module)
+
+    assert torch.equal(before, after)
+    assert torch.equal(logits_of(model.module), base)
+    assert same(base_weights(model), weights)
+    assert [len(other.tensors()) for other in others] == [28, 8]
+    assert {tensor.shape[0] for name, tensor in others[0].tensors().items() if "lora_A" in name} == {2}
+
+
+def test_a_model_has_one_slot_per_settings(model: TransformersModel, lora: LoraSettings) -> None:
+    slot = lora_slot(model, lora)
+
+    assert lora_slot(model, LoraSettings(lora.rank, lora.alpha)) is slot
+    assert lora_slot(model, LoraSettings(lora.rank + 1, lora.alpha)) is not slot
+
+
+def _renamed(tensors: Tensors) -> Tensors:
+    name = sorted(tensors)[0]
+    return {**{other: tensor for other, tensor in tensors.items() if other != name}, f"x.{name}": tensors[name]}
+
+
+def _first_changed(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], Tensors]:
+    def changed(tensors: Tensors) -> Tensors:
+        name = sorted(tensors)[-1]  # the last, so that something was read before it
+        return {**tensors, name: change(tensors[name])}
+
+    return changed
+
+
+def _poisoned(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def poisoned(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.clone()
+        tensor[0, 0] = value
+        return tensor
+
+    return poisoned
+
+
+ODD: dict[str, Callable[[Tensors], Tensors]] = {
+    "none": lambda tensors: {},
+    "one missing": lambda tensors: dict(sorted(tensors.items())[1:]),
+    "one more": lambda tensors: {**tensors, "more": torch.zeros(1)},
+    "one renamed": _renamed,
+    "another shape": _first_changed(lambda tensor: tensor[:, :-1].contiguous()),
+    "turned": _first_changed(lambda tensor: tensor.T.contiguous()),
+    "another type": _first_changed(lambda tensor: tensor.half()),
+    "not a number": _first_changed(_poisoned(float("nan"))),
+    "infinite": _first_changed(_poisoned(float("inf"))),
+}
+
+
+@pytest.mark.parametrize("what", sorted(ODD))
+def test_an_adapter_that_does_not_fit_is_refused_whole(trained: LoraSlot, what: str) -> None:
+    before = trained.tensors()
+    given = ODD[what]({name: tensor + 1 for name, tensor in before.items()})
+
+    with pytest.raises(AdapterRefused, match="anew"):
+        trained.fill(given)
+
+    assert same(trained.tensors(), before)
+
+
+def test_half_precision_of_the_base_is_kept_and_the_adapter_is_full(lora: LoraSettings) -> None:
+    model = TransformersModel(tiny_module().to(torch.bfloat16), EmbeddedEncoding(), "half")  # type: ignore[arg-type]
+    slot = LoraSlot(model, lora)
+    before = base_weights(model)
+    run = train(slot, CONSTANT_TASK, TrainingSettings(steps=8, batch_size=4, learning_rate=3e-2), seed=0)
+    with slot.active():
+        merged = logits_of(model.module)
+
+    assert run.losses[-1] < run.losses[0]
+    assert merged.dtype == torch.bfloat16
+    assert all(tensor.dtype == torch.float32 for tensor in slot.tensors().values())
+    assert same(base_weights(model), before)
+
+
+# Abroad
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
+def test_peft_loads_a_stored_adapter_as_one_of_its_own(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
+) -> None:
+    engine = TttEngine(model, LocalAdapterStore(tmp_path), lora)
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    with lora_slot(model, lora).active(merged=False):
+        ours = logits_of(model.module)
+
+    with torch.random.fork_rng(devices=[]):
+        theirs = PeftModel.from_pretrained(tiny_module(), tmp_path / adapter.key)
+
+    assert torch.allclose(logits_of(theirs), ours, atol=1e-5)
+    assert json.loads((tmp_path / adapter.key / "adapter_config.json").read_text())["r"] == lora.rank
