@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import icl_engine.transformers_model
-from icl_engine.errors import ContextOverflow, ModelUnavailable
+from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import OutputScore, load_model
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
@@ -67,10 +67,21 @@ def test_demonstrations_score_alike_on_the_way_to_an_answer_and_by_themselves(
 ) -> None:
     model: TransformersModel = request.getfixturevalue(name)
 
-    for answer, scores in zip(model.generate(TASKS), model.score(ANSWERED), strict=True):
+    answers = model.generate(TASKS, score_demonstrations=True)
+
+    for answer, scores in zip(answers, model.score(ANSWERED), strict=True):
         assert len(answer.demonstrations) == len(scores) - 1
         for on_the_way, alone in zip(answer.demonstrations, scores, strict=False):
             assert alike(on_the_way, alone)
+
+
+def test_demonstrations_are_scored_where_that_is_asked_for_and_the_answers_are_the_same(
+    taught: TransformersModel,
+) -> None:
+    plain, scored = taught.generate(TASKS), taught.generate(TASKS, score_demonstrations=True)
+
+    assert [answer.value for answer in plain] == [answer.value for answer in scored]
+    assert all(answer.demonstrations == () for answer in plain)
 
 
 def test_a_demonstration_is_scored_given_those_before_it_alone(tiny: TransformersModel) -> None:
@@ -82,11 +93,12 @@ def test_a_demonstration_is_scored_given_those_before_it_alone(tiny: Transformer
         assert alike(scores[-1], whole[i])
 
 
+@pytest.mark.parametrize("limit", ["_BATCH_TOKENS", "_BATCH_LOGITS"])
 def test_answers_do_not_depend_on_how_tasks_are_batched(
-    taught: TransformersModel, monkeypatch: pytest.MonkeyPatch
+    taught: TransformersModel, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     together, scores = taught.generate(TASKS), taught.score(ANSWERED)
-    monkeypatch.setitem(icl_engine.transformers_model._BATCH_TOKENS, "cpu", 1)
+    monkeypatch.setitem(getattr(icl_engine.transformers_model, limit), "cpu", 1)
 
     assert [answer.value for answer in taught.generate(TASKS)] == [answer.value for answer in together]
     for one_by_one, before in zip(taught.score(ANSWERED), scores, strict=True):
@@ -130,6 +142,30 @@ def test_a_prompt_that_leaves_room_for_one_token_is_answered(tiny: TransformersM
 
     assert answer.prompt_tokens == tiny.context_tokens - 1
     assert len(answer.token_log_probabilities) == 1
+
+
+def test_what_fits_is_what_is_not_refused(tiny: TransformersModel) -> None:
+    longest = of_length(tiny, tiny.context_tokens - 1)
+
+    assert tiny.fits(longest)
+    assert not tiny.fits(longest, "b")
+    assert not tiny.fits(of_length(tiny, tiny.context_tokens))
+
+
+@pytest.mark.parametrize("said", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")])
+def test_memory_that_runs_out_is_an_error_of_its_own(
+    tiny: TransformersModel, monkeypatch: pytest.MonkeyPatch, said: Exception
+) -> None:
+    def forward(*_: object, **__: object) -> None:
+        raise said
+
+    monkeypatch.setattr(tiny.module.model, "forward", forward)
+
+    for ask in (lambda: tiny.generate(TASKS), lambda: tiny.score(ANSWERED)):
+        with pytest.raises(OutOfMemory):
+            ask()
+    assert tiny.lock.acquire(blocking=False)
+    tiny.lock.release()
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_by_name(tiny: TransformersModel) -> None:

@@ -101,21 +101,39 @@ def test_everything_a_grid_is_written_with_may_be_written_as_an_answer(task: Tas
 
 
 def test_a_grid_s_answer_is_made_of_digits_blanks_and_the_end() -> None:
-    (grid, text) = PLAIN.constraint([GRID_TASK, TEXT_TASK], torch.device("cpu")).allowed()
+    grid = PLAIN.constraint([GRID_TASK], torch.device("cpu")).allowed()[0]
     written = {str(PLAIN.tokenizer.decode([token])) for token in grid.nonzero()[:, 0].tolist()}
 
-    assert bool(text.all())
-    assert set("0123456789") | {" ", "\n", "</s>"} <= written
+    assert set("0123456789") | {" ", "\n", "\n\n", "</s>"} <= written
     assert set("".join(written - {"</s>"})) == set("0123456789 \n")
+
+
+def test_a_text_s_answer_is_made_of_any_token_there_is_that_does_not_hide_its_end() -> None:
+    tokenizer = tiny_tokenizer(chat=False)
+    tokenizer.add_tokens([".\n\n", "the end"])
+    text = TokenizerEncoding(tokenizer, 400).constraint([TEXT_TASK], torch.device("cpu")).allowed()[0]
+    hiding, *_ = tokenizer(".\n\n", add_special_tokens=False)["input_ids"]
+
+    assert text.nonzero()[:, 0].tolist() == [token for token in range(len(tokenizer)) if token != hiding]
 
 
 def test_the_constraint_drops_the_rows_that_are_done() -> None:
     constraint = PLAIN.constraint([GRID_TASK, TEXT_TASK], torch.device("cpu"))
+    text = constraint.allowed()[1]
     constraint.chose([1, 2])
     constraint.keep([1])
 
-    assert constraint.allowed().shape == (1, 400)
-    assert bool(constraint.allowed().all())
+    assert torch.equal(constraint.allowed(), text[None])
+
+
+def test_an_answer_ends_where_the_template_ends_a_turn_whatever_ends_a_sequence() -> None:
+    tokenizer = tiny_tokenizer(chat=True)
+    tokenizer.eos_token = "</s>"
+    encoding = TokenizerEncoding(tokenizer, 400, turn_ends=[7])
+    ids = encoding.encode(TEXT_TASK, "x").ids
+
+    assert tokenizer.decode([ids[-1]]) == "<|im_end|>"
+    assert {ids[-1], tokenizer.eos_token_id, 7} <= encoding.end_ids
 
 
 @pytest.mark.parametrize("text", ["", "\n", "1 2\n3", "1 a", "x", "² 3"])
@@ -164,7 +182,7 @@ def test_positions_count_from_the_first_token_that_is_not_padding(encoding: Toke
 
 
 def test_a_model_from_a_folder_answers_scores_and_is_probed(model: TransformersModel) -> None:
-    answers = model.generate(TASKS)
+    answers = model.generate(TASKS, score_demonstrations=True)
     answered = [(task, task.query) for task in TASKS]
 
     for task, answer, scores in zip(TASKS, answers, model.score(answered), strict=True):
