@@ -54,7 +54,7 @@ def main() -> None:
     tasks = held_out_tasks(given.per_family, tuple(given.kinds.split(",")))
     if given.arc:
         tasks += [each for each in load_tasks(given.arc) if is_held_out_arc_task(each.task.id)]
-    tasks = [each for each in tasks if len(model.encode(each.task).ids) <= given.max_tokens]
+    tasks = [each for each in tasks if len(model.encoding.encode(each.task).ids) <= given.max_tokens]
 
     started = time.perf_counter()
     solved = sum(probe(model, each.task).answer.value == each.solutions[0] for each in tasks)

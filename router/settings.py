@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     ttt_alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank")
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
     ttt_steps: int = Field(40, ge=0, le=100_000, description="optimiser steps of test-time training")
-    ttt_batch_size: int = Field(8, ge=1, le=4096, description="leave-one-out tasks in one step")
+    ttt_batch_size: int = Field(4, ge=1, le=4096, description="leave-one-out tasks in one step")
     deadline_s: float | None = Field(
         None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
     )

@@ -23,7 +23,7 @@ class TrainingSettings:
     """
 
     steps: int = 40
-    batch_size: int = 8  # augmented leave-one-out tasks a step
+    batch_size: int = 4  # augmented leave-one-out tasks a step
     learning_rate: float = 2e-3  # of AdamW, falling linearly to 0
     max_norm: float = 1.0  # gradient clip
 

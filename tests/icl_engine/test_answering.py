@@ -83,6 +83,22 @@ def test_one_view_is_answering_in_context(taught: TransformersModel) -> None:
         assert voted.tokens == plain.tokens
 
 
+def test_a_view_that_does_not_fit_the_context_is_not_asked() -> None:
+    class Narrow(ScriptedModel):
+        """Has no room for a grid that is higher than wide."""
+
+        def fits(self, task: Task, answer: Value | None = None) -> bool:
+            return not isinstance(task.query, str) and len(task.query) <= len(task.query[0])
+
+    wide = Task.from_pairs([([[1, 2, 3], [4, 5, 6]], [[6, 5, 4], [3, 2, 1]])], [[[1, 1, 2], [3, 0, 0]]])
+    model = Narrow(half_turned)
+    (answer,) = answer_by_vote(model, wide, n_views=8)
+
+    assert len(model.tasks_seen) == 4
+    assert all(model.fits(task) for task in model.tasks_seen)
+    assert (answer.value, answer.confidence) == (half_turned(wide), 1.0)
+
+
 def test_the_same_seed_asks_the_same_prompts_and_another_seed_others() -> None:
     first, again, other = (ScriptedModel(half_turned) for _ in range(3))
     for model, seed in ((first, 1), (again, 1), (other, 2)):

@@ -132,6 +132,17 @@ def test_an_answer_that_never_ends_is_none(tiny: TransformersModel) -> None:
     assert len(answer.token_log_probabilities) < 100
 
 
+def test_an_answer_that_was_cut_is_none_though_it_could_be_read(
+    taught: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_prompt = len(taught.encode(TEXT_TASK).ids)
+    monkeypatch.setattr(taught.module.config, "max_position_embeddings", n_prompt + 2)
+    (answer,) = taught.generate([TEXT_TASK])  # "gr", of "größer"
+
+    assert len(answer.token_log_probabilities) == 2
+    assert answer.value is None
+
+
 def of_length(model: TransformersModel, n_tokens: int) -> Task:
     bare = Task.from_pairs([("a", "b")], "c")
     return Task.from_pairs([("a", "b" * (1 + n_tokens - len(model.encode(bare).ids)))], "c", id="long")
@@ -187,6 +198,16 @@ def test_the_embedded_kind_is_loaded_from_a_folder_in_any_precision(tmp_path: Pa
     assert half.module.dtype == torch.bfloat16
     assert full.fingerprint != half.fingerprint
     assert len(half.generate(TASKS)) == len(half.score(ANSWERED)) == 3
+
+
+def test_the_shipped_model_loads_by_default_and_is_the_same_every_time() -> None:
+    first, again = load_model(device="cpu"), load_model(device="cpu")
+    answers = first.generate(TASKS)
+
+    assert first.fingerprint == again.fingerprint
+    assert [answer.value for answer in again.generate(TASKS)] == [answer.value for answer in answers]
+    assert first.module.config.model_type == "grid_llama"
+    assert first.n_parameters > 10**6
 
 
 def test_no_weight_of_a_loaded_model_is_trainable(tiny: TransformersModel) -> None:

@@ -581,6 +581,17 @@ def test_solve_many_answers_in_order(make: Make, taught: TransformersModel) -> N
     assert [solution.task for solution in solutions] == list(TASKS)
 
 
+def test_a_ledger_that_was_handed_in_is_used_and_stays_open(settings: Settings, tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "elsewhere.sqlite") as ledger:
+        with Router(settings, model=ScriptedModel(upper), ledger=ledger) as used:
+            trace_id = used.solve(UPPER).trace_id
+        used.feedback(trace_id, True)
+
+        assert ledger.decision(trace_id).arm == "icl"
+        assert len(ledger.outcomes(trace_id)) == 1
+    assert not settings.home.exists()
+
+
 def test_a_router_that_is_gone_keeps_no_model_alive(settings: Settings) -> None:
     used = Router(settings, model=ScriptedModel(upper))
     used.solve(UPPER)

@@ -183,9 +183,12 @@ def test_a_damaged_adapter_is_trained_anew_and_kept(
 
 
 @pytest.mark.parametrize("what", ["not a number", "no safetensors"])
-def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_anew(
-    engine: TttEngine, store: AdapterStore, training: TrainingSettings, what: str
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_anew_and_replaced(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path, kind: str, what: str
 ) -> None:
+    store: AdapterStore = MemoryAdapterStore() if kind == "memory" else LocalAdapterStore(tmp_path)
+    engine = TttEngine(model, store, lora)
     good = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
     poisoned = {name: tensor * float("nan") for name, tensor in load(good.weights).items()}
     bad = replace(good, weights=save(poisoned) if what == "not a number" else b"no safetensors")
@@ -195,6 +198,7 @@ def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_
     assert not again.cached
     assert "anew" in again.degraded[0]
     assert again.adapter.sha256 == good.sha256
+    assert engine.adapt(CONSTANT_TASK, training, seed=0).cached
     with pytest.raises(AdapterRefused):
         engine.answer(CONSTANT_TASK, bad, n_views=1)
 

@@ -13,7 +13,7 @@ from icl_engine.encoding import Encoded
 from icl_engine.errors import TooFewDemonstrations
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from tests.models import ANSWERS, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK
+from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraSlot
@@ -100,10 +100,15 @@ def test_no_input_and_no_first_output_is_learned_from(model: TransformersModel) 
 
 
 def test_training_lowers_the_loss_of_a_simple_task(slot: LoraSlot, training: TrainingSettings) -> None:
+    ((*_, before),) = slot.model.score([(CONSTANT_TASK, CONSTANT)])
     run = train(slot, CONSTANT_TASK, training, seed=0)
+    with slot.active():
+        ((*_, after),) = slot.model.score([(CONSTANT_TASK, CONSTANT)])
 
     assert len(run.losses) == training.steps
-    assert run.losses[-1] < 0.3 * run.losses[0]
+    assert 0 < run.losses[-1] < 0.3 * run.losses[0]
+    assert after.exact
+    assert after.nll < 0.2 * before.nll
     assert run.tokens > training.steps * training.batch_size * len(CONSTANT_TASK.demonstrations)
     assert run.seconds > 0
 

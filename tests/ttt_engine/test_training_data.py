@@ -107,6 +107,21 @@ def test_every_transform_and_every_colour_comes_up() -> None:
     assert colours == set(range(1, 10))
 
 
+def test_what_does_not_fit_when_rewritten_is_left_as_it_is() -> None:
+    def fits(task: Task, answer: Value) -> bool:
+        return not isinstance(answer, str) and len(answer) > 1
+
+    plain = list(leave_one_out(ROW_TASK))
+    held_to = [item for batch in training_batches(ROW_TASK, steps=2, batch_size=6, seed=0, fits=fits) for item in batch]
+    square = Task.from_pairs([([[1, 2], [3, 4]], [[1], [2]])] * 2, [[1]])
+    some = [item for batch in training_batches(square, steps=5, batch_size=8, seed=0, fits=fits) for item in batch]
+    free = [item for batch in batches(square, steps=5, batch_size=8) for item in batch]
+
+    assert all(item in plain for item in held_to)
+    assert some == [item if fits(*item) else next(leave_one_out(square)) for item in free]
+    assert not all(fits(*item) for item in free)
+
+
 def test_there_are_as_many_batches_as_steps_and_as_many_items_as_asked_for() -> None:
     assert [len(batch) for batch in batches(THREE, steps=5, batch_size=7)] == [7] * 5
     assert batches(THREE, steps=0) == []
