@@ -278,7 +278,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
-    """Return a SHA-256 over config, dtype and weights: files up to 64 MiB whole, of larger ones the
+    """Return a SHA-256 over config, dtype, tokenizer and weights: files up to 64 MiB whole, of larger ones the
     header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be noticed.
     """
     digest = hashlib.sha256()
@@ -292,6 +292,8 @@ def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
     if not folder.is_dir():  # a hub id: the commit names the weights
         digest.update(f"{source}@{getattr(config, '_commit_hash', None)}".encode())
         return digest.hexdigest()
+    for path in sorted((*folder.glob("*token*.json"), *folder.glob("*.jinja"))):  # another way to write tasks
+        digest.update(path.name.encode() + path.read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
         digest.update(f"{path.name}:{path.stat().st_size}".encode())
         with path.open("rb") as file:

@@ -210,7 +210,8 @@ class Steps:
         seconds = time.perf_counter() - state["started"]
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
-        if not state.get("degraded"):  # what broke off early, or was trained in the end, says nothing of the arm's cost
+        # what broke off early, or was trained in the end, says nothing of the arm's cost; that of `icl` is the probe's
+        if not state.get("degraded") and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
         if self.ledger is None:
