@@ -58,7 +58,7 @@ def run_demo(console: Console, seed: int) -> int:
     console.print(_table(compared))
     console.print(_totals(compared))
     console.print(
-        "right: one of at most two candidates is the solution (pass@2). Try your own: ttt-router solve FILE --arm ttt"
+        "✓: one of at most two candidates is the solution (pass@2). Try your own: ttt-router solve FILE --arm ttt"
     )
     return 0
 
@@ -101,18 +101,16 @@ def _telling(compared: Sequence[Comparison]) -> list[Comparison]:
 
 def _table(compared: Sequence[Comparison]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="What the router did, and what the two others made of the same tasks")
-    for name in ("task", "arm", "router", "s", "icl", "s", "ttt", "s"):
-        table.add_column(name, justify="right" if name == "s" else "left", no_wrap=True)
+    for name in ("task", "arm", *(way.removeprefix("always ") for way in WAYS)):
+        table.add_column(name, no_wrap=True)
     table.add_column("why the router chose this arm")
     for each in compared:
         chosen = each.solutions["router"]
-        cells: list[Text | str] = [each.labelled.task.id, chosen.arm]
-        for way in WAYS:
-            cells += [_mark(each.is_right(way)), f"{each.solutions[way].cost.seconds:.1f}"]
+        marks = [_mark(each.is_right(way), each.solutions[way].cost.seconds) for way in WAYS]
         reason = Text(chosen.reason)
         if chosen.degraded:
             reason.append(f" ! {'; '.join(chosen.degraded)}", style="yellow")
-        table.add_row(*cells, reason)
+        table.add_row(each.labelled.task.id, chosen.arm, *marks, reason)
     return table
 
 
@@ -135,5 +133,5 @@ def _totals(compared: Sequence[Comparison]) -> Table:
     return table
 
 
-def _mark(right: bool) -> Text:
-    return Text("right", style="green") if right else Text("wrong", style="red")
+def _mark(right: bool, seconds: float) -> Text:
+    return Text(f"{'✓' if right else '✗'} {seconds:4.1f} s", style="green" if right else "red")

@@ -20,7 +20,7 @@ def test_the_demonstration_counts_what_it_marks(monkeypatch: pytest.MonkeyPatch)
 
     code = run_demo(console=Console(file=out, width=200, color_system=None), seed=0)
 
-    rows = [re.findall(r"\b(right|wrong)\b", line.split("held out")[0]) for line in out.getvalue().splitlines()]
+    rows = [re.findall("[✓✗]", line) for line in out.getvalue().splitlines()]
     marks = [row for row in rows if len(row) == len(WAYS)]
     totals = {way: re.search(rf"^ *{way} +(\d+)/15 ", out.getvalue(), re.MULTILINE) for way in WAYS}
     assert code == 0
@@ -28,7 +28,7 @@ def test_the_demonstration_counts_what_it_marks(monkeypatch: pytest.MonkeyPatch)
     for i, way in enumerate(WAYS):
         total = totals[way]
         assert total is not None
-        assert int(total[1]) == sum(row[i] == "right" for row in marks)
+        assert int(total[1]) == sum(row[i] == "✓" for row in marks)
 
 
 def test_no_task_of_the_demonstration_was_trained_on_and_each_source_keeps_its_licence() -> None:
