@@ -6,6 +6,7 @@
     │   ├── TaskTooLarge            beyond the limits that are set
     │   ├── UnreadableTaskFile      no task can be read from it
     │   └── ContextOverflow         a prompt longer than the model's context
+    ├── OutOfMemory                 memory that does not hold one pass over one prompt (1)
     ├── ModelUnavailable            a language model that cannot be loaded (4)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
@@ -28,6 +29,7 @@ from icl_engine.errors import (
     ContextOverflow,
     FewShotError,
     ModelUnavailable,
+    OutOfMemory,
     TaskRefused,
     TaskTooLarge,
     TooFewDemonstrations,
@@ -52,6 +54,7 @@ __all__ = [
     "FewShotError",
     "LedgerUnavailable",
     "ModelUnavailable",
+    "OutOfMemory",
     "OutcomeConflict",
     "RecordRefused",
     "SettingsError",
