@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hub_logging
 
 from icl_engine.decoding import decode, left_padded
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
@@ -55,6 +56,8 @@ class TransformersModel:
         """See `icl_engine.load_model`."""
         target = _device(device)
         source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
+        bars = hub_logging.is_progress_bar_enabled()
+        hub_logging.disable_progress_bar()  # a bar for each loaded tensor says nothing to our callers
         try:
             return cls._load(source, target, dtype)
         except ModelUnavailable:
@@ -66,6 +69,9 @@ class TransformersModel:
                 remedy="Give a directory with config.json, safetensors weights and a tokenizer, or a hub id that can "
                 "be reached; with no model given the embedded one is used.",
             ) from error
+        finally:
+            if bars:
+                hub_logging.enable_progress_bar()
 
     @classmethod
     def _load(cls, source: str, device: torch.device, dtype_name: str) -> TransformersModel:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from icl_engine.task import Task
 from policies.decision import Decision, Policy
-from policies.errors import LedgerUnavailable
+from policies.errors import LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
 from router.settings import Settings, SettingsError
@@ -156,6 +156,8 @@ class Router:
             RecordRefused: the value is not in [0, 1].
             LedgerUnavailable: the ledger cannot be written.
         """
+        if not isinstance(value, bool | int | float):
+            raise RecordRefused("value", f"got {value!r}", remedy="Give True, False or a number from 0 to 1.")
         self._open_ledger().add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
 
     def explain(self, trace_id: str) -> str:

@@ -173,7 +173,7 @@ class Trace(_Record):
             f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "
             f"and {self.cost.tokens} tokens."
         )
-        lines += [f"Degraded: {what}." for what in self.degraded]
+        lines += [f"Degraded: {what.rstrip('.')}." for what in self.degraded]
         lines.append("Path: " + " → ".join(f"{step.name} {step.seconds * 1000:.0f} ms" for step in self.path) + ".")
         return "\n".join(lines)
 
