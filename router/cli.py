@@ -147,6 +147,9 @@ def pretrain(
     extra_data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Gzipped JSONL of grid pairs to train on as well.")
     ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Weights to begin with, of the same shape, instead of fresh ones.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and rows; the recipe's own by default.")] = None,
     hidden_size: Annotated[int | None, typer.Option(min=16)] = None,
     intermediate_size: Annotated[int | None, typer.Option(min=16)] = None,
@@ -175,7 +178,9 @@ def pretrain(
     config = replace(config, axis_pairs=_axis_pairs(config.hidden_size, config.heads, config.axis_pairs))
     folder = out or _settings().home / "pretraining"
     with PretrainingProgress(Console(stderr=True)) as report:
-        weights = run(config, folder, extra_data=extra_data, report=report, compiled=compiled)
+        weights = run(
+            config, folder, extra_data=extra_data, start_from=start_from, report=report, compiled=compiled
+        )
     print(weights)
     print(f"Use it with: ttt-router solve FILE --model {weights}", file=sys.stderr)
 

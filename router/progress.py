@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -128,11 +128,15 @@ def _figures(report: Report) -> str:
         ""
         if math.isnan(report.held_out_loss)
         else (
-            f", held out {report.held_out_loss:.3f} ({report.held_out_accuracy:.0%} right), "
-            f"seen {report.seen_accuracy:.0%} right"
+            f", held out {report.held_out_loss:.3f} (right: {_shares(report.held_out_accuracy)}), "
+            f"seen (right: {_shares(report.seen_accuracy)})"
         )
     )
     return f"loss {report.loss:.3f}{held_out}, {report.tokens_per_s:,.0f} tokens/s"
+
+
+def _shares(by_kind: Mapping[str, float]) -> str:
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in by_kind.items())
 
 
 class _Captioned(Progress):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.families import FAMILIES, HELD_OUT, Family, Pair, RawGrid, Rejected, sample_task
 
 # the share of tasks drawn from each source; "extra" falls to "grid" where no extra data is given
-SHARES: Mapping[str, float] = {"row": 0.40, "grid": 0.28, "extra": 0.20, "text": 0.12}
+SHARES: Mapping[str, float] = {"row": 0.22, "grid": 0.22, "extra": 0.16, "text": 0.40}
+KINDS = ("row", "grid", "text")
 COMPOSED_SHARE = 0.2  # of grid and of row tasks
-PAIRS_PER_TASK = (3, 6)  # inclusive
-MAX_EXTRA_CELLS = 200  # of one extra pair, input and output together
+PAIRS_PER_TASK = (3, 6)  # of a grid task, inclusive
+PAIRS_PER_TEXT = (3, 10)
+MAX_EXTRA_CELLS = 300  # of one extra pair, input and output together
 
 ExtraData = Mapping[str, list[tuple[RawGrid, RawGrid]]]
 
@@ -78,8 +80,7 @@ class Corpus:
     def of(cls, *, held_out: bool = False, extra: ExtraData | None = None) -> "Corpus":
         """Return the corpus of all families but the held-out ones or, with `held_out`, of those alone."""
         chosen = [family for family in FAMILIES if (family.name in HELD_OUT) == held_out]
-        kinds = ("row", "grid", "text")
-        return cls({kind: tuple(family for family in chosen if family.kind == kind) for kind in kinds}, extra or {})
+        return cls({kind: tuple(family for family in chosen if family.kind == kind) for kind in KINDS}, extra or {})
 
     @property
     def fingerprint(self) -> str:
@@ -89,17 +90,21 @@ class Corpus:
 
     def task(self, rng: random.Random) -> list[Pair]:
         """Draw one task: its pairs of input and output."""
-        n_pairs = rng.randint(*PAIRS_PER_TASK)
         source = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
         if source == "extra" and self.extra:
-            return _extra_task(self.extra, rng, n_pairs)
-        families = self.families["grid" if source == "extra" else source]
+            return _extra_task(self.extra, rng, rng.randint(*PAIRS_PER_TASK))
+        return self.generated(rng, "grid" if source == "extra" else source)
+
+    def generated(self, rng: random.Random, kind: str) -> list[Pair]:
+        """Draw one task of a family of this kind."""
+        n_pairs = rng.randint(*(PAIRS_PER_TEXT if kind == "text" else PAIRS_PER_TASK))
+        families = self.families[kind]
         composed = rng.random() < COMPOSED_SHARE
         families = tuple(family for family in families if family.name.startswith("composed_") == composed) or families
         try:
             return sample_task(rng, rng.choice(families), n_pairs)
         except Rejected:  # no usable draw in many tries
-            return self.task(rng)
+            return self.generated(rng, kind)
 
     def rows(self, n_rows: int, n_tokens: int, seed: int, step: int) -> npt.NDArray[np.int64]:
         """Return the token ids of one training step, (n_rows, n_tokens); each row begins with a task, none is padded.
@@ -148,8 +153,7 @@ def output_weights(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-def validation_tasks(corpus: Corpus, n_tasks: int, seed: int) -> Iterator[list[Pair]]:
-    """Yield `n_tasks` tasks of `corpus`, always the same for a seed."""
-    rng = random.Random(f"validation/{seed}")
-    for _ in range(n_tasks):
-        yield corpus.task(rng)
+def validation_tasks(corpus: Corpus, n_per_kind: int, seed: int) -> dict[str, list[list[Pair]]]:
+    """Return, by kind, `n_per_kind` generated tasks of `corpus`: always the same for a seed, whatever SHARES says."""
+    rngs = {kind: random.Random(f"validation/2/{seed}/{kind}") for kind in KINDS}
+    return {kind: [corpus.generated(rng, kind) for _ in range(n_per_kind)] for kind, rng in rngs.items()}

@@ -5,10 +5,11 @@ Muon trains the matrices of the layers, AdamW the embedding and the norms. The l
 linearly over the last part; a run may be continued with more steps from any checkpoint before the fall.
 """
 
+import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from icl_engine.embedded.positions import positions_of, same_task
 from icl_engine.embedded.vocabulary import END, OUTPUT, PAD, START, VOCABULARY_SIZE
 from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
+
+
+N_VALIDATION_TASKS = 60  # of each kind
 
 
 class CheckpointMismatch(FewShotError):
@@ -37,9 +41,9 @@ class PretrainingConfig:
     heads: int = 3
     axis_pairs: tuple[int, int, int] = (8, 12, 12)  # rotary pairs of a head for value, column, row
     context_tokens: int = 4096
-    steps: int = 2300
-    rows: int = 11  # a step
-    row_tokens: int = 768
+    steps: int = 4000
+    rows: int = 8  # a step
+    row_tokens: int = 1024
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     decay_share: float = 0.3  # last part of the steps, over which the rate falls linearly to a hundredth
@@ -58,8 +62,8 @@ class Progress:
     steps: int
     loss: float  # nats per output token, this step
     held_out_loss: float  # nats per output token, families never trained on
-    held_out_accuracy: float  # share of their last outputs entirely right in context
-    seen_accuracy: float  # the same of families trained on, fresh draws
+    held_out_accuracy: Mapping[str, float]  # by kind: share of their last outputs entirely right in context
+    seen_accuracy: Mapping[str, float]  # the same of families trained on, fresh draws
     tokens_per_s: float
     seconds: float  # of this run
 
@@ -91,25 +95,35 @@ def pretrain(
     out: Path,
     *,
     extra_data: Path | None = None,
+    start_from: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     compiled: bool = True,
 ) -> Path:
     """Train to `config.steps`, going on from the checkpoint in `out` if there is one; return the folder of the weights.
 
+    Args:
+        start_from: folder of weights of the same shape to begin with, instead of fresh ones.
+
     Raises:
-        CheckpointMismatch: the checkpoint in `out` belongs to another recipe.
+        CheckpointMismatch: the checkpoint in `out` belongs to another recipe, or `start_from` to another shape.
         UnreadableTaskFile: `extra_data` cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(config)
+    if start_from is not None:
+        _fill(model, start_from)
     model.to(device)  # type: ignore[arg-type]
     optimizers = _optimizers(model, config)
     corpus = Corpus.of(extra=load_extra(extra_data) if extra_data else None)
-    checkpoint = _Checkpoint(out / "checkpoint", config, corpus.fingerprint)
+    origin = None if start_from is None else _sha256(start_from / "model.safetensors")
+    checkpoint = _Checkpoint(out / "checkpoint", config, corpus.fingerprint, origin)
     first_step = checkpoint.load(model, optimizers)
-    validation = {name: list(validation_tasks(tasks, 100, seed=1)) for name, tasks in _validation_corpora().items()}
+    held_out, seen = (
+        validation_tasks(Corpus.of(held_out=is_held_out), N_VALIDATION_TASKS, seed=1) for is_held_out in (True, False)
+    )
     loss_of = torch.compile(_loss, dynamic=False) if compiled else _loss
-    started, measured = time.monotonic(), (float("nan"),) * 3
+    measured: tuple[float, Mapping[str, float], Mapping[str, float]] = (float("nan"), {}, {})
+    started = time.monotonic()
 
     for step in range(first_step, config.steps):
         for optimizer in optimizers:
@@ -125,8 +139,7 @@ def pretrain(
             optimizer.zero_grad()
         done = step + 1
         if done % config.validate_every == 0 or done == config.steps:
-            held_out, seen = (validate(model, validation[name]) for name in ("held_out", "seen"))
-            measured = (*held_out, seen[1])
+            measured = (*validate(model, held_out), validate(model, seen)[1])
         if done % config.checkpoint_every == 0 or done == config.steps:
             checkpoint.save(model, optimizers, done)
         seconds = time.monotonic() - started
@@ -151,26 +164,40 @@ def save_weights(model: GridLlamaForCausalLM, folder: Path) -> Path:
 
 
 @torch.no_grad()
-def validate(model: GridLlamaForCausalLM, tasks: list[list[Pair]]) -> tuple[float, float]:
-    """Return (nats per token of the last output, share of last outputs entirely right), teacher-forced: exact match
-    there is what greedy decoding would give.
+def validate(model: GridLlamaForCausalLM, tasks: Mapping[str, list[list[Pair]]]) -> tuple[float, dict[str, float]]:
+    """Return (nats per token of the last output; by kind, the share of last outputs entirely right), teacher-forced:
+    exact match there is what greedy decoding would give.
     """
     model.train(False)
-    nll, n_tokens, n_right = 0.0, 0, 0
-    for pairs in tasks:
-        ids = torch.tensor([task_ids(pairs)], device=model.device)
-        start = int((ids[0] == OUTPUT).nonzero()[-1])
-        logits = model(input_ids=ids, use_cache=False).logits[0, start:-1].float()
-        target = ids[0, start + 1 :]
-        nll += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
-        n_tokens += len(target)
-        n_right += int((logits.argmax(-1) == target).all())
+    nll, n_tokens, right = 0.0, 0, {}
+    for kind, tasks_of_kind in tasks.items():
+        n_right = 0
+        for pairs in tasks_of_kind:
+            ids = torch.tensor([task_ids(pairs)], device=model.device)
+            start = int((ids[0] == OUTPUT).nonzero()[-1])
+            logits = model(input_ids=ids, use_cache=False).logits[0, start:-1].float()
+            target = ids[0, start + 1 :]
+            nll += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
+            n_tokens += len(target)
+            n_right += int((logits.argmax(-1) == target).all())
+        right[kind] = n_right / len(tasks_of_kind)
     model.train()
-    return nll / n_tokens, n_right / len(tasks)
+    return nll / n_tokens, right
 
 
-def _validation_corpora() -> dict[str, Corpus]:
-    return {"held_out": Corpus.of(held_out=True), "seen": Corpus.of()}
+def _fill(model: GridLlamaForCausalLM, folder: Path) -> None:
+    """Take the weights in `folder`, all of them or none."""
+    own = model.state_dict()
+    given = load_file(folder / "model.safetensors")
+    own.pop("lm_head.weight", None)  # tied
+    given.pop("lm_head.weight", None)
+    if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in given.items()}:
+        raise CheckpointMismatch(f"the weights in {folder} are of another shape than this recipe's. Give its shape.")
+    model.load_state_dict({name: tensor.float() for name, tensor in given.items()}, strict=False)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _loss(model: GridLlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -205,10 +232,12 @@ class _Checkpoint:
     the new.
     """
 
-    def __init__(self, folder: Path, config: PretrainingConfig, corpus_fingerprint: str) -> None:
+    def __init__(
+        self, folder: Path, config: PretrainingConfig, corpus_fingerprint: str, origin: str | None = None
+    ) -> None:
         self.folder = folder
         recipe = asdict(replace(config, steps=0, checkpoint_every=0, validate_every=0))
-        self.recipe = json.loads(json.dumps({**recipe, "corpus": corpus_fingerprint}))
+        self.recipe = json.loads(json.dumps({**recipe, "corpus": corpus_fingerprint, "started_from": origin}))
 
     def load(self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]) -> int:
         """Restore model and optimisers; return the number of steps done, 0 where there is no checkpoint."""
