@@ -43,12 +43,9 @@ def answer_by_vote(model: LanguageModel, task: Task, *, n_views: int, seed: int 
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 4 (augmented inference, hierarchical voting).
     """
     questions = [task.for_query(i) for i in range(len(task.queries))]
+    shared = views(task, n_views, seed)
     chosen = [
-        tuple(
-            view
-            for view in views(question, n_views, seed)
-            if view == Augmentation() or model.fits(view.apply(question))
-        )
+        tuple(view for view in shared if view == Augmentation() or model.fits(view.apply(question)))
         for question in questions
     ]  # a wide grid turned upright has more row ends: a view may be too long where the task itself is not
     prompts = [view.apply(question) for question, each in zip(questions, chosen, strict=True) for view in each]

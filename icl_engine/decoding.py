@@ -63,29 +63,45 @@ def decode(
     pad_id: int,
     positions: Positions,
     constraint: Constraint,
+    prefix: Sequence[int] = (),
     kept_logits: Sequence[int] = (),
 ) -> tuple[list[Decoded], torch.Tensor]:
     """Decode every prompt to its end token or its own limit of new tokens.
 
     Args:
         module: a transformers causal language model.
-        kept_logits: places in the padded prompts whose logits are wanted too.
+        prefix: what stands before every prompt: read once, for all of them. The padding of shorter prompts then stands
+            between the two, masked.
+        kept_logits: places whose logits are wanted too: in the prefix or, where there is none, in the padded prompts.
 
     Returns:
-        The decoded rows in order, and the prompt's logits at `kept_logits`, (rows, len(kept_logits), vocabulary).
+        The decoded rows in order, and the logits at `kept_logits`, (rows, len(kept_logits), vocabulary).
     """
     ids, mask = left_padded(prompts, pad_id, module.device)
     cache = DynamicCache(config=module.config)
-    places = torch.tensor([*kept_logits, ids.shape[1] - 1], device=ids.device)
+    last_place = ids.shape[1] - 1
+    if prefix:
+        shared = torch.tensor([prefix], device=ids.device)
+        prefix_logits = module(
+            input_ids=shared,
+            attention_mask=torch.ones_like(shared),
+            position_ids=positions(shared, torch.ones_like(shared)),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=torch.tensor(kept_logits, dtype=torch.long, device=ids.device),
+        ).logits.expand(len(prompts), -1, -1)  # (rows, len(kept_logits), vocabulary)
+        cache.batch_repeat_interleave(len(prompts))
+        ids = torch.cat((shared.expand(len(prompts), -1), ids), dim=1)
+        mask = torch.cat((torch.ones_like(shared).expand(len(prompts), -1), mask), dim=1)
     logits = module(
-        input_ids=ids,
+        input_ids=ids[:, len(prefix) :],
         attention_mask=mask,
-        position_ids=positions(ids, mask),
+        position_ids=positions(ids, mask)[..., len(prefix) :],
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=places,
-    ).logits  # (rows, len(kept_logits) + 1, vocabulary)
-    prompt_logits, last = logits[:, :-1], logits[:, -1]
+        logits_to_keep=torch.tensor([*(() if prefix else kept_logits), last_place], device=ids.device),
+    ).logits  # (rows, places, vocabulary)
+    prompt_logits, last = prefix_logits if prefix else logits[:, :-1], logits[:, -1]
     chosen: list[list[int]] = [[] for _ in prompts]
     chances: list[list[float]] = [[] for _ in prompts]
     ended = [False] * len(prompts)

@@ -22,6 +22,7 @@ class Encoded:
 
     ids: tuple[int, ...]
     outputs: tuple[tuple[int, int], ...]
+    query_start: int  # where the query begins; what stands before is the same for all queries of the demonstrations
 
 
 class Encoding(Protocol):

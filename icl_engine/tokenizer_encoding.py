@@ -57,12 +57,13 @@ class TokenizerEncoding:
             start = len(ids)
             ids += [*self._ids(text_form(shown.output)), self._separator]
             outputs.append((start, len(ids)))
+        query_start = len(ids)
         ids += [*self._ids(f"Input:\n{text_form(task.query)}\nOutput:\n"), *self._tail]
         if answer is not None:
             start = len(ids)
             ids += [*self._ids(text_form(answer)), self._answer_end]
             outputs.append((start, len(ids)))
-        return Encoded(tuple(ids), tuple(outputs))
+        return Encoded(tuple(ids), tuple(outputs), query_start)
 
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid (rows of digits) or a text."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +143,25 @@ class TransformersModel:
         return len(self.encoding.encode(task, answer).ids) < self.context_tokens
 
     def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
-        """Answer each task greedily; see `LanguageModel`."""
+        """Answer each task greedily; see `LanguageModel`. Demonstrations that several tasks share are read once."""
         encoded = [self.encode(task) for task in tasks]
-        scored = [row if score_demonstrations else Encoded(row.ids, ()) for row in encoded]
+        scored = [row if score_demonstrations else replace(row, outputs=()) for row in encoded]
+        sharing: dict[tuple[int, ...], list[int]] = {}  # which tasks have the same tokens before their query
+        for i, row in enumerate(encoded):
+            sharing.setdefault(row.ids[: row.query_start], []).append(i)
+        groups = [group for group in sharing.values() if len(group) > 1]
+        alone = [i for group in sharing.values() if len(group) == 1 for i in group]
         results: dict[int, Generation] = {}
         with self.lock, _typed_out_of_memory():
-            for batch in self._batches(scored):
-                limits = [
-                    min(most_output_tokens(tasks[i], encoded[i]), self.context_tokens - len(encoded[i].ids))
-                    for i in batch
-                ]
-                answers = self._generate([tasks[i] for i in batch], [scored[i] for i in batch], limits)
-                results.update(zip(batch, answers, strict=True))
+            for group, shares in [*((group, True) for group in groups), (alone, False)]:
+                for places in self._batches([scored[i] for i in group]):
+                    batch = [group[place] for place in places]
+                    limits = [
+                        min(most_output_tokens(tasks[i], encoded[i]), self.context_tokens - len(encoded[i].ids))
+                        for i in batch
+                    ]
+                    answers = self._generate([tasks[i] for i in batch], [scored[i] for i in batch], limits, shares)
+                    results.update(zip(batch, answers, strict=True))
         return [results[i] for i in range(len(tasks))]
 
     def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
@@ -175,21 +183,29 @@ class TransformersModel:
                 results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
         return [results[i] for i in range(len(answered))]
 
-    def _generate(self, tasks: Sequence[Task], encoded: Sequence[Encoded], limits: Sequence[int]) -> list[Generation]:
-        width = max(len(prompt.ids) for prompt in encoded)
-        places = _places_before_outputs(encoded, width)
+    def _generate(
+        self, tasks: Sequence[Task], encoded: Sequence[Encoded], limits: Sequence[int], shares: bool
+    ) -> list[Generation]:
+        """Answer one batch; where it `shares` its demonstrations, what stands before the queries is read once."""
+        n_prefix = encoded[0].query_start if shares else 0
+        if shares:
+            read = [replace(row, ids=row.ids[:n_prefix]) for row in encoded]  # what the scores are of
+        else:
+            read = list(encoded)
+        places = _places_before_outputs(read, max(len(row.ids) for row in read))
         decoded, logits = decode(
             self.module,
-            [prompt.ids for prompt in encoded],
+            [row.ids[n_prefix:] for row in encoded],
             max_new_tokens=limits,
             end_ids=self.encoding.end_ids,
             pad_id=self.encoding.pad_id,
             positions=self.encoding.positions,
             constraint=self.encoding.constraint(tasks, self.device),
+            prefix=encoded[0].ids[:n_prefix],
             kept_logits=places,
         )
-        ids, _ = left_padded([prompt.ids for prompt in encoded], self.encoding.pad_id, self.device)
-        shown = _scores(encoded, ids, places, logits)
+        ids, _ = left_padded([row.ids for row in read], self.encoding.pad_id, self.device)
+        shown = _scores(read, ids, places, logits)
         return [
             Generation(
                 value=self.encoding.decode(task, row.ids) if row.ended else None,

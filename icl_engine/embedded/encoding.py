@@ -40,11 +40,12 @@ class EmbeddedEncoding:
         for shown in task.demonstrations:
             ids += [INPUT, *value_ids(shown.input), OUTPUT, *value_ids(shown.output), END]
             outputs.append((len(ids) - len(value_ids(shown.output)) - 1, len(ids)))
+        query_start = len(ids)
         ids += [INPUT, *value_ids(task.query), OUTPUT]
         if answer is not None:
             ids += [*value_ids(answer), END]
             outputs.append((len(ids) - len(value_ids(answer)) - 1, len(ids)))
-        return Encoded(tuple(ids), tuple(outputs))
+        return Encoded(tuple(ids), tuple(outputs), query_start)
 
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid or a text."""

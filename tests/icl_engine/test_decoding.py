@@ -134,3 +134,32 @@ def test_kept_logits_are_those_of_a_plain_pass(tiny: TransformersModel) -> None:
             plain = tiny.module(input_ids=torch.tensor([prompt])).logits[0]
 
         assert torch.allclose(logits, plain[[place - width + len(prompt) for place in places]], atol=1e-4)
+
+
+def test_a_prefix_that_is_read_once_gives_what_whole_prompts_give(tiny: TransformersModel) -> None:
+    queries = [TEXT_TASK.query, "True", "not a b", "größer als"]
+    encoded = [tiny.encode(TEXT_TASK.replace(queries=(query,))) for query in queries]
+    n = encoded[0].query_start
+    assert len({row.ids[:n] for row in encoded}) == 1
+    whole = free(tiny, [row.ids for row in encoded])
+    places = [3, n - 1]
+
+    shared, kept = decode(
+        tiny.module,
+        [row.ids[n:] for row in encoded],
+        max_new_tokens=[N_NEW] * len(queries),
+        end_ids=frozenset(),
+        pad_id=PAD,
+        positions=tiny.encoding.positions,
+        constraint=Anything(len(queries), VOCABULARY_SIZE),
+        prefix=encoded[0].ids[:n],
+        kept_logits=places,
+    )
+
+    with torch.no_grad():
+        plain = tiny.module(input_ids=torch.tensor([encoded[0].ids])).logits[0, places]
+    assert kept.shape[:2] == (len(queries), len(places))
+    assert all(torch.allclose(logits, plain, atol=1e-4) for logits in kept)
+    assert [row.ids for row in shared] == [row.ids for row in whole]
+    for row, same in zip(shared, whole, strict=True):
+        assert row.log_probabilities == pytest.approx(same.log_probabilities, abs=1e-4)

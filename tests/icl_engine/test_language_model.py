@@ -13,7 +13,7 @@ from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import OutputScore, load_model
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
-from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
+from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, tiny_module
 
 ANSWERED = list(zip(TASKS, ANSWERS, strict=True))
 WRONG: list[tuple[Task, Value]] = [(ROW_TASK, ((0, 5, 5),)), (GRID_TASK, ((5, 4),)), (TEXT_TASK, "größe")]
@@ -103,6 +103,24 @@ def test_answers_do_not_depend_on_how_tasks_are_batched(
     assert [answer.value for answer in taught.generate(TASKS)] == [answer.value for answer in together]
     for one_by_one, before in zip(taught.score(ANSWERED), scores, strict=True):
         assert all(map(alike, one_by_one, before))
+
+
+@pytest.mark.parametrize("kind", ["llama", "embedded"])
+def test_tasks_that_share_demonstrations_are_answered_together_as_they_are_alone(
+    tmp_path: Path, tiny: TransformersModel, kind: str
+) -> None:
+    model = load_model(str(save_tiny_llama(tmp_path)), device="cpu") if kind == "llama" else tiny
+    queries = ("not True", "a", "not not not False", "b c")
+    tasks = [TEXT_TASK.replace(queries=(query,)) for query in queries]
+
+    together = model.generate([ROW_TASK, *tasks], score_demonstrations=True)[1:]
+
+    for answer, task in zip(together, tasks, strict=True):
+        (alone,) = model.generate([task], score_demonstrations=True)
+        assert answer.value == alone.value
+        assert answer.prompt_tokens == alone.prompt_tokens
+        assert answer.token_log_probabilities == pytest.approx(alone.token_log_probabilities, abs=1e-3)
+        assert all(map(alike, answer.demonstrations, alone.demonstrations))
 
 
 def test_answers_come_in_the_order_of_the_tasks(taught: TransformersModel) -> None:
