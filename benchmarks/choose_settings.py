@@ -3,13 +3,26 @@
 Never run on a set that is reported on. One line of results per setting:
 
     python benchmarks/choose_settings.py --per-family 3 --arc ../shared/data/arc-agi-1/training.json \
-        --setting steps=40,learning_rate=0.002,batch_size=8,rank=16,n_views=8
+        --setting steps=40,learning_rate=0.002 --setting method=full,learning_rate=0.0005
+
+What a setting may name, with its default, is in SETTING: `targets` is all, attention or mlp; `method` is lora or full
+(every weight is trained).
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
+import os
 import random
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+
+import torch
 
 from icl_engine.answering import answer_by_vote
 from icl_engine.embedded.corpus import is_held_out_arc_task
@@ -18,25 +31,138 @@ from icl_engine.language_model import load_model
 from icl_engine.loaders import load_tasks
 from icl_engine.probe import probe
 from icl_engine.task import LabelledTask, Task
+from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.engine import TttEngine
-from ttt_engine.stores import MemoryAdapterStore
+from ttt_engine.lora import lora_slot
+from ttt_engine.training import train
 
-SETTING = {"steps": 40, "learning_rate": 2e-3, "batch_size": 8, "rank": 16, "alpha": 32.0, "n_views": 8}
+DEFAULT = TrainingSettings()
+SETTING = {
+    "method": "lora",
+    "steps": str(DEFAULT.steps),
+    "learning_rate": str(DEFAULT.learning_rate),
+    "batch_size": str(DEFAULT.batch_size),
+    "token_budget": str(DEFAULT.token_budget),
+    "rank": "16",
+    "alpha": "32",
+    "targets": "all",
+    "n_views": "8",
+}
+TARGETS: dict[str, str | tuple[str, ...]] = {
+    "all": "all-linear",
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
 
 
-def held_out_tasks(per_family: int, kinds: tuple[str, ...]) -> list[LabelledTask]:
-    """Draw tasks of three demonstrations and a query from the families that are never trained on."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one setting made of one task."""
+
+    kind: str
+    right: bool
+    first: bool
+    seconds: float
+
+
+class FullSlot:
+    """Every weight of the model in the place of a LoRA: trained, answered with, and put back."""
+
+    def __init__(self, model: TransformersModel) -> None:
+        self.model = model
+        self._base = {name: weight.clone() for name, weight in model.module.state_dict().items()}
+
+    def reset(self, seed: int) -> None:
+        self.model.module.load_state_dict(self._base)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[list[torch.nn.Parameter]]:
+        parameters = list(self.model.module.parameters())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        try:
+            yield parameters
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.reset(0)
+
+
+def tasks_for_choosing(per_family: int, kinds: tuple[str, ...], arc: Path | None) -> list[tuple[str, LabelledTask]]:
+    """Draw tasks of three demonstrations and a query from the families that are never trained on; add ARC's."""
     tasks = []
     for family in FAMILIES:
         if family.name not in HELD_OUT or family.kind not in kinds:
             continue
         rng = random.Random(f"choose/{family.name}")
         for i in range(per_family):
-            *shown, (query, solution) = sample_task(rng, family, 4)
+            *shown, (query, solution) = sample_task(rng, family, 6 if family.kind == "text" else 4)
             task = Task.from_pairs(shown, query, id=f"{family.name}_{i}")
-            tasks.append(LabelledTask.parse(task, [solution]))
+            tasks.append((family.kind, LabelledTask.parse(task, [solution])))
+    if arc:
+        tasks += [("arc", each) for each in load_tasks(arc) if is_held_out_arc_task(each.task.id)]
     return tasks
+
+
+_model: TransformersModel
+
+
+def start(path: str | None, threads: int) -> None:
+    """Load the model of a worker process."""
+    global _model
+    torch.set_num_threads(threads)
+    _model = load_model(path)
+
+
+def in_context(kind: str, each: LabelledTask) -> Outcome:
+    """Answer without training."""
+    began = time.perf_counter()
+    answers = probe(_model, each.task).answers
+    right = all(answer.value == known for answer, known in zip(answers, each.solutions, strict=True))
+    return Outcome(kind, right, right, time.perf_counter() - began)
+
+
+def run(setting: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
+    """Train on one task under a setting, and answer it."""
+    training = TrainingSettings(
+        steps=int(setting["steps"]),
+        batch_size=int(setting["batch_size"]),
+        learning_rate=float(setting["learning_rate"]),
+        token_budget=int(setting["token_budget"]),
+    )
+    if setting["method"] == "full":
+        slot: FullSlot = FullSlot(_model)
+    else:
+        lora = LoraSettings(int(setting["rank"]), float(setting["alpha"]), TARGETS[setting["targets"]])
+        slot = lora_slot(_model, lora)  # type: ignore[assignment]
+    began = time.perf_counter()
+    if training.steps:
+        train(slot, each.task, training, seed=0)  # type: ignore[arg-type]
+    with slot.active() if training.steps else contextlib.nullcontext():
+        answers = answer_by_vote(_model, each.task, n_views=int(setting["n_views"]))
+    seconds = time.perf_counter() - began
+    both = list(zip(answers, each.solutions, strict=True))
+    return Outcome(
+        kind, all(known in a.values for a, known in both), all(known == a.value for a, known in both), seconds
+    )
+
+
+def line(name: str, outcomes: list[Outcome]) -> str:
+    """Say what a setting came to, in all and by kind."""
+    kinds = {kind: [each for each in outcomes if each.kind == kind] for kind in dict.fromkeys(o.kind for o in outcomes)}
+    parts = [f"{kind} {sum(o.right for o in of)}/{len(of)}" for kind, of in kinds.items()]
+    n = len(outcomes)
+    seconds = sorted(o.seconds for o in outcomes)
+    return (
+        f"{name}: {sum(o.right for o in outcomes)}/{n} solved ({', '.join(parts)}), {sum(o.first for o in outcomes)} "
+        f"first, {sum(seconds) / n:.2f} s a task (median {seconds[n // 2]:.2f})"
+    )
 
 
 def main() -> None:
@@ -47,44 +173,26 @@ def main() -> None:
     parser.add_argument("--kinds", default="row,grid")
     parser.add_argument("--arc", type=Path, help="ARC training tasks, of which the held-out tenth is used")
     parser.add_argument("--max-tokens", type=int, default=600, help="of a whole task; longer ones are left out")
+    parser.add_argument("--processes", type=int, default=1, help="beside each other; seconds count with 1")
     parser.add_argument("--setting", action="append", default=[])
     given = parser.parse_args()
 
-    model = load_model(given.model)
-    tasks = held_out_tasks(given.per_family, tuple(given.kinds.split(",")))
-    if given.arc:
-        tasks += [each for each in load_tasks(given.arc) if is_held_out_arc_task(each.task.id)]
-    tasks = [each for each in tasks if len(model.encoding.encode(each.task).ids) <= given.max_tokens]
-
-    started = time.perf_counter()
-    solved = sum(probe(model, each.task).answer.value == each.solutions[0] for each in tasks)
-    seconds = (time.perf_counter() - started) / len(tasks)
-    print(f"icl: {solved}/{len(tasks)} solved, {seconds:.2f} s a task", flush=True)
-    for text in given.setting or [""]:
-        parts = [part.split("=") for part in text.split(",") if part]
-        setting = SETTING | {name: float(value) for name, value in parts}
-        n_views = int(setting["n_views"])
-        engine = TttEngine(model, MemoryAdapterStore(), LoraSettings(int(setting["rank"]), setting["alpha"]))
-        training = TrainingSettings(int(setting["steps"]), int(setting["batch_size"]), setting["learning_rate"])
-        n_right, n_first, train_s, answer_s = 0, 0, 0.0, 0.0
-        for each in tasks:
-            if training.steps:
-                adapted = engine.adapt(each.task, training, seed=0)
-                train_s += adapted.adapter.train_seconds
-            began = time.perf_counter()
-            if training.steps:
-                answer = engine.answer(each.task, adapted.adapter, n_views=n_views)[0]
-            else:
-                answer = answer_by_vote(model, each.task, n_views=n_views)[0]
-            answer_s += time.perf_counter() - began
-            n_right += each.solutions[0] in answer.values
-            n_first += each.solutions[0] == answer.value
-        n = len(tasks)
-        print(
-            f"{text or 'default'}: {n_right}/{n} solved, {n_first} first, "
-            f"{train_s / n:.2f} s training and {answer_s / n:.2f} s answering a task",
-            flush=True,
-        )
+    encoding = load_model(given.model).encoding
+    tasks = [
+        (kind, each)
+        for kind, each in tasks_for_choosing(given.per_family, tuple(given.kinds.split(",")), given.arc)
+        if len(encoding.encode(each.task).ids) <= given.max_tokens
+    ]
+    threads = max(1, (os.cpu_count() or 1) // given.processes)
+    with ProcessPoolExecutor(
+        given.processes, mp_context=get_context("spawn"), initializer=start, initargs=(given.model, threads)
+    ) as pool:
+        jobs = [pool.submit(in_context, kind, each) for kind, each in tasks]
+        print(line("icl", [job.result() for job in jobs]), flush=True)
+        for text in given.setting or [""]:
+            setting = SETTING | dict(part.split("=") for part in text.split(",") if part)
+            jobs = [pool.submit(run, setting, kind, each) for kind, each in tasks]
+            print(line(text or "default", [job.result() for job in jobs]), flush=True)
 
 
 if __name__ == "__main__":

@@ -121,13 +121,14 @@ def views(task: Task, n: int, seed: int) -> tuple[Augmentation, ...]:
 
     They go round the transforms that fit the task in turn, each with random colours and a random order. The same task
     content, n and seed give the same views on every machine, and the first k of n views are the views for k. They are
-    drawn by the demonstrations, so that tasks which share these are asked alike up to their queries. Views are different
-    when they differ in transform, in order, or in what they make of a colour the task holds; where fewer than n exist,
-    all of them are returned.
+    drawn by the demonstrations, so that tasks which share these are asked alike up to their queries. Views differ in
+    transform, in order, or in what they make of a colour the task holds; where fewer than n exist, all are returned.
 
     Source: Akyürek et al. 2024 (arXiv 2411.07279), augmented inference (two orders per transform there).
     """
-    rng = Random(f"views/2:{task.demonstrations_fingerprint}:{seed}")  # a str seeds through SHA-512, whatever the hash seed
+    rng = Random(
+        f"views/2:{task.demonstrations_fingerprint}:{seed}"
+    )  # a str seeds through SHA-512, whatever the hash seed
     used = _colours_used(task)
     transforms = transforms_for(task)
     n_per_transform = math.perm(N_COLOURS - 1, len(used)) * math.factorial(len(task.demonstrations))

@@ -188,10 +188,8 @@ class TransformersModel:
     ) -> list[Generation]:
         """Answer one batch; where it `shares` its demonstrations, what stands before the queries is read once."""
         n_prefix = encoded[0].query_start if shares else 0
-        if shares:
-            read = [replace(row, ids=row.ids[:n_prefix]) for row in encoded]  # what the scores are of
-        else:
-            read = list(encoded)
+        # what the scores are of
+        read = [replace(row, ids=row.ids[:n_prefix]) for row in encoded] if shares else list(encoded)
         places = _places_before_outputs(read, max(len(row.ids) for row in read))
         decoded, logits = decode(
             self.module,

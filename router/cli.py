@@ -19,6 +19,7 @@ from rich.text import Text
 
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.task import LabelledTask
+from router.model_cli import model_app
 from router.settings import Settings
 from router.values_shown import printable
 
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(model_app, name="model")
 
 File = Annotated[
     Path,
@@ -147,8 +149,10 @@ def pretrain(
     extra_data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Gzipped JSONL of grid pairs to train on as well.")
     ] = None,
+    large: Annotated[bool, typer.Option("--large", help="The larger model, for a GPU: 29 million weights.")] = False,
     start_from: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Weights to begin with, of the same shape, instead of fresh ones.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Weights to begin with, of the same shape, instead of fresh ones."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and rows; the recipe's own by default.")] = None,
     hidden_size: Annotated[int | None, typer.Option(min=16)] = None,
@@ -164,7 +168,7 @@ def pretrain(
     compiled: Annotated[bool, typer.Option(help="Use torch.compile.")] = True,
 ) -> None:
     """Train the embedded model anew, or go on from the checkpoint in the folder. Unset options are the recipe's."""
-    from icl_engine.embedded.pretraining import PretrainingConfig
+    from icl_engine.embedded.pretraining import LARGE, PretrainingConfig
     from icl_engine.embedded.pretraining import pretrain as run
     from router.progress import PretrainingProgress
 
@@ -174,13 +178,11 @@ def pretrain(
         "layers": layers, "heads": heads, "context_tokens": context_tokens, "rows": rows, "row_tokens": row_tokens,
         "learning_rate": learning_rate, "checkpoint_every": checkpoint_every, "validate_every": validate_every,
     }  # fmt: skip
-    config = replace(PretrainingConfig(), **_only_given(given))
+    config = replace(LARGE if large else PretrainingConfig(), **_only_given(given))
     config = replace(config, axis_pairs=_axis_pairs(config.hidden_size, config.heads, config.axis_pairs))
     folder = out or _settings().home / "pretraining"
     with PretrainingProgress(Console(stderr=True)) as report:
-        weights = run(
-            config, folder, extra_data=extra_data, start_from=start_from, report=report, compiled=compiled
-        )
+        weights = run(config, folder, extra_data=extra_data, start_from=start_from, report=report, compiled=compiled)
     print(weights)
     print(f"Use it with: ttt-router solve FILE --model {weights}", file=sys.stderr)
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.progress import Task as BarTask
 from rich.text import Text
 
@@ -116,6 +116,45 @@ class PretrainingProgress:
         if due:
             self._printed_at = now
         return due
+
+
+class EvaluationProgress:
+    """Tasks done of an evaluation, set by set; a line now and then where stderr is no terminal."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._printed_at: float | None = None
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            _Since(clock()),
+            console=console,
+            disable=not console.is_terminal,
+            redirect_stdout=False,
+        )
+        self._by_set: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, name: str, done: int, of: int) -> None:
+        """Take in that `done` of the tasks of a set are answered."""
+        if name not in self._by_set:
+            self._by_set[name] = self._bars.add_task(name, total=of)
+        self._bars.update(self._by_set[name], completed=done, total=of)
+        now = self._clock()
+        due = self._printed_at is None or now - self._printed_at >= _PLAIN_EVERY_S or done == of
+        if due and not self._console.is_terminal:
+            self._printed_at = now
+            self._console.print(Text(f"{name}: {done} of {of}"), soft_wrap=True)
 
 
 def seconds_left(step: int, steps: int, first_step: int, seconds: float) -> float:

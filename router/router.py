@@ -255,7 +255,12 @@ class Router:
         if isinstance(model, TransformersModel):
             lora = LoraSettings(rank=settings.ttt_rank, alpha=settings.ttt_alpha)
             ttt = TttEngine(model, self._store if self._store is not None else _store(settings), lora)
-        training = TrainingSettings(settings.ttt_steps, settings.ttt_batch_size, settings.ttt_learning_rate)
+        training = TrainingSettings(
+            steps=settings.ttt_steps,
+            batch_size=settings.ttt_batch_size,
+            learning_rate=settings.ttt_learning_rate,
+            token_budget=settings.ttt_token_budget,
+        )
         return Steps(
             model=model,
             prober=Prober(model),

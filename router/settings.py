@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
     ttt_steps: int = Field(40, ge=0, le=100_000, description="optimiser steps of test-time training")
     ttt_batch_size: int = Field(4, ge=1, le=4096, description="leave-one-out tasks in one step")
+    ttt_token_budget: int = Field(
+        160_000, ge=1, description="tokens read in training; a long task gets as many steps as this allows"
+    )
     deadline_s: float | None = Field(
         None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,16 @@ class TrainingSettings:
     batch_size: int = 4  # augmented leave-one-out tasks a step
     learning_rate: float = 2e-3  # of AdamW, falling linearly to 0
     max_norm: float = 1.0  # gradient clip
+    token_budget: int = 160_000  # tokens read in training, about: a task too long for all steps gets fewer of them
 
     def shortened(self) -> TrainingSettings:
-        """The `ttt_short` arm's loop: a quarter of the steps."""
-        return TrainingSettings(max(1, self.steps // 4), self.batch_size, self.learning_rate, self.max_norm)
+        """The `ttt_short` arm's loop: a quarter of the steps, and of the budget."""
+        return replace(self, steps=max(1, self.steps // 4), token_budget=max(1, self.token_budget // 4))
+
+    def steps_for(self, sequence_tokens: float) -> int:
+        """Return how many steps the budget allows: at least one, at most `steps`.
+
+        Args:
+            sequence_tokens: mean length of a training sequence.
+        """
+        return min(self.steps, max(1, int(self.token_budget / (sequence_tokens * self.batch_size))))

@@ -12,6 +12,7 @@ import torch
 from icl_engine.decoding import left_padded
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
+from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import TrainingSettings
@@ -52,9 +53,8 @@ def train(
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
     started = time.monotonic()
-    batches = training_batches(
-        task, steps=settings.steps, batch_size=settings.batch_size, seed=seed, fits=slot.model.fits
-    )
+    steps = settings.steps_for(_sequence_tokens(slot.model, task))
+    batches = training_batches(task, steps=steps, batch_size=settings.batch_size, seed=seed, fits=slot.model.fits)
     losses: list[float] = []
     n_tokens = 0
     slot.reset(seed)
@@ -63,9 +63,9 @@ def train(
         try:
             for step, batch in enumerate(batches):
                 if deadline is not None and time.monotonic() > deadline:
-                    raise TrainingFailed(f"deadline reached after {step} of {settings.steps} steps", task_id=task.id)
+                    raise TrainingFailed(f"deadline reached after {step} of {steps} steps", task_id=task.id)
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * (1.0 - step / settings.steps)
+                    group["lr"] = settings.learning_rate * (1.0 - step / steps)
                 encoded = [slot.model.encode(left_out, answer) for left_out, answer in batch]
                 loss = loss_after_first(slot.model, encoded)
                 losses.append(loss.item())
@@ -76,7 +76,7 @@ def train(
                 torch.nn.utils.clip_grad_norm_(parameters, settings.max_norm)
                 optimizer.step()
                 n_tokens += sum(len(sequence.ids) for sequence in encoded)
-                progress(step + 1, settings.steps, losses[-1])
+                progress(step + 1, steps, losses[-1])
         except torch.OutOfMemoryError as error:
             raise TrainingFailed("out of memory", task_id=task.id) from error
         except RuntimeError as error:
@@ -88,6 +88,12 @@ def train(
         if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
             raise TrainingFailed("a weight of the adapter is not finite", task_id=task.id)
     return TrainingRun(tuple(losses), n_tokens, time.monotonic() - started)
+
+
+def _sequence_tokens(model: TransformersModel, task: Task) -> float:
+    """Return the mean length of the task's leave-one-out sequences, in tokens; those too long for the context count."""
+    lengths = [len(model.encoding.encode(left_out, answer).ids) for left_out, answer in leave_one_out(task)]
+    return sum(lengths) / len(lengths)
 
 
 def loss_after_first(model: TransformersModel, encoded: list[Encoded]) -> torch.Tensor:

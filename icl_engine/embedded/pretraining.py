@@ -7,12 +7,18 @@ linearly over the last part; a run may be continued with more steps from any che
 
 import hashlib
 import json
+import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +29,6 @@ from icl_engine.embedded.vocabulary import END, OUTPUT, PAD, START, VOCABULARY_S
 from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
 
-
 N_VALIDATION_TASKS = 60  # of each kind
 
 
@@ -33,7 +38,7 @@ class CheckpointMismatch(FewShotError):
 
 @dataclass(frozen=True, slots=True)
 class PretrainingConfig:
-    """The recipe. The defaults are those of the shipped model."""
+    """The recipe. The defaults are those of the shipped model; `LARGE` is for a GPU."""
 
     hidden_size: int = 192
     intermediate_size: int = 512
@@ -52,6 +57,12 @@ class PretrainingConfig:
     seed: int = 0
     checkpoint_every: int = 200  # steps
     validate_every: int = 200  # steps
+
+
+# For one GPU of 40 GiB or more: 29 million weights, rows that hold whole tasks of large grids.
+LARGE = PretrainingConfig(
+    hidden_size=512, intermediate_size=1408, layers=9, heads=8, steps=8000, rows=32, row_tokens=4096, warmup_steps=200
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ def pretrain(
     if start_from is not None:
         _fill(model, start_from)
     model.to(device)  # type: ignore[arg-type]
-    optimizers = _optimizers(model, config)
+    optimizers = optimizers_of(model, config)
     corpus = Corpus.of(extra=load_extra(extra_data) if extra_data else None)
     origin = None if start_from is None else _sha256(start_from / "model.safetensors")
     checkpoint = _Checkpoint(out / "checkpoint", config, corpus.fingerprint, origin)
@@ -121,15 +132,14 @@ def pretrain(
     held_out, seen = (
         validation_tasks(Corpus.of(held_out=is_held_out), N_VALIDATION_TASKS, seed=1) for is_held_out in (True, False)
     )
-    loss_of = torch.compile(_loss, dynamic=False) if compiled else _loss
+    loss_of = torch.compile(loss_on_rows, dynamic=False) if compiled else loss_on_rows
     measured: tuple[float, Mapping[str, float], Mapping[str, float]] = (float("nan"), {}, {})
     started = time.monotonic()
 
-    for step in range(first_step, config.steps):
+    for step, rows in _rows_ahead(corpus, extra_data, config, first_step, ahead=device.type == "cuda"):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * rate_at(step, config)
-        rows = corpus.rows(config.rows, config.row_tokens, config.seed, step)
         weights = torch.from_numpy(output_weights(rows)).to(device)
         loss = loss_of(model, torch.from_numpy(rows).to(device), weights)
         loss.backward()
@@ -146,6 +156,41 @@ def pretrain(
         tokens_per_s = (done - first_step) * rows.size / seconds
         report(Progress(done, config.steps, loss.item(), *measured, tokens_per_s, seconds))
     return save_weights(model, out / "model")
+
+
+def _rows_ahead(
+    corpus: Corpus, extra_data: Path | None, config: PretrainingConfig, first_step: int, *, ahead: bool
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield (step, its rows); `ahead`, other processes make them before they are wanted: a GPU would wait for them."""
+    steps = range(first_step, config.steps)
+    if not ahead:
+        for step in steps:
+            yield step, corpus.rows(config.rows, config.row_tokens, config.seed, step)
+        return
+    n_workers = max(1, min(8, (os.cpu_count() or 2) - 1))
+    with ProcessPoolExecutor(
+        n_workers, mp_context=get_context("spawn"), initializer=_open_corpus, initargs=(extra_data,)
+    ) as pool:
+        made: deque[tuple[int, Future[npt.NDArray[np.int64]]]] = deque()
+        for step in steps:
+            made.append((step, pool.submit(_rows_of, config.rows, config.row_tokens, config.seed, step)))
+            if len(made) > 4 * n_workers:
+                done, rows = made.popleft()
+                yield done, rows.result()
+        for done, rows in made:
+            yield done, rows.result()
+
+
+_corpus: Corpus  # of a worker process
+
+
+def _open_corpus(extra_data: Path | None) -> None:
+    global _corpus
+    _corpus = Corpus.of(extra=load_extra(extra_data) if extra_data else None)
+
+
+def _rows_of(n_rows: int, n_tokens: int, seed: int, step: int) -> npt.NDArray[np.int64]:
+    return _corpus.rows(n_rows, n_tokens, seed, step)
 
 
 def rate_at(step: int, config: PretrainingConfig) -> float:
@@ -200,7 +245,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _loss(model: GridLlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def loss_on_rows(model: GridLlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy over output tokens, nats; ids (rows, tokens), weights (rows, tokens - 1)."""
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=_has_bf16(ids.device)):
         hidden = model.model(
@@ -216,9 +261,10 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
-def _optimizers(
+def optimizers_of(
     model: GridLlamaForCausalLM, config: PretrainingConfig
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Return Muon for the matrices of the layers and AdamW for the embedding and the norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     rate, decay = config.learning_rate, config.weight_decay

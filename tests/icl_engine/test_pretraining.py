@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from icl_engine.embedded.corpus import (
+    KINDS,
     MAX_EXTRA_CELLS,
     PAIRS_PER_TASK,
+    PAIRS_PER_TEXT,
     Corpus,
     is_held_out_arc_task,
     load_extra,
@@ -25,9 +27,11 @@ from icl_engine.embedded.corpus import (
     validation_tasks,
 )
 from icl_engine.embedded.pretraining import (
+    LARGE,
     CheckpointMismatch,
     PretrainingConfig,
     Progress,
+    _rows_ahead,
     build_model,
     pretrain,
     rate_at,
@@ -116,6 +120,46 @@ def test_a_checkpoint_of_another_corpus_is_refused(tmp_path: Path) -> None:
         pretrain(RECIPE, tmp_path / "run", extra_data=extra, compiled=False)
 
 
+def test_a_run_may_begin_with_weights_of_another(tmp_path: Path) -> None:
+    first = pretrain(RECIPE, tmp_path / "first", compiled=False)
+    second = pretrain(
+        replace(RECIPE, learning_rate=0.0, weight_decay=0.0), tmp_path / "second", start_from=first, compiled=False
+    )
+
+    assert all(torch.equal(weight, weights_in(second)[name]) for name, weight in weights_in(first).items())
+
+
+def test_weights_of_another_shape_are_not_begun_with(tmp_path: Path) -> None:
+    first = pretrain(RECIPE, tmp_path / "first", compiled=False)
+
+    with pytest.raises(CheckpointMismatch, match="another shape"):
+        pretrain(replace(RECIPE, layers=1), tmp_path / "second", start_from=first, compiled=False)
+
+
+def test_a_checkpoint_of_a_run_that_began_otherwise_is_refused(tmp_path: Path) -> None:
+    first = pretrain(RECIPE, tmp_path / "first", compiled=False)
+    killed_after(1, tmp_path / "second")
+
+    with pytest.raises(CheckpointMismatch, match="another folder"):
+        pretrain(RECIPE, tmp_path / "second", start_from=first, compiled=False)
+
+
+def test_rows_made_ahead_in_other_processes_are_the_same_rows() -> None:
+    corpus, config = Corpus.of(), replace(RECIPE, steps=6)
+    here, ahead = (list(_rows_ahead(corpus, None, config, 2, ahead=ahead)) for ahead in (False, True))
+
+    assert [step for step, _ in ahead] == [2, 3, 4, 5]
+    assert all(np.array_equal(mine, theirs) for (_, mine), (_, theirs) in zip(here, ahead, strict=True))
+
+
+def test_the_larger_recipe_is_of_the_size_it_says() -> None:
+    with torch.device("meta"):
+        n_weights = sum(parameter.numel() for parameter in build_model(LARGE).parameters())
+
+    assert 25e6 < n_weights <= 30e6
+    assert LARGE.row_tokens >= 4096
+
+
 def test_a_run_may_go_on_for_longer_than_first_meant(tmp_path: Path) -> None:
     killed_after(1, tmp_path)
 
@@ -195,12 +239,14 @@ def test_held_out_families_are_never_trained_on() -> None:
     assert names[0] == {family.name for family in FAMILIES} - set(HELD_OUT)
 
 
-def test_validation_tasks_are_the_same_for_a_seed() -> None:
+def test_validation_tasks_are_the_same_for_a_seed_and_of_every_kind() -> None:
     corpus = Corpus.of(held_out=True)
-    first, again, other = (list(validation_tasks(corpus, 8, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (validation_tasks(corpus, 8, seed=seed) for seed in (1, 1, 2))
 
     assert first == again != other
-    assert all(PAIRS_PER_TASK[0] <= len(pairs) <= PAIRS_PER_TASK[1] for pairs in first)
+    assert {kind: len(tasks) for kind, tasks in first.items()} == dict.fromkeys(KINDS, 8)
+    assert all(PAIRS_PER_TASK[0] <= len(pairs) <= PAIRS_PER_TASK[1] for pairs in first["grid"] + first["row"])
+    assert all(PAIRS_PER_TEXT[0] <= len(pairs) <= PAIRS_PER_TEXT[1] for pairs in first["text"])
 
 
 # Extra pairs
@@ -213,7 +259,7 @@ def extra_file(path: Path, entries: list[dict[str, object]]) -> Path:
 
 
 def test_extra_tasks_are_read_without_those_kept_and_without_large_pairs(tmp_path: Path) -> None:
-    small, large = ["12/34", "21/43"], ["0" * 15 + ("/" + "0" * 15) * 13, "1"]
+    small, large = ["12/34", "21/43"], ["0" * 20 + ("/" + "0" * 20) * 14, "1"]
     kept, taken, few = "0000000a", "0000000b", "0000000c"
     assert is_held_out_arc_task(kept)
     file = extra_file(
@@ -227,7 +273,7 @@ def test_extra_tasks_are_read_without_those_kept_and_without_large_pairs(tmp_pat
 
     extra = load_extra(file)
 
-    assert MAX_EXTRA_CELLS < 15 * 14 + 1
+    assert MAX_EXTRA_CELLS < 20 * 15 + 1
     assert extra == {taken: [([[1, 2], [3, 4]], [[2, 1], [4, 3]])] * 8}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
 from rich.console import Console
 
-from router.progress import PretrainingProgress, SolvingProgress, seconds_left
+from router.progress import EvaluationProgress, PretrainingProgress, SolvingProgress, seconds_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class Report:
     steps: int = 1000
     loss: float = 1.5
     held_out_loss: float = float("nan")
-    held_out_accuracy: float = float("nan")
-    seen_accuracy: float = float("nan")
+    held_out_accuracy: Mapping[str, float] = field(default_factory=dict)
+    seen_accuracy: Mapping[str, float] = field(default_factory=dict)
     tokens_per_s: float = 12_000.0
     seconds: float = 10.0
 
@@ -69,11 +70,22 @@ def test_validation_figures_are_shown_once_there_are_any() -> None:
     err = console(terminal=False)
     with PretrainingProgress(err, clock=itertools.count(step=31.0).__next__) as progress:
         progress(Report(1))  # type: ignore[arg-type]
-        progress(Report(2, held_out_loss=0.5, held_out_accuracy=0.25, seen_accuracy=0.75))  # type: ignore[arg-type]
+        held_out, seen = {"grid": 0.25, "text": 0.1}, {"grid": 0.75, "text": 0.5}
+        progress(Report(2, held_out_loss=0.5, held_out_accuracy=held_out, seen_accuracy=seen))  # type: ignore[arg-type]
 
     first, second = written(err).splitlines()
     assert "held out" not in first
-    assert "held out 0.500 (25% right), seen 75% right" in second
+    assert "held out 0.500 (right: grid 25%, text 10%), seen (right: grid 75%, text 50%)" in second
+
+
+def test_into_a_pipe_an_evaluation_is_a_line_every_half_minute_and_the_last_of_each_set() -> None:
+    err = console(terminal=False)
+    seconds = itertools.count(step=10)
+    with EvaluationProgress(err, clock=lambda: float(next(seconds))) as progress:
+        for done in range(1, 7):
+            progress("bbh", done, 6)
+
+    assert written(err).splitlines() == ["bbh: 1 of 6", "bbh: 4 of 6", "bbh: 6 of 6"]
 
 
 def test_the_time_left_is_at_the_speed_of_this_run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ OTHERS = {
     "steps": key(training=TrainingSettings(steps=41)),
     "batch size": key(training=TrainingSettings(batch_size=9)),
     "learning rate": key(training=TrainingSettings(learning_rate=1e-3)),
+    "budget": key(training=TrainingSettings(token_budget=9)),
     "clip": key(training=TrainingSettings(max_norm=2.0)),
     "shortened": key(training=TRAINING.shortened()),
     "seed": key(seed=1),
@@ -79,10 +81,19 @@ def test_a_key_is_the_same_under_another_hash_seed(task: Task) -> None:
 
 
 def test_the_short_loop_takes_a_quarter_of_the_steps_and_at_least_one() -> None:
-    assert TrainingSettings(steps=40, batch_size=3, learning_rate=0.5, max_norm=2.0).shortened() == TrainingSettings(
-        steps=10, batch_size=3, learning_rate=0.5, max_norm=2.0
-    )
+    whole = TrainingSettings(steps=40, batch_size=3, learning_rate=0.5, max_norm=2.0, token_budget=1000)
+
+    assert whole.shortened() == replace(whole, steps=10, token_budget=250)
     assert TrainingSettings(steps=1).shortened().steps == 1
+
+
+def test_the_budget_of_tokens_cuts_the_steps_of_long_tasks_and_leaves_at_least_one() -> None:
+    training = TrainingSettings(steps=40, batch_size=4, token_budget=16_000)
+
+    assert training.steps_for(100) == 40
+    assert training.steps_for(200) == 20
+    assert training.steps_for(9_000) == 1
+    assert TrainingSettings(steps=0).steps_for(200) == 0
 
 
 def test_the_checksum_is_of_the_weights() -> None:

@@ -1,0 +1,148 @@
+"""What each choice of the pretraining recipe is worth: variants of it, each trained from fresh weights for equal time.
+
+    python benchmarks/ablate_pretraining.py --minutes 4 --extra-data ../shared/data/re-arc/pairs.jsonl.gz
+
+Prints one row per variant: tokens read, nats a token on families that are never trained on, and the share of their last
+outputs right in context, by kind. A variant's rate falls at the end of its time, as the recipe's does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from icl_engine.embedded import grid_llama, pretraining
+from icl_engine.embedded.corpus import KINDS, Corpus, ExtraData, load_extra, output_weights, validation_tasks
+from icl_engine.embedded.pretraining import PretrainingConfig, build_model, optimizers_of, validate
+from icl_engine.embedded.vocabulary import OUTPUT, START
+
+RECIPE = PretrainingConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The recipe with one choice made otherwise."""
+
+    name: str
+    config: PretrainingConfig = RECIPE
+    extra: bool = True
+    all_outputs: bool = True  # else the loss is on the last output of each task alone
+    grid_positions: bool = True  # else plain ones: the place in the task
+    muon: bool = True
+    generators: tuple[str, ...] = KINDS  # kinds of families trained on
+
+
+VARIANTS = (
+    Variant("the recipe"),
+    Variant("plain positions", grid_positions=False),
+    Variant("no re-arc pairs", extra=False),
+    Variant("half of the grid families", generators=("row", "grid/2", "text")),
+    Variant("loss on the last output alone", all_outputs=False),
+    Variant("wider and shallower", replace(RECIPE, hidden_size=256, intermediate_size=704, layers=3, heads=4)),
+    Variant("narrower and deeper", replace(RECIPE, hidden_size=128, intermediate_size=352, layers=11, heads=2)),
+    Variant("AdamW instead of Muon", muon=False),
+    Variant("shorter rows (16 of 512)", replace(RECIPE, rows=16, row_tokens=512)),
+)
+
+
+def last_output_only(rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Keep the weights of the last output of each task in a row."""
+    kept = np.zeros_like(weights)
+    for row, old, new in zip(rows, weights, kept, strict=True):
+        starts = [*np.flatnonzero(row == START), len(row)]
+        for start, stop in pairwise(starts):
+            outputs = np.flatnonzero(row[start:stop] == OUTPUT)
+            if len(outputs):
+                new[start + outputs[-1] : stop - 1] = old[start + outputs[-1] : stop - 1]
+    return kept
+
+
+def plain_positions(ids: torch.Tensor) -> torch.Tensor:
+    """Return the place in the task on all three axes."""
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    start = torch.cummax(torch.where(ids == START, place, 0), dim=1).values
+    return torch.stack([place - start] * 3)
+
+
+def corpus_of(variant: Variant, extra: ExtraData) -> Corpus:
+    """Return what a variant is trained on."""
+    corpus = Corpus.of(extra=extra if variant.extra else None)
+    families = dict(corpus.families)
+    if "grid/2" in variant.generators:
+        families["grid"] = families["grid"][::2]
+    return Corpus(families, corpus.extra)
+
+
+def train(variant: Variant, extra: ExtraData, minutes: float) -> tuple[int, float, Mapping[str, float]]:
+    """Train a variant; return tokens read, held-out nats a token, and the shares right by kind."""
+    torch._dynamo.reset()
+    original = pretraining.positions_of
+    config = variant.config
+    if not variant.grid_positions:
+        pretraining.positions_of = grid_llama.positions_of = plain_positions
+        config = replace(config, axis_pairs=(0, sum(config.axis_pairs), 0))
+    try:
+        model = build_model(config)
+        if not variant.grid_positions:
+            model.model.rotary_emb.axis_theta = [1.0, 10_000.0, 1.0]  # Llama's period
+        optimizers: tuple[torch.optim.Optimizer, ...] = optimizers_of(model, config)
+        if not variant.muon:
+            optimizers = (torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.95)),)
+        corpus = corpus_of(variant, extra)
+        loss_of = torch.compile(pretraining.loss_on_rows, dynamic=False)
+        began, step, n_tokens = 0.0, 0, 0
+        while True:
+            spent = 0.0 if step == 0 else (time.monotonic() - began) / (60 * minutes)
+            if spent >= 1.0:
+                break
+            rate = min((step + 1) / 50, 1.0, max((1.0 - spent) / config.decay_share, 0.01))
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * rate
+            rows = corpus.rows(config.rows, config.row_tokens, config.seed, step)
+            weights = output_weights(rows)
+            weights = weights if variant.all_outputs else last_output_only(rows, weights)
+            loss_of(model, torch.from_numpy(rows), torch.from_numpy(weights)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_norm)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            n_tokens += rows.size
+            step += 1
+            if step == 1:
+                began = time.monotonic()  # the first step compiles
+        held_out = validation_tasks(Corpus.of(held_out=True), pretraining.N_VALIDATION_TASKS, seed=1)
+        return n_tokens, *validate(model, held_out)
+    finally:
+        pretraining.positions_of = grid_llama.positions_of = original
+
+
+def main() -> None:
+    """Train every variant and print its row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=4.0, help="of training, each variant")
+    parser.add_argument("--extra-data", type=Path, required=True)
+    parser.add_argument("--only", action="append", help="Name of a variant; all by default.")
+    given = parser.parse_args()
+    extra = load_extra(given.extra_data)
+    print("| variant | weights (million) | tokens (million) | held out: nats a token | " + " | ".join(KINDS) + " |")
+    print("|---|---|---|---|" + "---|" * len(KINDS))
+    for variant in VARIANTS:
+        if given.only and variant.name not in given.only:
+            continue
+        n_weights = sum(p.numel() for p in build_model(variant.config).parameters())
+        n_tokens, nats, right = train(variant, extra, given.minutes)
+        shares = " | ".join(f"{right[kind]:.0%}" for kind in KINDS)
+        print(f"| {variant.name} | {n_weights / 1e6:.1f} | {n_tokens / 1e6:.1f} | {nats:.3f} | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Evaluation of a model on public task sets it was never trained or tuned on: every task that fits, in context and
+trained, into one resumable file of results. What the results say is put together in model_report.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icl_engine.errors import UnreadableTaskFile
+from icl_engine.loaders import load_tasks, take
+from icl_engine.task import LabelledTask
+from router.settings import Settings
+
+if TYPE_CHECKING:
+    from router.router import Router
+
+GRID_SETS = {
+    "1d-arc": "1d-arc/1d_arc.json",
+    "concept-arc": "concept-arc/concept_arc_8_groups.json",
+    "evaluation_80": "arc-agi-1/evaluation_80.json",
+}
+TEXT_SET = "bbh"  # a folder of files, each of which is one task with many queries
+SETS = (*GRID_SETS, TEXT_SET)
+ARMS = ("icl", "ttt")
+SHOTS = 10  # of a text file, or as many as fit
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One query of one task, answered by one arm."""
+
+    model: str  # fingerprint
+    settings: str  # what answers hang on, as text
+    set: str
+    task_id: str
+    query: int
+    arm: str
+    right: bool  # by one of at most two candidates
+    right_first: bool
+    seconds: float  # of the whole task, all its queries
+    processes: int  # that ran beside each other; seconds count where there was one
+    degraded: tuple[str, ...]
+
+    @property
+    def done(self) -> tuple[str, str, str, str, str, bool]:
+        """What need not be done again."""
+        return self.model, self.settings, self.set, self.task_id, self.arm, self.processes == 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """The tasks taken of one set, how many fit, and how many there are in all."""
+
+    name: str
+    tasks: tuple[LabelledTask, ...]
+    n_fitting: int
+    n_all: int
+
+
+def load_set(name: str, data: Path, *, fits: Callable[[LabelledTask], bool], limit: int | None = None) -> TaskSet:
+    """Read a set of tasks below `data` and keep those that `fits`; of text files, with as many demonstrations as fit.
+
+    Raises:
+        UnreadableTaskFile: the set is not there.
+    """
+    if name == TEXT_SET:
+        files = sorted((data / TEXT_SET).glob("*.json"))
+        if not files:
+            raise UnreadableTaskFile(
+                f"no files in {data / TEXT_SET}", field="data", remedy="Name the folder with --data."
+            )
+        found = [_text_task(file, fits) for file in files]
+        tasks = [labelled for labelled in found if labelled is not None]
+        return TaskSet(name, tuple(tasks[:limit]), len(tasks), len(files))
+    tasks = load_tasks(data / GRID_SETS[name])
+    fitting = [labelled for labelled in tasks if fits(labelled)]
+    return TaskSet(name, tuple(fitting if limit is None else take(fitting, limit)), len(fitting), len(tasks))
+
+
+def _text_task(file: Path, fits: Callable[[LabelledTask], bool]) -> LabelledTask | None:
+    """Make one task of a file: its first examples are the demonstrations, all from the eleventh on the queries."""
+    rest = load_tasks(file, shots=SHOTS)
+    for n_shots in range(SHOTS, 1, -1):
+        whole = rest[0].task.replace(
+            demonstrations=rest[0].task.demonstrations[:n_shots],
+            queries=tuple(labelled.task.query for labelled in rest),
+        )
+        whole = whole.model_copy(update={"id": file.stem})
+        labelled = LabelledTask(whole, tuple(labelled.solutions[0] for labelled in rest))
+        if fits(labelled):
+            return labelled
+    return None
+
+
+def evaluate(
+    sets: Iterable[TaskSet],
+    settings: Settings,
+    file: Path,
+    *,
+    arms: Sequence[str] = ARMS,
+    processes: int = 1,
+    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+) -> list[Result]:
+    """Answer every task of `sets` by every arm, but for those in `file` already; add what is new to `file`.
+
+    Args:
+        processes: that work beside each other, each on its share of the processor's cores. Accuracy does not hang on
+            it; seconds are those of a user only with one.
+        progress: told of (set, tasks done, tasks to do).
+
+    Returns:
+        All results in `file`, those of earlier runs included.
+    """
+    about = describe(settings)
+    _drop_cut_line(file)
+    results = read_results(file)
+    done = {result.done for result in results}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    context = get_context("spawn")  # torch's threads do not survive a fork
+    with (
+        tempfile.TemporaryDirectory() as home,
+        file.open("a", encoding="utf-8") as out,
+        ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_start, initargs=(settings, home, processes)
+        ) as pool,
+    ):
+        for tasks in sets:
+            left = [
+                (labelled, arm)
+                for labelled in tasks.tasks
+                for arm in arms
+                if (*about, tasks.name, labelled.task.id, arm, processes == 1) not in done
+            ]
+            jobs = [pool.submit(_answer, tasks.name, labelled, arm, about) for labelled, arm in left]
+            for n_done, job in enumerate(as_completed(jobs), 1):
+                new = job.result()
+                results += new
+                out.write("".join(json.dumps(asdict(result)) + "\n" for result in new))  # a task whole, or not
+                out.flush()
+                progress(tasks.name, n_done, len(left))
+    return results
+
+
+def describe(settings: Settings) -> tuple[str, str]:
+    """Return the fingerprint of the model and, as text, the settings that its answers hang on."""
+    from icl_engine.language_model import load_model
+
+    model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    names = sorted(name for name in Settings.model_fields if name.startswith("ttt_") or name in ("n_views", "seed"))
+    return model.fingerprint, ", ".join(f"{name}={getattr(settings, name)}" for name in names)
+
+
+def read_results(file: Path) -> list[Result]:
+    """Read a file of results; none where there is no file."""
+    if not file.exists():
+        return []
+    entries = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return [replace(Result(**entry), degraded=tuple(entry["degraded"])) for entry in entries]
+
+
+def _drop_cut_line(file: Path) -> None:
+    """Take away a last line that a kill cut short: that task is answered again."""
+    if file.exists():
+        content = file.read_bytes()
+        os.truncate(file, content.rfind(b"\n") + 1)
+
+
+_router: Router  # of this worker process
+_n_processes: int
+
+
+def _start(settings: Settings, home: str, processes: int) -> None:
+    """Make the router of a worker process, on its share of the cores."""
+    global _router, _n_processes
+    import torch
+
+    from router.router import Router
+    from ttt_engine.stores import MemoryAdapterStore
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    home = tempfile.mkdtemp(dir=home)  # its own ledger; the records go with it
+    _router = Router(settings.model_copy(update={"home": Path(home)}), store=MemoryAdapterStore())
+    _n_processes = processes
+
+
+def _answer(set_name: str, labelled: LabelledTask, arm: str, about: tuple[str, str]) -> list[Result]:
+    solution = _router.solve(labelled.task, arm=arm)
+    return [
+        Result(
+            model=about[0],
+            settings=about[1],
+            set=set_name,
+            task_id=labelled.task.id,
+            query=i,
+            arm=arm,
+            right=known in answer.values,
+            right_first=known == answer.value,
+            seconds=solution.cost.seconds,
+            processes=_n_processes,
+            degraded=solution.degraded,
+        )
+        for i, (answer, known) in enumerate(zip(solution.answers, labelled.solutions, strict=True))
+        if known is not None
+    ]
