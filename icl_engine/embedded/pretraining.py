@@ -38,7 +38,9 @@ class CheckpointMismatch(FewShotError):
 
 @dataclass(frozen=True, slots=True)
 class PretrainingConfig:
-    """The recipe. The defaults are those of the shipped model; `LARGE` is for a GPU."""
+    """The recipe. The defaults have the shape of the shipped model, whose card says how it was made; `LARGE` is for a
+    GPU.
+    """
 
     hidden_size: int = 192
     intermediate_size: int = 512
