@@ -635,8 +635,8 @@ def test_feedback_is_kept_and_told(make: Make, settings: Settings) -> None:
     assert "says user" in router.explain(trace_id)
     assert "0.25, says grader" in router.explain(trace_id)
     with ledger_of(settings) as ledger:
-        ledger.correct_outcome(trace_id, source="grader", kind="correct", value=1.0, reason="graded the other way up")
-    assert "correct 1 (before: 0.25), says grader" in router.explain(trace_id)
+        ledger.correct_outcome(trace_id, source="grader", kind="exact", value=1.0, reason="read upside down")
+    assert "exact 1 (before: 0.25), says grader" in router.explain(trace_id)
 
 
 def test_feedback_that_cannot_be_kept_is_an_error(make: Make) -> None:
