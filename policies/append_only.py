@@ -34,6 +34,13 @@ def refusals(dialect: str, table: str, uniques: Sequence[Sequence[str]]) -> list
     return []
 
 
+def trigger_names(dialect: str, table: str) -> list[str]:
+    """Return the names of the triggers that `refusals` makes."""
+    if dialect == "sqlite":
+        return [f"{table}_no_{verb}" for verb in ("update", "delete", "replace")]
+    return [f"{table}_append_only"] if dialect == "postgresql" else []
+
+
 def _sqlite_refusal(table: str, verb: str) -> str:
     return f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{SAID}'); END"
 

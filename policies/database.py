@@ -6,6 +6,7 @@ Writers take turns, on PostgreSQL too, so that the order of `seq` is the order o
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from policies.sqlite import Durability, durability_for, sqlite_engine
 FILE_NAME = "ledger.sqlite"
 FILE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 MARK_SUFFIX = ".quarantined"
+CHECKED_AT_OPEN_BYTES = 256_000_000  # took 0.05 s for 88 MB, from memory, on one core
 
 Reached = Callable[[str], object]  # is told which step of a write has just been done
 
@@ -35,6 +37,10 @@ def nothing(_step: str) -> None:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class DamagedRow(Exception):
+    """A row that is not as it was written; whoever reads it gets `LedgerCorrupt`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,13 @@ class Place:
 class Database:
     """Reads and writes in transactions. Safe between threads and processes, and in a child after a fork."""
 
-    def __init__(self, place: Place, *, busy_timeout_s: float, reached: Reached = nothing) -> None:
+    def __init__(
+        self, place: Place, *, busy_timeout_s: float, reached: Reached = nothing, quarantined_too: bool = False
+    ) -> None:
         """Connect to nothing yet.
+
+        Args:
+            quarantined_too: look at a file that is set aside as damaged, in order to see what is wrong with it.
 
         Raises:
             LedgerUnavailable: no driver for this URL, or a folder that may not be written.
@@ -79,6 +90,7 @@ class Database:
         self.place = place
         self.durability: Durability | None = None  # None: not SQLite, durability is the server's
         self._reached = reached
+        self._quarantined_too = quarantined_too
         self._pid = os.getpid()
         with self._faults_named():
             if place.url.get_backend_name() == "sqlite":
@@ -111,9 +123,22 @@ class Database:
             else:
                 yield connection.execution_options(ledger_reads=True)
 
+    def require_integrity(self) -> None:
+        """Let SQLite look for damage, unless the file is so large that it would take long.
+
+        Raises:
+            LedgerCorrupt: there is some; the file is set aside.
+        """
+        file = self.place.file
+        if file is not None and file.exists() and file.stat().st_size <= CHECKED_AT_OPEN_BYTES:
+            with self.reading() as connection:
+                found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalars().all()
+                if found != ["ok"]:
+                    raise DamagedRow("; ".join(str(line) for line in found))
+
     def _usable_engine(self) -> Engine:
         mark = self.place.mark
-        if mark is not None and mark.exists():
+        if mark is not None and mark.exists() and not self._quarantined_too:
             raise _corrupt(self.place, f"is set aside as damaged ({_said_of(mark)})")
         if os.getpid() != self._pid:  # a fork: the connections are the parent's, who still talks through them
             self._engine.dispose(close=False)
@@ -130,6 +155,14 @@ class Database:
             raise
         except DBAPIError as error:
             raise _named(error, self.place) from error
+        except (
+            DamagedRow,
+            UnicodeDecodeError,
+            json.JSONDecodeError,
+        ) as error:  # SQLite's words on damage may be no UTF-8
+            problem = " ".join(str(error).split())
+            quarantine(self.place, problem)
+            raise _corrupt(self.place, problem) from error
         except OSError as error:
             problem = error.strerror or str(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -172,7 +205,7 @@ def _named(error: DBAPIError, place: Place) -> LedgerUnavailable:
         return LedgerUnavailable(place.shown, problem, remedy=_REMEDY)
     match str(getattr(error.orig, "sqlstate", None)):
         case "XX001" | "XX002":
-            return LedgerCorrupt(place.shown, problem, remedy="Restore the database from a copy of the server's.")
+            return _corrupt(place, problem)
         case "55P03" | "40P01":
             return LedgerLocked(place.shown, problem, remedy="Another program holds it: stop that one, or try again.")
         case "53100":
@@ -182,6 +215,8 @@ def _named(error: DBAPIError, place: Place) -> LedgerUnavailable:
 
 
 def _corrupt(place: Place, problem: str) -> LedgerCorrupt:
+    if place.file is None:
+        return LedgerCorrupt(place.shown, problem, remedy="Restore the database from a copy of the server's.")
     remedy = f"Nothing reads or writes it now. Save what can be read: ttt-router ledger recover {place.shown}"
     return LedgerCorrupt(place.shown, problem, remedy=remedy)
 

@@ -25,7 +25,16 @@ from policies.policy_versions import PolicyVersions
 from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
 from policies.schema import create_or_migrate
 from policies.sqlite import Durability
-from policies.tables import APPEND_ONLY, DECISIONS, TRACES, decision_columns, decision_row, sealed, trace_columns
+from policies.tables import (
+    APPEND_ONLY,
+    DECISIONS,
+    TRACES,
+    decision_columns,
+    decision_row,
+    sealed,
+    trace_columns,
+    trace_row,
+)
 
 POLICY_FOLDER = "policies"
 
@@ -78,6 +87,7 @@ class Ledger:
             files = place.file.parent / POLICY_FOLDER
         database = Database(place, busy_timeout_s=busy_timeout_s, reached=reached)
         try:
+            database.require_integrity()
             with database.writing() as connection:
                 create_or_migrate(connection, place.shown)
         except BaseException:
@@ -206,9 +216,9 @@ class Ledger:
         """
         with self._database.reading() as connection:
             found = connection.execute(select(TRACES).where(TRACES.c.trace_id == trace_id)).mappings().first()
-        if found is None:
-            raise UnknownTrace(trace_id, self.location)
-        return TraceRow(found["trace_id"], found["schema_version"], found["document"])
+            if found is None:
+                raise UnknownTrace(trace_id, self.location)
+            return trace_row(found)
 
     def outcomes(self, trace_id: str) -> tuple[OutcomeRow, ...]:
         """Return what was first said of one decision, by source and kind, oldest first; empty where nothing was."""
@@ -279,7 +289,7 @@ class Ledger:
         query = select(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
         with self._database.reading() as connection:
             found = connection.execute(query).mappings().first()
-        return None if found is None else decision_row(found)
+            return None if found is None else decision_row(found)
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="microseconds")

@@ -17,7 +17,7 @@ from policies import policy_files
 from policies.database import Database, Reached
 from policies.errors import PromotionLost, RecordRefused, UnknownVersion
 from policies.records import Alias, PolicyState, PolicyVersion
-from policies.tables import ALIAS_MOVES, POLICY_STATES, POLICY_VERSIONS, sealed
+from policies.tables import ALIAS_MOVES, POLICY_STATES, POLICY_VERSIONS, sealed, whole
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
@@ -205,7 +205,10 @@ class PolicyVersions:
     def _alias(self, connection: Connection, name: str) -> Alias:
         moves = select(ALIAS_MOVES).where(ALIAS_MOVES.c.alias == name).order_by(ALIAS_MOVES.c.epoch.desc()).limit(1)
         found = connection.execute(moves).mappings().first()
-        return Alias(name, None, 0) if found is None else Alias(name, found["version_id"], found["epoch"])
+        if found is None:
+            return Alias(name, None, 0)
+        whole(found, f"the last move of {name}")
+        return Alias(name, found["version_id"], found["epoch"])
 
     def _required(self, connection: Connection, version_id: str) -> PolicyVersion:
         found = self._found(connection, version_id)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from policies.database import DamagedRow
 from policies.errors import RecordRefused
 from policies.records import CorrectionRow, DecisionRow, MeasuredCost, OutcomeRow, TraceRow
 
@@ -181,20 +182,31 @@ def sealed(columns: Mapping[str, object], *, task_id: str | None = None) -> dict
     return {**columns, "digest": digest_of(columns)}
 
 
-def digest_of(columns: Mapping[str, object]) -> str:
+def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
     """Return the digest of a row's columns; `seq` and the digest itself do not count."""
     counted = {name: value for name, value in columns.items() if name not in ("seq", "digest")}
     text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_whole(columns: Mapping[str, object]) -> bool:
+def is_whole(columns: Mapping[str, object] | RowMapping) -> bool:
     """Tell whether a row read back is as it was written; rows from before schema 2 carry nothing to tell it by."""
     digest = columns["digest"]
     try:
         return digest is None or digest == digest_of(columns)
     except (TypeError, ValueError):  # bytes, or a number that is none
         return False
+
+
+def whole(found: RowMapping, name: str) -> RowMapping:
+    """Return a row read back.
+
+    Raises:
+        DamagedRow: it is not as it was written.
+    """
+    if not is_whole(found):
+        raise DamagedRow(f"{name} is not as it was written")
+    return found
 
 
 def _unfit(value: object) -> str | None:
@@ -236,6 +248,7 @@ def decision_columns(row: DecisionRow) -> dict[str, object]:
 
 
 def decision_row(found: RowMapping) -> DecisionRow:
+    whole(found, f"decision {found['decision_id']!r}")
     return DecisionRow(
         decision_id=found["decision_id"],
         task_fingerprint=found["task_fingerprint"],
@@ -269,10 +282,12 @@ def outcome_columns(row: OutcomeRow) -> dict[str, object]:
 
 
 def outcome_row(found: RowMapping) -> OutcomeRow:
+    whole(found, f"an outcome of decision {found['decision_id']!r}")
     return OutcomeRow(found["decision_id"], found["source"], found["kind"], found["value"], found["created_at"])
 
 
 def correction_row(outcome: OutcomeRow, found: RowMapping) -> CorrectionRow:
+    whole(found, f"a correction of decision {outcome.decision_id!r}")
     return CorrectionRow(
         decision_id=outcome.decision_id,
         source=outcome.source,
@@ -286,6 +301,11 @@ def correction_row(outcome: OutcomeRow, found: RowMapping) -> CorrectionRow:
 
 def trace_columns(row: TraceRow) -> dict[str, object]:
     return {"trace_id": row.trace_id, "schema_version": row.schema_version, "document": row.document}
+
+
+def trace_row(found: RowMapping) -> TraceRow:
+    whole(found, f"trace {found['trace_id']!r}")
+    return TraceRow(found["trace_id"], found["schema_version"], found["document"])
 
 
 def _predicted_costs(found: RowMapping) -> tuple[tuple[str, float], ...]:

@@ -60,7 +60,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(prefix="ttt-machine-", dir=_quick_disk())
+        self.folder = tempfile.TemporaryDirectory(prefix="ttt-machine-", dir=quick_disk())
         self.now = NOON
         self.url = type(self).new_url(Path(self.folder.name))
         self.files = Path(self.folder.name) / "policies"
@@ -301,6 +301,6 @@ def _raises(kind: type[Exception], call: Callable[[], object]) -> None:
     raise AssertionError(f"no {kind.__name__}")
 
 
-def _quick_disk() -> str | None:
+def quick_disk() -> str | None:
     """Many short ledgers: what is kept through a crash is tried elsewhere, so memory will do."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
