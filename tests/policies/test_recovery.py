@@ -116,6 +116,16 @@ def test_a_row_that_is_not_as_it_was_written_is_not_handed_out(home: Path) -> No
     assert by_check(check(home))["rows"].found == "not as they were written: 1 of decisions"
 
 
+def test_damage_that_sqlite_can_only_name_in_bytes_that_are_no_text_has_a_type_too(home: Path) -> None:
+    change_value(home, b"AUTOINCREMENT", b"AUTOINCR\xeexENT")
+
+    with pytest.raises(LedgerCorrupt):
+        Ledger.open(home)
+    assert not by_check(check(home))["pages"].ok
+    with pytest.raises(LedgerUnavailable, match="nothing can be saved"):
+        recover(home)
+
+
 def test_what_is_whole_is_saved_and_what_is_lost_is_said(home: Path) -> None:
     overwrite_page_with(home, b'"probe"')
     change_value(home, b"1d_fill_0", b"1d_flip_0")
