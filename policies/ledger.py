@@ -23,18 +23,10 @@ from policies.errors import DecisionConflict, OutcomeConflict, RecordRefused, Un
 from policies.labels import Label, LabelRule, label_of
 from policies.policy_versions import PolicyVersions
 from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
+from policies.rows import decision_columns, decision_row, trace_columns, trace_row
 from policies.schema import create_or_migrate
 from policies.sqlite import Durability
-from policies.tables import (
-    APPEND_ONLY,
-    DECISIONS,
-    TRACES,
-    decision_columns,
-    decision_row,
-    sealed,
-    trace_columns,
-    trace_row,
-)
+from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed
 
 POLICY_FOLDER = "policies"
 

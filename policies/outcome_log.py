@@ -9,16 +9,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert
 
 from policies.errors import RecordRefused, UnknownTrace
 from policies.records import CorrectionRow, EffectiveOutcome, OutcomeRow
-from policies.tables import (
-    CORRECTIONS,
-    DECISIONS,
-    OUTCOMES,
-    REPEATS,
-    correction_row,
-    outcome_columns,
-    outcome_row,
-    sealed,
-)
+from policies.rows import correction_row, outcome_columns, outcome_row
+from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed
 
 _MANY = 500  # ids in one query; databases limit how many they take
 

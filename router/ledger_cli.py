@@ -34,7 +34,7 @@ DAMAGED = 4  # the exit code where something is wrong, as for any dependency tha
 @ledger_app.command()
 def check(ledger: Where = None, as_json: AsJson = False) -> None:
     """Look for damage in all of it: pages, rows, references, triggers, policy files; exit code 4 if there is any."""
-    from policies.recovery import check as look
+    from policies.checking import check as look
 
     settings = Settings()
     findings = look(ledger or settings.ledger_location, files=None if ledger else settings.home / "policies")

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from policies import LabelRule, OutcomeRow
+from policies.checking import check
 from policies.ledger import Ledger
-from policies.recovery import check, recover
+from policies.recovery import recover
 from tests.faults.harness import Figure, Harness
 from tests.faults.kill_child import decision_of
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from policies import LedgerCorrupt, LedgerUnavailable, OutcomeRow
+from policies.checking import CheckFinding, check
 from policies.ledger import Ledger
-from policies.recovery import CheckFinding, Recovery, check, recover
+from policies.recovery import Recovery, recover
 from tests.policies.fakes import decision_row
 
 N = 60
