@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-START_S = 60.0
+START_S = 120.0
 _HOW = "On Debian or Ubuntu: sudo apt-get install postgresql"
 
 
