@@ -26,6 +26,22 @@ class LedgerUnavailable(FewShotError):
         super().__init__(f"ledger {location}: {problem}. {remedy}", task_id=task_id)
 
 
+class LedgerLocked(LedgerUnavailable):
+    """Another writer held the ledger for longer than was waited; the same call may succeed later."""
+
+
+class LedgerFull(LedgerUnavailable):
+    """There is no room for the record; nothing of it was kept. Writing goes on by itself once there is room again."""
+
+
+class LedgerCorrupt(LedgerUnavailable):
+    """The ledger is damaged. It is left as it is, and nothing reads or writes it before it has been recovered."""
+
+
+class LedgerTooNew(LedgerUnavailable):
+    """A later release made this ledger; this one does not know what its rows mean."""
+
+
 class UnknownTrace(FewShotError):
     """The ledger holds no decision under this trace id."""
 
@@ -65,5 +81,38 @@ class OutcomeConflict(FewShotError):
         self.given = given
         super().__init__(
             f"decision {decision_id!r} already has {kind} = {recorded:g} from {source!r}, got {given:g}. "
-            "Report a correction under another source."
+            "The first counts. Where it was wrong, correct it (`Ledger.correct_outcome`)."
+        )
+
+
+class UnknownVersion(FewShotError):
+    """The ledger holds no policy version under this id."""
+
+    def __init__(self, version_id: str, location: str) -> None:
+        self.version_id = version_id
+        super().__init__(f"no policy version {version_id!r} in ledger {location}. Publish it first, or check the id.")
+
+
+class PromotionLost(FewShotError):
+    """An alias has moved since the caller looked at it: someone else promoted first, and nothing was changed."""
+
+    def __init__(self, alias: str, *, expected_epoch: int, epoch: int) -> None:
+        self.alias = alias
+        self.expected_epoch = expected_epoch
+        self.epoch = epoch
+        super().__init__(
+            f"{alias} is at epoch {epoch}, not {expected_epoch}: someone else was first. "
+            "Compare with the new one, and promote again only if yours is better than that."
+        )
+
+
+class PolicyFileDamaged(FewShotError):
+    """The file of a policy version is missing, or its bytes are not those that its name stands for."""
+
+    def __init__(self, version_id: str, path: str, problem: str) -> None:
+        self.version_id = version_id
+        self.path = path
+        super().__init__(
+            f"policy {version_id[:12]} ({path}): {problem}. Keep the last good one, and restore the file from a copy "
+            "or train it anew."
         )

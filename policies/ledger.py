@@ -1,49 +1,34 @@
-"""The ledger: decisions, their outcomes and their traces in one SQL database, appended to and never changed.
+"""The ledger: decisions, what came of them, and their traces in one SQL database, appended to and never changed.
 
 A record is acknowledged once the call that wrote it has returned, which is after the commit. SQLite in one file by
-default, safe between threads and processes; any other SQLAlchemy URL with its own driver. What the rows mean for
-learning is left to others.
+default, safe between threads and processes and after a fork; PostgreSQL by URL. What the rows mean for learning is left
+to others.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, false, insert, inspect, make_url, select, update
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy import RowMapping, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from policies.errors import DecisionConflict, LedgerUnavailable, OutcomeConflict, RecordRefused, UnknownTrace
-from policies.records import DecisionRow, OutcomeRow, TraceRow
-from policies.sqlite import Durability, durability_for, sqlite_engine
-from policies.tables import (
-    DECISIONS,
-    META,
-    METADATA,
-    OUTCOMES,
-    SCHEMA_VERSION,
-    TRACES,
-    decision_columns,
-    decision_row,
-    outcome_columns,
-    outcome_row,
-    trace_columns,
-)
+from policies import outcome_log
+from policies.database import Database, Place, Reached, nothing, utc_now
+from policies.errors import DecisionConflict, OutcomeConflict, RecordRefused, UnknownTrace
+from policies.labels import Label, LabelRule, label_of
+from policies.policy_versions import PolicyVersions
+from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
+from policies.rows import decision_columns, decision_row, trace_columns, trace_row
+from policies.schema import create_or_migrate
+from policies.sqlite import Durability
+from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed
 
-FILE_NAME = "ledger.sqlite"
-FILE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+POLICY_FOLDER = "policies"
 
 
 class Ledger:
@@ -57,43 +42,64 @@ class Ledger:
     """
 
     def __init__(
-        self, engine: Engine, location: str, *, clock: Callable[[], datetime], durability: Durability | None
+        self, database: Database, *, clock: Callable[[], datetime], files: Path | None, reached: Reached
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._clock = clock
-        self.location = location
-        self.durability = durability  # None: not SQLite, durability is the server's
+        self.policy_versions = PolicyVersions(database, files, self._now, reached)
 
     @classmethod
     def open(
-        cls, url_or_path: str | Path, *, clock: Callable[[], datetime] = _utc_now, busy_timeout_s: float = 5.0
+        cls,
+        url_or_path: str | Path,
+        *,
+        files: Path | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        busy_timeout_s: float = 5.0,
+        reached: Reached = nothing,
     ) -> Self:
-        """Open a ledger, creating it where there is none.
+        """Open a ledger, creating it where there is none and bringing an older schema up to date.
 
         Args:
             url_or_path: a SQLAlchemy URL; a file (`.sqlite`, `.sqlite3`, `.db`, or one that exists); any other path
                 is a home folder, in which the file is `ledger.sqlite`.
+            files: folder of the policies; `policies` beside a SQLite file by default. Machines that share a
+                PostgreSQL ledger have to share this folder too.
             clock: the time, with its time zone.
-            busy_timeout_s: how long a SQLite call waits for another writer.
+            busy_timeout_s: how long a write waits for another writer.
+            reached: is told of every step of a write as it is done; the fault harnesses strike there.
 
         Raises:
-            LedgerUnavailable: it cannot be opened, is not a ledger, or has another schema version.
+            LedgerTooNew: a later release made it.
+            LedgerCorrupt: it is damaged; nothing opens it before it has been recovered.
+            LedgerUnavailable: it cannot be opened, or is not a ledger.
         """
-        url = _url_of(url_or_path)
-        location = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
-        with _named_when_unavailable(location):
-            if url.get_backend_name() == "sqlite":
-                durability = durability_for(sqlite3.sqlite_version_info[:3])
-                engine = sqlite_engine(_file_url(url), durability, busy_timeout_s)
-                ledger = cls(engine, location, clock=clock, durability=durability)
-            else:
-                ledger = cls(create_engine(url), location, clock=clock, durability=None)
-            ledger._create_or_check()
-        return ledger
+        place = Place.of(url_or_path)
+        if files is None and place.file is not None:
+            files = place.file.parent / POLICY_FOLDER
+        database = Database(place, busy_timeout_s=busy_timeout_s, reached=reached)
+        try:
+            database.require_integrity()
+            with database.writing() as connection:
+                create_or_migrate(connection, place.shown)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock=clock, files=files, reached=reached)
+
+    @property
+    def location(self) -> str:
+        """The file, or the URL without its password."""
+        return self._database.place.shown
+
+    @property
+    def durability(self) -> Durability | None:
+        """How SQLite is made to keep what it acknowledged; None: another server sees to that."""
+        return self._database.durability
 
     def close(self) -> None:
         """Give back the connections; closing twice is harmless."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +108,8 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    # Writing
 
     def record(self, row: DecisionRow, trace_json: str, *, trace_schema_version: int = 1) -> DecisionRow:
         """Write a decision and its trace in one transaction; return the row as recorded.
@@ -115,21 +123,25 @@ class Ledger:
         """
         row = replace(row, created_at=row.created_at or self._now())
         trace = TraceRow(row.decision_id, trace_schema_version, trace_json)
+        decision_values = sealed(decision_columns(row), task_id=row.task_id)
+        trace_values = sealed(trace_columns(trace), task_id=row.task_id)
         try:
-            with self._writing() as connection:
-                connection.execute(insert(DECISIONS).values(decision_columns(row)))
-                connection.execute(insert(TRACES).values(trace_columns(trace)))
+            with self._database.writing() as connection:
+                connection.execute(insert(DECISIONS).values(decision_values))
+                connection.execute(insert(TRACES).values(trace_values))
         except IntegrityError as error:
             recorded = self._find_decision(row.decision_id)
             if recorded is None:
-                raise _refused("decision", error, row.task_id) from error
+                remedy = "Every value must be finite and in its range."
+                raise RecordRefused("decision", str(error.orig), remedy=remedy, task_id=row.task_id) from error
             if replace(row, created_at=recorded.created_at) != recorded or self.trace(row.decision_id) != trace:
                 raise DecisionConflict(row.decision_id, task_id=row.task_id) from error
             return recorded
         return row
 
     def add_outcome(self, outcome: OutcomeRow) -> OutcomeRow:
-        """Write what came of a decision; return the row as recorded. The same value again changes nothing.
+        """Write what came of a decision; return the row as recorded. What a source says first stands; that it said
+        something again is counted.
 
         Raises:
             UnknownTrace: there is no such decision.
@@ -137,15 +149,45 @@ class Ledger:
             RecordRefused: the value is not in [0, 1].
             LedgerUnavailable: nothing was acknowledged.
         """
-        if not 0.0 <= outcome.value <= 1.0:  # also refuses NaN
-            raise RecordRefused("outcome value", f"got {outcome.value}", remedy="Give a number between 0 and 1.")
-        outcome = replace(outcome, value=float(outcome.value), created_at=outcome.created_at or self._now())
-        try:
-            with self._writing() as connection:
-                connection.execute(insert(OUTCOMES).values(outcome_columns(outcome)))
-        except IntegrityError as error:
-            return self._recorded_outcome(outcome, error)
-        return outcome
+        (recorded,) = self.add_outcomes([outcome])
+        if recorded.value != outcome.value:
+            raise OutcomeConflict(
+                outcome.decision_id,
+                source=outcome.source,
+                kind=outcome.kind,
+                recorded=recorded.value,
+                given=outcome.value,
+            )
+        return recorded
+
+    def add_outcomes(self, given: Iterable[OutcomeRow]) -> tuple[OutcomeRow, ...]:
+        """Write several outcomes in one transaction, all or none; return for each the row as recorded.
+
+        Where a source has said something of this kind before, that stands and is returned, whatever is said now.
+
+        Raises:
+            UnknownTrace: there is no such decision.
+            RecordRefused: a value is not in [0, 1].
+            LedgerUnavailable: nothing was acknowledged.
+        """
+        rows = [outcome_log.checked(outcome, self._now()) for outcome in given]
+        with self._database.writing() as connection:
+            return tuple(outcome_log.write(connection, row, self.location) for row in rows)
+
+    def correct_outcome(self, decision_id: str, *, source: str, kind: str, value: float, reason: str) -> CorrectionRow:
+        """Write that a source no longer stands by what it said; the outcome stays, and the latest correction counts.
+
+        The same correction again, with nothing in between, changes nothing.
+
+        Raises:
+            RecordRefused: the source has said nothing of this kind, or the value is not in [0, 1].
+            LedgerUnavailable: nothing was acknowledged.
+        """
+        wanted = outcome_log.checked(OutcomeRow(decision_id, source, kind, value), self._now())
+        with self._database.writing() as connection:
+            return outcome_log.correct(connection, wanted, reason)
+
+    # Reading
 
     def decision(self, trace_id: str) -> DecisionRow:
         """Return one decision.
@@ -164,131 +206,82 @@ class Ledger:
         Raises:
             UnknownTrace: there is no such decision.
         """
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(select(TRACES).where(TRACES.c.trace_id == trace_id)).mappings().first()
-        if found is None:
-            raise UnknownTrace(trace_id, self.location)
-        return TraceRow(found["trace_id"], found["schema_version"], found["document"])
+            if found is None:
+                raise UnknownTrace(trace_id, self.location)
+            return trace_row(found)
 
     def outcomes(self, trace_id: str) -> tuple[OutcomeRow, ...]:
-        """Return what has been reported of one decision, oldest first; empty where nothing was."""
-        query = select(OUTCOMES).where(OUTCOMES.c.decision_id == trace_id).order_by(OUTCOMES.c.seq)
-        with self._reading() as connection:
-            return tuple(outcome_row(found) for found in connection.execute(query).mappings())
+        """Return what was first said of one decision, by source and kind, oldest first; empty where nothing was."""
+        return tuple(outcome.reported for outcome in self.effective_outcomes(trace_id))
+
+    def effective_outcomes(self, trace_id: str) -> tuple[EffectiveOutcome, ...]:
+        """Return what has been reported of one decision, oldest first, with corrections and repeats."""
+        with self._database.reading() as connection:
+            return outcome_log.of_decisions(connection, [trace_id])[trace_id]
 
     def latest(self, n: int) -> tuple[DecisionRow, ...]:
         """Return the last `n` decisions in the order of record, newest first."""
         query = select(DECISIONS).order_by(DECISIONS.c.seq.desc()).limit(n)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return tuple(decision_row(found) for found in connection.execute(query).mappings())
+
+    def last_seq(self) -> int:
+        """Return the number of the last decision in the order of record; 0 where there is none."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.max(DECISIONS.c.seq))) or 0
+
+    def decisions_after(self, seq: int, *, limit: int = 1000) -> tuple[tuple[int, DecisionRow], ...]:
+        """Return the next decisions after number `seq` in the order of record, with their numbers.
+
+        No decision is ever recorded under a lower number than one that could be read before.
+        """
+        query = select(DECISIONS).where(DECISIONS.c.seq > seq).order_by(DECISIONS.c.seq).limit(limit)
+        with self._database.reading() as connection:
+            return tuple((found["seq"], decision_row(found)) for found in connection.execute(query).mappings())
+
+    def labels(
+        self, rule: LabelRule, *, after_seq: int = 0, limit: int = 100_000, late_too: bool = False
+    ) -> tuple[Label, ...]:
+        """Return the label of every decision after `after_seq`, in the order of record.
+
+        Args:
+            late_too: use what came after the window as well, for a replay with what is known today.
+        """
+        query = select(DECISIONS.c.seq, DECISIONS.c.decision_id, DECISIONS.c.created_at)
+        query = query.where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
+        now = self._clock().astimezone(UTC)
+        with self._database.reading() as connection:
+            decided = connection.execute(query).all()
+            said = outcome_log.of_decisions(connection, [row.decision_id for row in decided], kind=rule.kind)
+        return tuple(
+            label_of(
+                said[row.decision_id],
+                rule,
+                seq=row.seq,
+                decision_id=row.decision_id,
+                decided_at=row.created_at,
+                now=now,
+                late_too=late_too,
+            )
+            for row in decided
+        )
+
+    def rows(self) -> Iterator[tuple[str, RowMapping]]:
+        """Yield every row of every table with the table's name, tables after those they refer to, as of one moment."""
+        with self._database.reading() as connection:
+            for table in APPEND_ONLY:
+                order = table.c.seq if "seq" in table.c else table.primary_key.columns[0]
+                found = connection.execution_options(yield_per=500).execute(select(table).order_by(order))
+                for row in found.mappings():
+                    yield table.name, row
 
     def _find_decision(self, decision_id: str) -> DecisionRow | None:
         query = select(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(query).mappings().first()
-        return None if found is None else decision_row(found)
-
-    def _recorded_outcome(self, given: OutcomeRow, error: IntegrityError) -> OutcomeRow:
-        self.decision(given.decision_id)  # raises UnknownTrace where the insert failed for want of a decision
-        for recorded in self.outcomes(given.decision_id):
-            if (recorded.source, recorded.kind) == (given.source, given.kind):
-                if recorded.value != given.value:
-                    raise OutcomeConflict(
-                        given.decision_id,
-                        source=given.source,
-                        kind=given.kind,
-                        recorded=recorded.value,
-                        given=given.value,
-                    ) from error
-                return recorded
-        raise _refused("outcome", error, None) from error
-
-    def _create_or_check(self) -> None:
-        with self._writing() as connection:  # under the write lock, so that of two openers one creates
-            tables = inspect(connection).get_table_names()
-            if META.name not in tables:
-                if tables and self.durability is not None:
-                    raise LedgerUnavailable(
-                        self.location, f"holds other tables ({', '.join(tables[:3])})", remedy="Name a file of its own."
-                    )
-                METADATA.create_all(connection)
-                connection.execute(insert(META).values(key="schema_version", value=str(SCHEMA_VERSION)))
-            # Changes no row, yet fails here and now where the file may be read but not written.
-            connection.execute(update(META).where(false()).values(value=""))
-            found = connection.scalar(select(META.c.value).where(META.c.key == "schema_version"))
-            if found != str(SCHEMA_VERSION):
-                raise LedgerUnavailable(
-                    self.location,
-                    f"has schema version {found}, this release reads {SCHEMA_VERSION}",
-                    remedy="Open it with the release that made it, or name another ledger.",
-                )
+            return None if found is None else decision_row(found)
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with _named_when_unavailable(self.location), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with _named_when_unavailable(self.location), self._engine.connect() as connection:
-            yield connection.execution_options(ledger_reads=True)
-
-
-def _url_of(url_or_path: str | Path) -> URL:
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        try:
-            return make_url(url_or_path)
-        except ArgumentError as error:
-            scheme = url_or_path.partition("://")[0]  # the rest may hold a password
-            raise LedgerUnavailable(f"{scheme}://…", "is not a URL", remedy="Give a path or an SQL URL.") from error
-    path = Path(url_or_path).expanduser()
-    is_file = path.is_file() or path.suffix in FILE_SUFFIXES
-    return URL.create("sqlite", database=str(path if is_file else path / FILE_NAME))
-
-
-def _file_url(url: URL) -> URL:
-    """Make the folder of a SQLite file; refuse a database that lives in memory."""
-    if not url.database or url.database == ":memory:":
-        raise LedgerUnavailable("in memory", "would be lost with the process", remedy="Name a file or a folder.")
-    if not url.database.startswith("file:"):
-        folder = Path(url.database).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):  # SQLite needs it for the journal, and would say so only at the first write
-            raise PermissionError(errno.EACCES, f"folder {folder} may not be written")
-    return url
-
-
-def _refused(field: str, error: IntegrityError, task_id: str | None) -> RecordRefused:
-    remedy = "Every value must be finite and in its range."
-    return RecordRefused(field, str(error.orig), remedy=remedy, task_id=task_id)
-
-
-@contextmanager
-def _named_when_unavailable(location: str) -> Iterator[None]:
-    """Turn what the driver or the file system says into `LedgerUnavailable`; a broken constraint passes through."""
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        problem = str(error.orig)
-        raise LedgerUnavailable(location, problem, remedy=_remedy(problem)) from error
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise LedgerUnavailable(location, problem, remedy=_remedy(problem)) from error
-    except (NoSuchModuleError, ImportError) as error:
-        raise LedgerUnavailable(location, str(error), remedy="Install the driver for this URL.") from error
-
-
-def _remedy(problem: str) -> str:
-    text = problem.lower()
-    if "not a database" in text or "malformed" in text:
-        return "Move this file away, or name another ledger."
-    if "locked" in text:
-        return "Another program holds it: stop that one, or try again."
-    if "full" in text or "no space" in text:
-        return "Free some space on its disk."
-    return "Give a file or folder that can be read and written."

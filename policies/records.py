@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from policies.features import SCHEMA_HASH
@@ -42,6 +44,7 @@ class DecisionRow:
     degraded: tuple[str, ...]
     seed: int
     created_at: str | None = None  # UTC, ISO 8601; the ledger fills in None when it records
+    predicted_costs_s: tuple[tuple[str, float], ...] = ()  # (arm, seconds) of every arm a prediction was made for
 
     @classmethod
     def of(
@@ -75,6 +78,7 @@ class DecisionRow:
             measured=measured,
             degraded=degraded,
             seed=seed,
+            predicted_costs_s=features.predicted_cost_s,
         )
 
 
@@ -90,9 +94,69 @@ class OutcomeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectionRow:
+    """A source takes back what it said of a decision and says something else; the outcome itself stays as it was."""
+
+    decision_id: str
+    source: str
+    kind: str
+    revision: int  # 1 for the first correction of this outcome, 2 for the next
+    value: float  # in [0, 1]
+    reason: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveOutcome:
+    """One outcome with all that has been said of it since."""
+
+    reported: OutcomeRow
+    corrections: tuple[CorrectionRow, ...]  # oldest first
+    n_repeats: int  # how often the same source reported again, with the same value or another; the first counts
+
+    @property
+    def value(self) -> float:
+        """The latest correction, or what was reported where there is none."""
+        return self.corrections[-1].value if self.corrections else self.reported.value
+
+
+@dataclass(frozen=True, slots=True)
 class TraceRow:
     """The trace of one solve: a JSON document, opaque to the ledger."""
 
     trace_id: str
     schema_version: int
     document: str
+
+
+class PolicyState(StrEnum):
+    """How far a policy version has come."""
+
+    CANDIDATE = "candidate"
+    SHADOW = "shadow"  # decides beside the champion, and is not followed
+    CANARY = "canary"  # decides a part of the tasks
+    CHAMPION = "champion"
+    RETIRED = "retired"  # was champion
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """One trained policy: a file that never changes, and where it came from."""
+
+    version_id: str  # SHA-256 of the file's bytes, in hex; also its name
+    parent: str | None  # the version it was trained from
+    trained_to_seq: int | None  # the last decision it has seen, by the ledger's order
+    metrics: Mapping[str, float]
+    size_bytes: int
+    state: PolicyState
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where `champion`, `challenger` or `previous` points; each move is one epoch."""
+
+    name: str
+    version_id: str | None  # None: it points nowhere
+    epoch: int  # 0: it was never set

@@ -1,11 +1,16 @@
-"""The ledger's tables, append-only by trigger, and how a record becomes a row of them and back."""
+"""The ledger's tables, and the digest that each of their rows carries.
+
+Every table but `meta` is append-only (`policies.append_only`). Their rows carry a digest of their other columns: a row
+damaged on the disk is told from one that is whole.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -18,12 +23,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
 )
 
-from policies.records import DecisionRow, MeasuredCost, OutcomeRow, TraceRow
+from policies.database import DamagedRow
+from policies.errors import RecordRefused
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what `policies/migrations` ends in
 
 METADATA = MetaData()
 
@@ -34,10 +39,20 @@ META = Table(
     Column("value", String, nullable=False),
 )
 
+
+def _seq() -> Column[int]:
+    """The order of record; clocks go back, this does not. No number is given twice, not even after a deletion."""
+    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _digest() -> Column[str]:
+    return Column("digest", String)  # NULL in rows from before schema 2
+
+
 DECISIONS = Table(
     "decisions",
     METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of record; clocks go back, this does not
+    _seq(),
     Column("decision_id", String, nullable=False, unique=True),
     Column("created_at", String, nullable=False),
     Column("task_fingerprint", String, nullable=False, index=True),
@@ -57,18 +72,21 @@ DECISIONS = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("degraded", Text, nullable=False),
     Column("seed", BigInteger, nullable=False),
+    Column("predicted_costs", Text),  # NULL in rows from before schema 2, whose features hold the same
+    _digest(),
     sqlite_autoincrement=True,
 )
 
 OUTCOMES = Table(
     "outcomes",
     METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    _seq(),
     Column("decision_id", String, ForeignKey(DECISIONS.c.decision_id), nullable=False),
     Column("source", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("value", Double, CheckConstraint("value >= 0 AND value <= 1"), nullable=False),
     Column("created_at", String, nullable=False),
+    _digest(),
     UniqueConstraint("decision_id", "kind", "source"),
     sqlite_autoincrement=True,
 )
@@ -79,76 +97,125 @@ TRACES = Table(
     Column("trace_id", String, ForeignKey(DECISIONS.c.decision_id), primary_key=True),
     Column("schema_version", Integer, nullable=False),
     Column("document", Text, nullable=False),
+    _digest(),
 )
 
-for _table in (DECISIONS, OUTCOMES, TRACES):
-    for _verb in ("UPDATE", "DELETE"):
-        _refusal = DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its signature untyped
-            f"CREATE TRIGGER {_table.name}_no_{_verb.lower()} BEFORE {_verb} ON {_table.name} "
-            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        )
-        event.listen(_table, "after_create", _refusal.execute_if(dialect="sqlite"))
+CORRECTIONS = Table(
+    "corrections",
+    METADATA,
+    _seq(),
+    Column("outcome_seq", BigInteger, ForeignKey(OUTCOMES.c.seq), nullable=False),
+    Column("revision", Integer, CheckConstraint("revision >= 1"), nullable=False),
+    Column("value", Double, CheckConstraint("value >= 0 AND value <= 1"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    UniqueConstraint("outcome_seq", "revision"),
+    sqlite_autoincrement=True,
+)
+
+REPEATS = Table(
+    "repeats",
+    METADATA,
+    _seq(),
+    Column("outcome_seq", BigInteger, ForeignKey(OUTCOMES.c.seq), nullable=False, index=True),
+    Column("value", Double, CheckConstraint("value >= 0 AND value <= 1"), nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
+POLICY_VERSIONS = Table(
+    "policy_versions",
+    METADATA,
+    _seq(),
+    Column("version_id", String, nullable=False, unique=True),
+    Column("parent", String, ForeignKey("policy_versions.version_id")),
+    Column("trained_to_seq", BigInteger),
+    Column("metrics", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
+POLICY_STATES = Table(
+    "policy_states",
+    METADATA,
+    _seq(),
+    Column("version_id", String, ForeignKey(POLICY_VERSIONS.c.version_id), nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
+ALIAS_MOVES = Table(
+    "alias_moves",
+    METADATA,
+    _seq(),
+    Column("alias", String, nullable=False),
+    Column("epoch", BigInteger, CheckConstraint("epoch >= 1"), nullable=False),
+    Column("version_id", String, ForeignKey(POLICY_VERSIONS.c.version_id)),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    UniqueConstraint("alias", "epoch"),
+    sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = tuple(table for table in METADATA.sorted_tables if table is not META)  # a table after those it refers to
 
 
-def decision_columns(row: DecisionRow) -> dict[str, object]:
-    return {
-        "decision_id": row.decision_id,
-        "created_at": row.created_at,
-        "task_fingerprint": row.task_fingerprint,
-        "task_id": row.task_id,
-        "tenant": row.tenant,
-        "features": row.features_json,
-        "features_schema": row.features_schema,
-        "arm": str(row.arm),
-        "propensity": row.propensity,
-        "propensities": json.dumps(row.propensities),
-        "policy": row.policy,
-        "reason": row.reason,
-        "difficulty": row.difficulty,
-        "predicted_cost_s": row.predicted_cost_s,
-        "seconds": row.measured.seconds,
-        "gpu_seconds": row.measured.gpu_seconds,
-        "tokens": row.measured.tokens,
-        "degraded": json.dumps(row.degraded),
-        "seed": row.seed,
-    }
+def sealed(columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
+    """Return the columns of a new row with their digest, once they are such as every database can hold.
+
+    Raises:
+        RecordRefused: a number that is not finite or too large, a text that is no UTF-8 or has a NUL in it.
+    """
+    for name, value in columns.items():
+        problem = _unfit(value)
+        if problem is not None:
+            raise RecordRefused(name, problem, remedy="Every value must be finite and in its range.", task_id=task_id)
+    return {**columns, "digest": digest_of(columns)}
 
 
-def decision_row(found: RowMapping) -> DecisionRow:
-    return DecisionRow(
-        decision_id=found["decision_id"],
-        task_fingerprint=found["task_fingerprint"],
-        task_id=found["task_id"],
-        tenant=found["tenant"],
-        features_json=found["features"],
-        features_schema=found["features_schema"],
-        arm=found["arm"],
-        propensity=found["propensity"],
-        propensities=tuple((arm, p) for arm, p in json.loads(found["propensities"])),
-        policy=found["policy"],
-        reason=found["reason"],
-        difficulty=found["difficulty"],
-        predicted_cost_s=found["predicted_cost_s"],
-        measured=MeasuredCost(found["seconds"], found["gpu_seconds"], found["tokens"]),
-        degraded=tuple(json.loads(found["degraded"])),
-        seed=found["seed"],
-        created_at=found["created_at"],
-    )
+def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
+    """Return the digest of a row's columns; `seq` and the digest itself do not count."""
+    counted = {name: value for name, value in columns.items() if name not in ("seq", "digest")}
+    text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def outcome_columns(row: OutcomeRow) -> dict[str, object]:
-    return {
-        "decision_id": row.decision_id,
-        "source": row.source,
-        "kind": row.kind,
-        "value": row.value,
-        "created_at": row.created_at,
-    }
+def is_whole(columns: Mapping[str, object] | RowMapping) -> bool:
+    """Tell whether a row read back is as it was written; rows from before schema 2 carry nothing to tell it by."""
+    digest = columns["digest"]
+    try:
+        return digest is None or digest == digest_of(columns)
+    except (TypeError, ValueError):  # bytes, or a number that is none
+        return False
 
 
-def outcome_row(found: RowMapping) -> OutcomeRow:
-    return OutcomeRow(found["decision_id"], found["source"], found["kind"], found["value"], found["created_at"])
+def whole(found: RowMapping, name: str) -> RowMapping:
+    """Return a row read back.
+
+    Raises:
+        DamagedRow: it is not as it was written.
+    """
+    if not is_whole(found):
+        raise DamagedRow(f"{name} is not as it was written")
+    return found
 
 
-def trace_columns(row: TraceRow) -> dict[str, object]:
-    return {"trace_id": row.trace_id, "schema_version": row.schema_version, "document": row.document}
+def _unfit(value: object) -> str | None:
+    if isinstance(value, str):
+        if "\0" in value:
+            return "got a text with a NUL in it"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return "got a text that is not UTF-8"
+    elif isinstance(value, float) and not abs(value) < float("inf"):
+        return f"got {value}"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "got a number that needs more than 64 bits"
+    return None

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.task import LabelledTask
+from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.settings import Settings
 from router.values_shown import printable
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(model_app, name="model")
+app.add_typer(ledger_app, name="ledger")
 
 File = Annotated[
     Path,

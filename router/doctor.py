@@ -28,6 +28,7 @@ from router.values_shown import printable
 
 PACKAGES = (
     "ttt-router", "torch", "transformers", "peft", "safetensors", "langgraph", "numpy", "pydantic", "sqlalchemy",
+    "alembic",
 )  # fmt: skip
 _LEAST_FREE_BYTES = 500_000_000
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}

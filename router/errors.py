@@ -16,7 +16,14 @@
     ├── DecisionConflict            a decision id that is recorded with other content (1)
     ├── OutcomeConflict             another value was reported already by the same source (1)
     ├── UnknownTrace                no decision under this trace id (2)
+    ├── UnknownVersion              no policy version under this id (2)
+    ├── PromotionLost               someone else promoted a policy first (1)
+    ├── PolicyFileDamaged           a policy whose file is missing or is not what it was (1)
     ├── LedgerUnavailable           the ledger cannot be opened, read or written (4)
+    │   ├── LedgerLocked            another writer holds it
+    │   ├── LedgerFull              there is no room for a record
+    │   ├── LedgerCorrupt           it is damaged, and left alone until it is recovered
+    │   └── LedgerTooNew            a later release made it
     ├── CheckpointMismatch          a pretraining run that would go on from another recipe's checkpoint (2)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
@@ -38,10 +45,17 @@ from icl_engine.errors import (
 from policies.errors import (
     ArmUnavailable,
     DecisionConflict,
+    LedgerCorrupt,
+    LedgerFull,
+    LedgerLocked,
+    LedgerTooNew,
     LedgerUnavailable,
     OutcomeConflict,
+    PolicyFileDamaged,
+    PromotionLost,
     RecordRefused,
     UnknownTrace,
+    UnknownVersion,
 )
 from router.settings import SettingsError
 from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
@@ -52,10 +66,16 @@ __all__ = [
     "ContextOverflow",
     "DecisionConflict",
     "FewShotError",
+    "LedgerCorrupt",
+    "LedgerFull",
+    "LedgerLocked",
+    "LedgerTooNew",
     "LedgerUnavailable",
     "ModelUnavailable",
     "OutOfMemory",
     "OutcomeConflict",
+    "PolicyFileDamaged",
+    "PromotionLost",
     "RecordRefused",
     "SettingsError",
     "StoreUnavailable",
@@ -64,13 +84,14 @@ __all__ = [
     "TooFewDemonstrations",
     "TrainingFailed",
     "UnknownTrace",
+    "UnknownVersion",
     "UnreadableTaskFile",
     "exit_code",
 ]
 
 FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
 
-_USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "CheckpointMismatch")
+_USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "UnknownVersion", "CheckpointMismatch")
 
 
 def exit_code(error: BaseException) -> int:

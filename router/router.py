@@ -14,7 +14,7 @@ from icl_engine.task import Task
 from policies.decision import Decision, Policy
 from policies.errors import LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
-from policies.records import OutcomeRow
+from policies.records import EffectiveOutcome, OutcomeRow
 from router.settings import Settings, SettingsError
 from router.solution import Solution
 
@@ -171,8 +171,7 @@ class Router:
 
         ledger = self._open_ledger()
         said = Trace.read(ledger.trace(trace_id).document).explain()
-        outcomes = [f"Outcome: {row.kind} {row.value:g}, says {row.source}." for row in ledger.outcomes(trace_id)]
-        return "\n".join([said, *outcomes])
+        return "\n".join([said, *(_outcome_said(outcome) for outcome in ledger.effective_outcomes(trace_id))])
 
     def close(self) -> None:
         """Close the ledger, unless it was handed in; the model goes with the router."""
@@ -221,7 +220,7 @@ class Router:
             if self._ledger is None:
                 from policies.ledger import Ledger  # SQLAlchemy is a good part of a second's import
 
-                self._ledger = Ledger.open(self.settings.ledger_location)
+                self._ledger = Ledger.open(self.settings.ledger_location, files=self.settings.home / "policies")
             return self._ledger
 
     def _graph(self) -> Any:
@@ -304,3 +303,9 @@ def solve(
 ) -> Solution:
     """Answer a task with the default router, made from the settings at the first call; see `Router.solve`."""
     return _default_router().solve(task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)
+
+
+def _outcome_said(outcome: EffectiveOutcome) -> str:
+    reported = outcome.reported
+    corrected = f" (before: {reported.value:g})" if outcome.corrections else ""
+    return f"Outcome: {reported.kind} {outcome.value:g}{corrected}, says {reported.source}."

@@ -634,6 +634,9 @@ def test_feedback_is_kept_and_told(make: Make, settings: Settings) -> None:
         assert [(row.source, row.value) for row in ledger.outcomes(trace_id)] == [("user", 1.0), ("grader", 0.25)]
     assert "says user" in router.explain(trace_id)
     assert "0.25, says grader" in router.explain(trace_id)
+    with ledger_of(settings) as ledger:
+        ledger.correct_outcome(trace_id, source="grader", kind="exact", value=1.0, reason="read upside down")
+    assert "exact 1 (before: 0.25), says grader" in router.explain(trace_id)
 
 
 def test_feedback_that_cannot_be_kept_is_an_error(make: Make) -> None:

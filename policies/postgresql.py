@@ -1,0 +1,32 @@
+"""PostgreSQL made to keep what it acknowledges, and to let one writer write at a time."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+
+CONNECT_TIMEOUT_S = 5
+_WRITE_LOCK = 0x747474_6C6564  # any number that no other program takes an advisory lock on
+
+
+def postgresql_engine(url: URL, busy_timeout_s: float) -> Engine:
+    """Make an engine; anything but PostgreSQL is passed through with its own driver and its own ways."""
+    if url.get_backend_name() != "postgresql":
+        return create_engine(url)
+    settings = {
+        "synchronous_commit": "on",  # a server set up to acknowledge before it has written does not do so for us
+        "lock_timeout": f"{round(busy_timeout_s * 1000)}",
+        "application_name": "ttt-router",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    # pool_pre_ping: a server that was restarted costs a new connection, not a failed write
+    return create_engine(
+        url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": CONNECT_TIMEOUT_S}
+    )
+
+
+def take_write_lock(connection: Connection) -> None:
+    """Wait until no other transaction writes. Without it a transaction with a lower `seq` could commit after one with a
+    higher, and a reader that goes on from the highest it has seen would never see it.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")

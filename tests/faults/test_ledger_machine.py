@@ -1,0 +1,44 @@
+"""The machine finds no difference between the ledger and the model, and does find ledgers that forget or forgive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from policies import Label, OutcomeRow
+from policies.ledger import Ledger
+from tests.faults.ledger_machine import HARNESS, steps_without_difference
+
+
+class ForgetsRepeats(Ledger):
+    def add_outcomes(self, given: Iterable[OutcomeRow]) -> tuple[OutcomeRow, ...]:
+        rows = tuple(given)
+        known = [self.outcomes(row.decision_id) for row in rows]
+        if all(any(one.source == row.source for one in said) for row, said in zip(rows, known, strict=True)):
+            return tuple(
+                next(one for one in said if one.source == row.source) for row, said in zip(rows, known, strict=True)
+            )
+        return super().add_outcomes(rows)
+
+
+class TakesUnknownForWrong(Ledger):
+    def labels(self, *given: object, **named: object) -> tuple[Label, ...]:
+        found = super().labels(*given, **named)  # type: ignore[arg-type]
+        return tuple(replace(label, value=0.0) if label.value is None else label for label in found)
+
+
+def test_in_its_short_form_every_target_is_met() -> None:
+    assert [found for found in HARNESS.run(False) if not found.met] == []
+
+
+@pytest.mark.parametrize("bad", [ForgetsRepeats, TakesUnknownForWrong])
+def test_a_ledger_that_differs_is_found_out(bad: type[Ledger]) -> None:
+    def opened(url: str, files: Path, clock: Callable[[], datetime]) -> Ledger:
+        return bad.open(url, files=files, clock=clock)
+
+    with pytest.raises(AssertionError):
+        steps_without_difference(30, 30, open=opened)

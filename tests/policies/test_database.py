@@ -1,0 +1,104 @@
+"""Connections are a process's own, and what goes wrong has a name and a remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from policies import LedgerCorrupt, LedgerLocked, LedgerUnavailable
+from policies.database import Place
+from policies.ledger import Ledger
+from tests.policies.fakes import decision_row
+from tests.postgres_server import PostgresServer
+
+
+def in_a_fork(url: str, ledger: Ledger) -> int:
+    """Write with the parent's ledger in a child; return the child's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            ledger.record(decision_row("child"), "{}")
+            code = 0 if len(ledger.latest(9)) == 2 else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_after_a_fork_has_connections_of_its_own(url: str) -> None:
+    with Ledger.open(url) as ledger:
+        ledger.record(decision_row("parent"), "{}")
+
+        assert in_a_fork(url, ledger) == 0
+
+        ledger.record(decision_row("parent again"), "{}")
+        assert [row.decision_id for row in ledger.latest(9)] == ["parent again", "child", "parent"]
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_server_may_be_named_in_the_usual_ways(postgres_url: str, scheme: str) -> None:
+    with Ledger.open(postgres_url.replace("postgresql+psycopg", scheme)) as ledger:
+        ledger.record(decision_row(), "{}")
+
+        assert ledger.location.startswith("postgresql+psycopg://")
+        assert ledger.durability is None
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "hunter2" not in Place.of("postgresql://user:hunter2@host/name").shown
+
+
+def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="server runs"):
+        Ledger.open(f"postgresql://tests@/none?host={tmp_path}")
+
+
+def test_a_server_that_was_restarted_costs_no_write(postgres: PostgresServer, postgres_url: str) -> None:
+    with Ledger.open(postgres_url) as ledger:
+        ledger.record(decision_row("before"), "{}")
+        postgres.stop()
+        with pytest.raises(LedgerUnavailable):
+            ledger.record(decision_row("meanwhile"), "{}")
+        postgres.start()
+
+        ledger.record(decision_row("after"), "{}")
+
+        assert [row.decision_id for row in ledger.latest(9)] == ["after", "before"]
+
+
+def test_on_a_server_too_a_held_lock_ends_in_an_error_not_in_a_wait(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with Ledger.open(postgres_url, busy_timeout_s=0.05) as ledger, engine.connect() as holder:
+        holder.execute(text("LOCK TABLE decisions IN ACCESS EXCLUSIVE MODE"))
+
+        with pytest.raises(LedgerLocked, match="Another program holds it"):
+            ledger.record(decision_row(), "{}")
+    engine.dispose()
+
+
+def test_a_server_that_acknowledges_early_does_not_do_so_for_a_ledger(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.connect() as connection:
+        name = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
+        connection.commit()
+    engine.dispose()
+
+    with Ledger.open(postgres_url) as ledger, ledger._database.writing() as connection:
+        assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+
+
+def test_a_row_changed_on_the_server_is_not_handed_out(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with Ledger.open(postgres_url) as ledger:
+        ledger.record(decision_row(), "{}")
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE decisions DISABLE TRIGGER ALL"))
+            connection.execute(text("UPDATE decisions SET arm = 'icl'"))
+
+        with pytest.raises(LedgerCorrupt, match="not as it was written"):
+            ledger.decision("trace-1")
+    engine.dispose()

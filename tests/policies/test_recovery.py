@@ -1,0 +1,229 @@
+"""Damage is seen, set aside and never guessed at; what is whole is saved, and what is lost is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from policies import LedgerCorrupt, LedgerUnavailable, OutcomeRow
+from policies.checking import CheckFinding, check
+from policies.ledger import Ledger
+from policies.recovery import Recovery, recover
+from tests.policies.fakes import decision_row
+
+N = 60
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger of 60 decisions, each with a large trace and an outcome, and a champion."""
+    folder = tmp_path_factory.mktemp("made")
+    with Ledger.open(folder) as ledger:
+        for i in range(N):
+            ledger.record(decision_row(f"trace-{i}"), json.dumps({"steps": ["probe"] * 300}))
+            ledger.add_outcome(OutcomeRow(f"trace-{i}", "user", "correct", 1.0))
+        version = ledger.policy_versions.publish(b"{}")
+        ledger.policy_versions.promote(version.version_id, expected_epoch=0, reason="first")
+    return folder
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "home"))
+
+
+def ledger_file(home: Path) -> Path:
+    return home / "ledger.sqlite"
+
+
+def mark(home: Path) -> Path:
+    return home / "ledger.sqlite.quarantined"
+
+
+def overwrite_page_with(home: Path, marker: bytes) -> None:
+    """Overwrite with zeros the first page, after the first few, that holds `marker`."""
+    content = bytearray(ledger_file(home).read_bytes())
+    page = next(i for i in range(len(content) // 4096) if i > 20 and marker in content[i * 4096 : (i + 1) * 4096])
+    content[page * 4096 : (page + 1) * 4096] = bytes(4096)
+    ledger_file(home).write_bytes(content)
+
+
+def change_value(home: Path, old: bytes, new: bytes) -> None:
+    """Change a row's content where SQLite itself sees nothing wrong with it."""
+    content = ledger_file(home).read_bytes()
+    assert old in content
+    ledger_file(home).write_bytes(content.replace(old, new, 1))
+
+
+def by_check(findings: tuple[CheckFinding, ...]) -> dict[str, CheckFinding]:
+    return {finding.check: finding for finding in findings}
+
+
+def saved(recovery: Recovery, table: str) -> tuple[int, int, int, int | None]:
+    (found,) = (one for one in recovery.tables if one.table == table)
+    return found.saved, found.damaged, found.refused, found.missing
+
+
+def test_of_a_whole_ledger_every_check_is_ok(url: str, tmp_path: Path) -> None:
+    files = tmp_path / "policies"
+    with Ledger.open(url, files=files) as ledger:
+        ledger.record(decision_row(), "{}")
+        version = ledger.policy_versions.publish(b"{}")
+        ledger.policy_versions.promote(version.version_id, expected_epoch=0, reason="first")
+
+    found = check(url, files=files)
+
+    assert [(one.check, one.found) for one in found if not one.ok] == []
+    assert list(by_check(found)) == [
+        "quarantine", "schema", "pages", "references", "rows", "append-only", "epochs", "policies",
+    ]  # fmt: skip
+
+
+def test_a_damaged_page_is_seen_at_the_next_opening_and_nobody_opens_the_file_again(home: Path) -> None:
+    overwrite_page_with(home, b"trace-3")
+    damaged = ledger_file(home).read_bytes()
+
+    for _ in range(2):
+        with pytest.raises(LedgerCorrupt, match="ttt-router ledger recover"):
+            Ledger.open(home)
+
+    assert ledger_file(home).read_bytes() == damaged
+    assert mark(home).exists()
+    assert not by_check(check(home))["pages"].ok
+
+
+def test_a_ledger_that_is_open_stops_when_another_finds_the_damage(home: Path) -> None:
+    with Ledger.open(home) as ledger:
+        mark(home).write_text("found by another process")
+
+        with pytest.raises(LedgerCorrupt, match="found by another process"):
+            ledger.record(decision_row("trace-99"), "{}")
+        with pytest.raises(LedgerCorrupt):
+            ledger.latest(1)
+
+
+def test_a_row_that_is_not_as_it_was_written_is_not_handed_out(home: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt, match="not as it was written"):
+        ledger.latest(N)
+
+    assert mark(home).exists()
+    assert by_check(check(home))["rows"].found == "not as they were written: 1 of decisions"
+
+
+def test_damage_that_sqlite_can_only_name_in_bytes_that_are_no_text_has_a_type_too(home: Path) -> None:
+    change_value(home, b"AUTOINCREMENT", b"AUTOINCR\xeexENT")
+
+    with pytest.raises(LedgerCorrupt):
+        Ledger.open(home)
+    assert not by_check(check(home))["pages"].ok
+    with pytest.raises(LedgerUnavailable, match="nothing can be saved"):
+        recover(home)
+
+
+def test_what_is_whole_is_saved_and_what_is_lost_is_said(home: Path) -> None:
+    overwrite_page_with(home, b'"probe"')
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    recovery = recover(home)
+
+    assert saved(recovery, "decisions") == (N - 1, 1, 0, 0)
+    n_traces, damaged, refused, missing = saved(recovery, "traces")
+    assert missing is not None
+    assert missing > 0
+    assert n_traces + damaged + refused + missing == N
+    assert saved(recovery, "outcomes") == (N - 1, 0, 1, 0)
+    assert recovery.rest_kept_as is not None
+    rest = [json.loads(line) for line in recovery.rest_kept_as.read_text().splitlines()]
+    assert {(row["table"], row["why"]) for row in rest} >= {
+        ("decisions", "damaged"),
+        ("outcomes", "refers to what is lost"),
+    }
+
+
+def test_afterwards_the_ledger_works_and_the_damaged_file_is_kept(home: Path) -> None:
+    overwrite_page_with(home, b'"probe"')
+    damaged = ledger_file(home).read_bytes()
+
+    recovery = recover(home)
+
+    assert recovery.damaged_kept_as is not None
+    assert recovery.damaged_kept_as.read_bytes() == damaged
+    assert not mark(home).exists()
+    assert all(finding.ok for finding in check(home))
+    with Ledger.open(home) as ledger:
+        assert [seq for seq, _ in ledger.decisions_after(0)] == list(range(1, N + 1))
+        champion = ledger.policy_versions.alias("champion").version_id
+        assert champion is not None
+        assert ledger.policy_versions.load(champion) == b"{}"
+        ledger.record(decision_row("trace-99"), "{}")
+        assert ledger.last_seq() == N + 1
+
+
+def test_it_may_be_saved_elsewhere(home: Path, tmp_path: Path) -> None:
+    overwrite_page_with(home, b'"probe"')
+    damaged = ledger_file(home).read_bytes()
+
+    recovery = recover(home, to=tmp_path / "elsewhere.sqlite")
+
+    assert recovery.saved_in == tmp_path / "elsewhere.sqlite"
+    assert ledger_file(home).read_bytes() == damaged
+    with Ledger.open(tmp_path / "elsewhere.sqlite") as ledger:
+        assert len(ledger.latest(99)) == N
+
+
+def test_a_damaged_head_does_not_hide_the_rest(home: Path) -> None:
+    content = bytearray(ledger_file(home).read_bytes())
+    content[:8] = b"damaged!"
+    ledger_file(home).write_bytes(content)
+    with pytest.raises(LedgerUnavailable, match="not a database"):
+        Ledger.open(home)
+
+    recovery = recover(home)
+
+    assert saved(recovery, "decisions") == (N, 0, 0, 0)
+
+
+def test_a_whole_file_is_left_as_it_is_and_opens_again(home: Path) -> None:
+    mark(home).write_text("by mistake")
+    before = ledger_file(home).read_bytes()
+
+    recovery = recover(home)
+
+    assert (recovery.damaged_kept_as, recovery.tables) == (None, ())
+    assert ledger_file(home).read_bytes() == before
+    Ledger.open(home).close()
+
+
+@pytest.mark.parametrize("content", [b"", b"holiday notes\n" * 1000])
+def test_of_what_is_no_ledger_nothing_is_saved_and_nothing_changed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(content)
+
+    with pytest.raises(LedgerUnavailable, match="nothing can be saved"):
+        recover(path)
+    assert path.read_bytes() == content
+    with pytest.raises(LedgerUnavailable, match="no such file"):
+        recover(tmp_path / "none.sqlite")
+    with pytest.raises(LedgerUnavailable, match="no such file"):
+        check(tmp_path / "none.sqlite")
+
+
+def test_missing_triggers_and_damaged_policies_are_seen(home: Path) -> None:
+    with closing(sqlite3.connect(ledger_file(home))) as connection:
+        connection.execute("DROP TRIGGER outcomes_no_update")
+        connection.commit()
+    (policy,) = (home / "policies").iterdir()
+    policy.write_bytes(b"other")
+
+    found = by_check(check(home))
+
+    assert found["append-only"].found == "triggers are missing: outcomes_no_update"
+    assert "missing or damaged" in found["policies"].found
+    assert [name for name, finding in found.items() if not finding.ok] == ["append-only", "policies"]

@@ -1,0 +1,73 @@
+"""The ledger from the command line: checked, recovered, exported; codes and words for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policies.ledger import Ledger
+from router.cli import main
+from tests.policies.fakes import decision_row
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("TTT_ROUTER_HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    with Ledger.open(folder) as ledger:
+        for i in range(10):
+            ledger.record(decision_row(f"trace-{i}"), '{"größer": "≥"}')
+    return folder
+
+
+def damage(home: Path) -> None:
+    content = (home / "ledger.sqlite").read_bytes()
+    (home / "ledger.sqlite").write_bytes(content.replace(b"1d_fill_0", b"1d_flip_0", 1))
+
+
+def test_a_whole_ledger_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "check", "--json"]) == 0
+
+    findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {finding["found"] for finding in findings} == {"ok"}
+
+
+def test_damage_is_told_and_has_its_exit_code(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(home)
+
+    assert main(["ledger", "check"]) == 4
+
+    assert "not as they were written: 1 of decisions" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_damaged_ledger_is_recovered_and_what_is_lost_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(home)
+
+    assert main(["ledger", "recover"]) == 0
+
+    told = capsys.readouterr().out
+    assert [line.split() for line in told.splitlines() if line.startswith("decisions")] == [
+        ["decisions", "9", "0", "1", "0"]
+    ]
+    assert "The damaged file is kept as" in told
+    assert main(["ledger", "check"]) == 0
+    assert main(["ledger", "recover"]) == 0
+    assert "nothing to recover" in capsys.readouterr().out
+
+
+def test_the_export_holds_every_row(home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["ledger", "export"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert [row["table"] for row in rows].count("decisions") == 10
+    assert [row["document"] for row in rows if row["table"] == "traces"] == ['{"größer": "≥"}'] * 10
+    assert main(["ledger", "export", str(home / "ledger.sqlite"), "--out", str(tmp_path / "rows.jsonl")]) == 0
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows
+
+
+def test_what_is_not_there_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "check", str(tmp_path / "none.sqlite")]) == 4
+    assert "no such file" in capsys.readouterr().err
