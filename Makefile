@@ -1,5 +1,6 @@
 # make demo     solve bundled tasks in context, by training, and with the router deciding
 # make test     lint, types and every test
+# make faults   break the stores on purpose, under an hour; figures go to docs/reliability.md
 # make lint     ruff and mypy        make fmt     format in place        make clean     remove what make made
 #
 # All need Python 3.11 or later and nothing else. PYTHON=... chooses the interpreter. pip takes torch from wherever it is
@@ -15,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help demo test lint fmt clean
+.PHONY: help demo test faults lint fmt clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +27,9 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(BIN)/pytest -q
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
