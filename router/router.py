@@ -15,14 +15,15 @@ from policies.decision import Decision, Policy
 from policies.errors import LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
-from router.settings import Settings, SettingsError
+from router.settings import Settings
 from router.solution import Solution
+from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from policies.ledger import Ledger
     from router.steps import Progress, SolveState, Steps
-    from ttt_engine.stores import AdapterStore
+    from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
 class Router:
@@ -65,6 +66,7 @@ class Router:
         self._ledger = ledger
         self._owns_ledger = ledger is None
         self._store = store
+        self._opened: TieredAdapterStore | None = None
         self._ledger_fault: str | None = None
         self._bound: Steps | None = None
         self._compiled: Any = None
@@ -175,8 +177,10 @@ class Router:
         return "\n".join([said, *outcomes])
 
     def close(self) -> None:
-        """Close the ledger, unless it was handed in; the model goes with the router."""
+        """Close ledger and store, unless they were handed in; the model goes with the router."""
         with self._lock:
+            if self._opened is not None:
+                self._opened.close()
             if self._ledger is not None and self._owns_ledger:
                 self._ledger.close()
                 self._ledger = None
@@ -224,6 +228,23 @@ class Router:
                 self._ledger = Ledger.open(self.settings.ledger_location)
             return self._ledger
 
+    def _open_store(self) -> AdapterStore:
+        """Open the store that the settings name. One that is away now may come back; one that is set up wrong will not.
+
+        Raises:
+            StoreMisconfigured: password, rights or secret are wrong.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = store_of(self.settings)
+                try:
+                    self._opened.check()
+                except StoreMisconfigured:
+                    raise
+                except StoreUnavailable:  # every solve that misses it says so
+                    pass
+            return self._opened
+
     def _graph(self) -> Any:
         with self._lock:
             if self._compiled is None:
@@ -254,7 +275,8 @@ class Router:
         ttt = None
         if isinstance(model, TransformersModel):
             lora = LoraSettings(rank=settings.ttt_rank, alpha=settings.ttt_alpha)
-            ttt = TttEngine(model, self._store if self._store is not None else _store(settings), lora)
+            store = self._store if self._store is not None else self._open_store()
+            ttt = TttEngine(model, store, lora, tenant=settings.tenant, warm_start=settings.warm_start)
         training = TrainingSettings(settings.ttt_steps, settings.ttt_batch_size, settings.ttt_learning_rate)
         return Steps(
             model=model,
@@ -271,17 +293,23 @@ class Router:
         )
 
 
-def _store(settings: Settings) -> AdapterStore:
-    from ttt_engine.stores import LocalAdapterStore
+def store_of(settings: Settings) -> TieredAdapterStore:
+    """Return the store of adapters that the settings name; connects to nothing.
 
-    scheme, _, place = settings.store_url.partition(":")
-    if scheme != "local":
-        raise SettingsError(
-            f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy="Give local: or local:/a/folder."
-        )
-    from pathlib import Path
+    Raises:
+        StoreMisconfigured: there is no such store, or its secret cannot be read.
+    """
+    from ttt_engine.stores import StoreSettings, open_store
 
-    return LocalAdapterStore(Path(place) if place else settings.home / "adapters")
+    kept = StoreSettings(
+        memory_bytes=settings.store_memory_bytes,
+        local_bytes=settings.store_local_bytes,
+        max_adapter_bytes=settings.store_adapter_bytes,
+        ttl_s=settings.store_ttl_s,
+    )
+    return open_store(
+        settings.store_url, settings.home, tenant=settings.tenant, secrets=settings.store_secrets, settings=kept
+    )
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from icl_engine.answering import answer_by_vote
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
+from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings, TrainingSettings
@@ -170,27 +171,28 @@ def test_a_store_that_is_down_costs_the_cache_and_not_the_answer(
 def test_a_damaged_adapter_is_trained_anew_and_kept(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
 ) -> None:
-    engine = TttEngine(model, LocalAdapterStore(tmp_path), lora)
+    engine = TttEngine(model, LocalAdapterStore(tmp_path, signer()), lora)
     first = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
-    (tmp_path / first.key / "adapter_model.safetensors").write_bytes(b"damaged")
+    LocalAdapterStore(tmp_path, signer()).path(first.key).write_bytes(b"damaged")
     again = engine.adapt(CONSTANT_TASK, training, seed=0)
     third = engine.adapt(CONSTANT_TASK, training, seed=0)
 
     assert not again.cached
-    assert "damaged" in again.degraded[0]
+    assert "rejected" in again.degraded[0]
     assert again.adapter.sha256 == first.sha256
     assert (third.cached, third.degraded) == (True, ())
 
 
-@pytest.mark.parametrize("what", ["not a number", "no safetensors"])
-@pytest.mark.parametrize("kind", ["memory", "local"])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("memory", "not a number"), ("memory", "no safetensors"), ("local", "not a number")]
+)
 def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_anew_and_replaced(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path, kind: str, what: str
 ) -> None:
-    store: AdapterStore = MemoryAdapterStore() if kind == "memory" else LocalAdapterStore(tmp_path)
+    store: AdapterStore = MemoryAdapterStore() if kind == "memory" else LocalAdapterStore(tmp_path, signer())
     engine = TttEngine(model, store, lora)
     good = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
-    poisoned = {name: tensor * float("nan") for name, tensor in load(good.weights).items()}
+    poisoned = {name: tensor * float("nan") for name, tensor in load(bytes(good.weights)).items()}
     bad = replace(good, weights=save(poisoned) if what == "not a number" else b"no safetensors")
     store.put(bad)
     again = engine.adapt(CONSTANT_TASK, training, seed=0)
