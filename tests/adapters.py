@@ -12,7 +12,7 @@ from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.stores.signing import Signer
 
 LORA = LoraSettings(rank=4, alpha=8.0)
-SECRET = "a secret for tests, long enough"
+SECRET = "a secret for tests which is long enough"
 
 
 def signer(tenant: str = "default", *secrets: str) -> Signer:

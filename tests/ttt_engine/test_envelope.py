@@ -65,7 +65,7 @@ def test_another_secret_s_or_tenant_s_signature_is_none() -> None:
 def test_secrets_are_changed_by_putting_a_new_one_first() -> None:
     old, both, new = (
         signer(),
-        signer("default", "a new secret, long enough", "a secret for tests, long enough"),
+        signer("default", "a new secret, long enough", "a secret for tests which is long enough"),
         signer("default", "a new secret, long enough"),
     )
 

@@ -450,17 +450,15 @@ def _typed(how: str) -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        code = next((code for code in _HINTS if code in str(error).upper()), "NOAUTH")
-        if isinstance(error, NoPermissionError):
-            code = "NOPERM"
+        code = (
+            "NOPERM" if isinstance(error, NoPermissionError) else "WRONGPASS" if "invalid" in str(error) else "NOAUTH"
+        )
         raise StoreMisconfigured(f"Redis refuses us ({error})", remedy=_HINTS[code], code=code) from error
     except TimeoutError as error:
         raise StoreUnavailable("Redis does not answer in time", code="timeout") from error
     except BusyLoadingError as error:
         raise StoreUnavailable("Redis is still loading its data", code="LOADING") from error
     except ConnectionError as error:
-        if "invalid username-password" in str(error) or "NOAUTH" in str(error):
-            raise StoreMisconfigured(f"Redis refuses us ({error})", remedy=_HINTS["NOAUTH"], code="NOAUTH") from error
         raise StoreUnavailable(f"Redis cannot be reached ({_brief(error)})", code="connection") from error
     except ReadOnlyError as error:
         raise StoreUnavailable("Redis is a read-only replica", code="READONLY") from error
