@@ -23,7 +23,6 @@ from icl_engine.embedded.vocabulary import END, OUTPUT, PAD, START, VOCABULARY_S
 from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
 
-
 N_VALIDATION_TASKS = 60  # of each kind
 
 

@@ -115,7 +115,11 @@ def test_after_the_pause_one_question_is_asked_aside_and_the_answer_decides(
 
 def test_a_question_that_takes_long_keeps_nobody_waiting(clock: Clock) -> None:
     answered = threading.Event()
-    breaker = Breaker(lambda: answered.wait(10) and None, pause_s=2.0, clock=clock)
+
+    def ask() -> None:
+        answered.wait(10)
+
+    breaker = Breaker(ask, pause_s=2.0, clock=clock)
     open_(breaker)
     clock.now += 2.0
     started = time.monotonic()
