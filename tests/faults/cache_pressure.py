@@ -106,6 +106,8 @@ def run(full: bool) -> list[Figure]:
         full_up = written_and_read(server, n // 4, 100_000 if full else 600_000)
     cuts = cut_while_writing(RedisAdapterStore, 5 * n_kills)
     kills = killed_while_writing(RedisAdapterStore, n_kills)
+    kept = full_up["hit"] == full_up["put"] > 0
+    typed = full_up["put OOM"] > 0 and set(full_up) <= {"put", "put OOM", "hit", "miss"}
     return [
         Figure(
             f"evicting, {n} adapters: wrong or untyped", _told(evicting), "0 wrong, all else hit or miss",
@@ -113,7 +115,7 @@ def run(full: bool) -> list[Figure]:
         ),
         Figure(
             "full without eviction: wrong or untyped", _told(full_up), "typed OOM, what was kept is read",
-            set(full_up) <= {"put", "put OOM", "hit", "miss"} and full_up["hit"] == full_up["put"] > 0 < full_up["put OOM"],
+            kept and typed,
         ),
         Figure("connection reset in a write", _told(cuts), "whole or not there", not _bad(cuts) and cuts["miss"] > 0),
         Figure(f"killed in a write, {n_kills} times", _told(kills), "whole or not there", not _bad(kills)),

@@ -16,6 +16,8 @@ from pathlib import Path
 from ttt_engine.adapter import checked_key
 from ttt_engine.errors import StoreUnavailable
 
+_GRACE_S = 0.5  # between locking a file and writing into it until when, and for clocks that differ a little
+
 
 class FileLeases:
     """`Leases` in a folder."""
@@ -34,7 +36,7 @@ class FileLeases:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    expired = os.fstat(handle).st_mtime < time.time()
+                    expired = os.fstat(handle).st_mtime + _GRACE_S < time.time()
                     if expired and _is_at(handle, path):
                         with contextlib.suppress(FileNotFoundError):
                             path.unlink()
