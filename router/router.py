@@ -15,7 +15,7 @@ from policies.decision import Decision, Policy
 from policies.errors import LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
-from router.settings import Settings
+from router.settings import Settings, SettingsError
 from router.solution import Solution
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
@@ -68,6 +68,7 @@ class Router:
         self._store = store
         self._opened: TieredAdapterStore | None = None
         self._ledger_fault: str | None = None
+        self._store_fault: str | None = None
         self._bound: Steps | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -98,6 +99,8 @@ class Router:
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
+        if self._store_fault is not None:
+            degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
         decision: Decision = state["decision"]
         return Solution(
             task=task,
@@ -236,7 +239,15 @@ class Router:
         """
         with self._lock:
             if self._opened is None:
-                self._opened = store_of(self.settings)
+                from ttt_engine.stores import MemoryAdapterStore, TieredAdapterStore
+
+                try:
+                    self._opened = store_of(self.settings)
+                except StoreMisconfigured:
+                    raise
+                except StoreUnavailable as error:  # without a folder for the secret nothing is kept beyond memory
+                    self._store_fault = str(error)
+                    self._opened = TieredAdapterStore([MemoryAdapterStore()])
                 try:
                     self._opened.check()
                 except StoreMisconfigured:
@@ -297,10 +308,16 @@ def store_of(settings: Settings) -> TieredAdapterStore:
     """Return the store of adapters that the settings name; connects to nothing.
 
     Raises:
-        StoreMisconfigured: there is no such store, or its secret cannot be read.
+        SettingsError: there is no such store.
+        StoreMisconfigured: its secret will not do, or its library is missing.
+        StoreUnavailable: its secret cannot be made or read.
     """
-    from ttt_engine.stores import StoreSettings, open_store
+    from ttt_engine.stores import SCHEMES, StoreSettings, open_store
 
+    scheme = settings.store_url.partition(":")[0]
+    if scheme not in SCHEMES:
+        remedy = f"Give one of {', '.join(f'{known}:' for known in SCHEMES)}."
+        raise SettingsError(f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy=remedy)
     kept = StoreSettings(
         memory_bytes=settings.store_memory_bytes,
         local_bytes=settings.store_local_bytes,

@@ -14,8 +14,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from icl_engine.task import Task
+from router.router import Router
+from router.settings import Settings
 from tests.adapters import SECRET, adapter_of, spec_of
 from tests.faults.harness import Figure, Harness
+from tests.models import tiny_model
 from tests.redis_server import redis_server
 from ttt_engine.adapter import Adapter
 from ttt_engine.stores import SingleFlight, TieredAdapterStore, open_store
@@ -70,6 +74,27 @@ def threads(trainer: Trainer, n: int, rounds: int) -> tuple[int, int]:
 
             wrong += sum(each.result() != adapter_of(task) for each in [pool.submit(want) for _ in range(n)])
     return trainer.n_trained, wrong
+
+
+def solves(n: int, rounds: int) -> tuple[int, int]:
+    """Let `n` threads solve the same task with training, round after round; return trainings and unlike answers."""
+    n_trained = unlike = 0
+    with tempfile.TemporaryDirectory() as home, ThreadPoolExecutor(n) as pool:
+        settings = Settings(home=Path(home), arms=("icl", "ttt"), n_views=1, ttt_steps=2, ttt_batch_size=1, ttt_rank=2)
+        with Router(settings, model=tiny_model()) as router:
+            for i in range(rounds):
+                task = Task.from_pairs([(f"a{i}", "x"), (f"b{i}", "y")], "c")
+                told: list[int] = []
+
+                def seen(name: str, done: int, of: int, told: list[int] = told) -> None:
+                    if name == "adapt" and done == 1:
+                        told.append(of)
+
+                asked = [pool.submit(router.solve, task, arm="ttt", progress=seen) for _ in range(n)]
+                answers = {each.result().answers[0].values for each in asked}
+                n_trained += len(told)
+                unlike += len(answers) - 1
+    return n_trained, unlike
 
 
 def _child(url: str, home: str, tasks: Sequence[str], training_s: float, use_leases: bool, pipe: Connection) -> None:
@@ -133,6 +158,14 @@ def run(full: bool) -> list[Figure]:
     n_threads, rounds, process_rounds = (100, 20, 20) if full else (20, 3, 2)
     figures = []
     with redis_server() as server, tempfile.TemporaryDirectory() as folder:
+        n_solves, solve_rounds = (100, 20) if full else (8, 1)
+        trained, wrong = solves(n_solves, solve_rounds)
+        figures.append(
+            Figure(
+                f"trainings of {solve_rounds} rounds of {n_solves} solves at once",
+                f"{trained}, {wrong} unlike answers", f"{solve_rounds}", (trained, wrong) == (solve_rounds, 0),
+            )
+        )  # fmt: skip
         home = f"{folder}/one"
         store = open_store("local:", Path(home), secrets=SECRET)
         trained, wrong = threads(Trainer(store), n_threads, rounds)

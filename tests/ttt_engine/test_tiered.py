@@ -187,7 +187,7 @@ def test_a_secret_has_some_length(tmp_path: Path, given: str) -> None:
 def test_a_home_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
 
-    with pytest.raises(StoreMisconfigured, match="cannot be made"):
+    with pytest.raises(StoreUnavailable, match="cannot be made"):
         load_secrets(tmp_path / "home")
 
 

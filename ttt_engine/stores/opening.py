@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ttt_engine.stores.redis import RedisAdapterStore
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = ("local", "memory", *REDIS_SCHEMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,15 @@ def open_store(
         secrets: separated by commas, the first signs; the file in `home` where None.
 
     Raises:
-        StoreMisconfigured: there is no such store, secret or tenant.
+        StoreMisconfigured: there is no such store or tenant, or a secret that will not do.
+        StoreUnavailable: the secret cannot be made or read.
     """
     settings = settings or StoreSettings()
     scheme, _, place = url.partition(":")
     memory = MemoryAdapterStore(max_bytes=settings.memory_bytes)
     if scheme == "memory":
         return TieredAdapterStore([memory])
-    if scheme != "local" and scheme not in REDIS_SCHEMES:
+    if scheme not in SCHEMES:
         raise StoreMisconfigured(
             f"no store {scheme!r}",
             remedy="Give memory:, local:, local:/a/folder, redis://host, rediss://host or unix:///a/socket.",

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttt_engine.errors import StoreMisconfigured
+from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores.tenants import checked_tenant
 
 SECRET_FILE = "adapter-secret"
@@ -54,7 +54,8 @@ def load_secrets(home: Path, given: str | None = None) -> tuple[str, ...]:
     the old one away once what it signed has run out.
 
     Raises:
-        StoreMisconfigured: the file can be read by others, or cannot be made or read.
+        StoreMisconfigured: the file can be read by others.
+        StoreUnavailable: it cannot be made or read.
     """
     if given is not None:
         return tuple(secret.strip() for secret in given.split(",") if secret.strip())
@@ -67,9 +68,9 @@ def load_secrets(home: Path, given: str | None = None) -> tuple[str, ...]:
             raise StoreMisconfigured(f"{path} can be read by others (mode {mode:o})", remedy=f"chmod 600 {path}")
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreMisconfigured(
-            f"the secret in {path} cannot be made or read: {error}",
-            remedy="Make the folder one that may be written, or set TTT_ROUTER_STORE_SECRETS.",
+        raise StoreUnavailable(
+            f"the secret in {path} cannot be made or read ({error}). Make the folder one that may be written, or set "
+            "TTT_ROUTER_STORE_SECRETS."
         ) from error
 
 
