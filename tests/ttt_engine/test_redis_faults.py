@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.adapters import SECRET, adapter_of, signer, spec_of
 from tests.faults.proxy import FaultProxy, Toxics
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, free_port, redis_server
 from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores import open_store
 from ttt_engine.stores.envelope import PIECE_BYTES
@@ -264,3 +265,83 @@ def test_a_tenant_s_user_cannot_read_another_tenant_s_adapters(connect: Connect,
     with pytest.raises(StoreMisconfigured, match=r"NOPERM|permission"):
         foreign.get(adapter_of(tenant="acme").key)
     foreign.close()
+
+
+# Clusters, and encryption
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[RedisServer]]:
+    """Two nodes, each with half of the slots."""
+    nodes = [RedisServer(cluster_enabled="yes", cluster_port=str(free_port())).start() for _ in range(2)]
+    try:
+        for node, slots in zip(nodes, ("0 8191", "8192 16383"), strict=True):
+            with node.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
+        with nodes[0].client() as client:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port), nodes[1].options["cluster-port"])
+        deadline = time.monotonic() + 20
+        while not all(_is_whole(node) for node in nodes) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def _is_whole(node: RedisServer) -> bool:
+    with node.client() as client:
+        told = str(client.execute_command("CLUSTER", "INFO"))
+        return "cluster_state:ok" in told.replace("'", "") and "cluster_known_nodes:2" in told.replace("'", "")
+
+
+def test_a_cluster_keeps_an_adapter_whole_on_one_node_and_spreads_them(
+    connect: Connect, cluster: list[RedisServer]
+) -> None:
+    store = connect(f"{cluster[0].tcp_url}?cluster=true")
+    adapters = [adapter_of(f"task {i}", n_bytes=2 * PIECE_BYTES + 7, sketch=(i,)) for i in range(8)]
+    for adapter in adapters:
+        store.put(adapter)
+
+    assert [store.get(adapter.key) for adapter in adapters] == adapters
+    assert all(adapter.key in store for adapter in adapters)
+    assert len(store.sketches(spec_of().kin)) == 8
+    assert store.check()
+    token = store.take(KEY, 5.0)
+    assert token is not None
+    assert store.renew(KEY, token, 5.0)
+    store.release(KEY, token)
+    per_node = []
+    for node in cluster:
+        with node.client() as client:
+            per_node.append({name.split(b"{")[1][:64] for name in client.keys("*{*")})
+    assert all(per_node)
+    assert not per_node[0] & per_node[1]
+
+
+def test_a_cluster_that_is_not_there_is_unavailable(connect: Connect) -> None:
+    took, code = timed(lambda: connect("redis://127.0.0.1:1?cluster=true").get(KEY))
+
+    assert code == "connection"
+    assert took < 1.0
+
+
+def test_rediss_is_encrypted_and_the_certificate_is_looked_at(connect: Connect, tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port, pem = str(free_port()), str(tmp_path / "cert.pem")
+    with redis_server(
+        tls_port=port, tls_cert_file=pem, tls_key_file=str(tmp_path / "key.pem"), tls_ca_cert_file=pem,
+        tls_auth_clients="no",
+    ):  # fmt: skip
+        store = connect(f"rediss://127.0.0.1:{port}?ssl_ca_certs={pem}")
+        store.put(ADAPTER)
+
+        assert store.get(KEY) == ADAPTER
+        assert timed(lambda: connect(f"rediss://127.0.0.1:{port}").get(KEY))[1] == "connection"

@@ -205,7 +205,7 @@ class RedisAdapterStore:
             client.exists(f"{name}b")
             client.hset(f"{name}kin", "a", "1")
             client.hgetall(f"{name}kin")
-            with client.pipeline() as pipe:
+            with client.pipeline(transaction=True) as pipe:
                 pipe.watch(f"{name}b")
                 pipe.get(f"{name}b")
                 pipe.multi()
@@ -322,7 +322,7 @@ class RedisAdapterStore:
         name = self._name(checked_key(key), "lease")
 
         def compare(client: Any) -> bool:
-            with client.pipeline() as pipe:
+            with client.pipeline(transaction=True) as pipe:
                 try:
                     pipe.watch(name)
                     if pipe.get(name) != token.encode():
@@ -391,7 +391,16 @@ class RedisAdapterStore:
             "socket_read_size": PIECE_BYTES,
             "retry": Retry(NoBackoff(), 0),  # the one retry is `_asked`'s
         }
+        if self._url.startswith("rediss:"):
+            options["redis_connect_func"] = _on_encrypted
         return (RedisCluster if self._is_cluster else redis.Redis).from_url(self._url, **options)
+
+
+def _on_encrypted(connection: Any) -> None:
+    """Have a first answer read: before it the server sends TLS tickets, which the pool takes for a stray answer."""
+    connection.on_connect()
+    connection.send_command("PING")
+    connection.read_response()
 
 
 def _receive(connection: Any, piece: memoryview, deadline: float) -> bool:
