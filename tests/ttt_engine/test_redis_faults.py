@@ -186,6 +186,24 @@ def test_a_read_only_replica_is_typed_and_does_not_open_the_breaker(connect: Con
         assert store.get(KEY) is None
 
 
+def test_a_server_that_is_still_loading_is_typed_and_found_when_it_is_done(connect: Connect) -> None:
+    with redis_server() as server:
+        with server.client() as client:
+            client.mset({f"key {i}": b"x" * 1000 for i in range(1000)})
+            client.save()
+        server.kill()
+        server.options |= {"key-load-delay": "500", "loading-process-events-interval-bytes": "1024"}
+        server.start()
+        store = connect(server.url, breaker_pause_s=0.05)
+        first = timed(lambda: store.get(KEY))[1]
+        deadline = time.monotonic() + 15
+        while timed(lambda: store.put(ADAPTER))[1] and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+        assert first == "LOADING"
+        assert store.get(KEY) == ADAPTER
+
+
 def test_a_server_that_cannot_save_is_typed(connect: Connect) -> None:
     with redis_server(save="1 1") as server:
         store = connect(server.url)

@@ -247,7 +247,7 @@ def test_what_a_killed_writer_left_is_never_found_and_swept_after_an_hour(local:
     local.put(adapter_of("a"))
     assert left.exists()
     os.utime(left, (0, 0))
-    local.put(adapter_of("b"))
+    LocalAdapterStore(local.root, signer()).put(adapter_of("b"))
     assert not left.exists()
 
 

@@ -20,6 +20,7 @@ from ttt_engine.stores.signing import Signer
 
 _SUFFIX = ".adapter"
 _NEW = ".new-"
+_COUNT_EVERY_S = 60.0  # looking at thousands of files at every `put` would take longer than writing one
 _ABANDONED_S = 3600.0  # a file that is being written for longer has been left by a process that died
 _KEPT_IN_QUARANTINE = 16
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -31,7 +32,7 @@ class LocalAdapterStore:
     Args:
         root: the folder of all tenants.
         signer: of one tenant; the store is that tenant's.
-        max_bytes: of all the tenant's adapters together.
+        max_bytes: of all the tenant's adapters together; what other processes write counts within a minute.
         max_adapter_bytes: of one adapter.
     """
 
@@ -43,6 +44,8 @@ class LocalAdapterStore:
         self.max_bytes = max_bytes
         self.max_adapter_bytes = max_adapter_bytes
         self._signer = signer
+        self._kept: int | None = None  # bytes in the folder, as far as this store knows
+        self._counted_at = 0.0
         self._sketches: dict[tuple[str, int, int], tuple[str, tuple[int, ...]]] = {}  # by file: its kin and sketch
 
     def path(self, key: str) -> Path:
@@ -146,15 +149,20 @@ class LocalAdapterStore:
 
     def _make_room(self, n_bytes: int, path: Path) -> None:
         """Remove what was used longest ago until `n_bytes` more fit; what is to be replaced counts as gone."""
+        fresh = self._kept is not None and time.monotonic() - self._counted_at < _COUNT_EVERY_S
+        if self._kept is not None and fresh and self._kept + n_bytes <= self.max_bytes:
+            self._kept += n_bytes  # too many where something is replaced, which only means counting sooner
+            return
         files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
         kept = sum(about.st_size for entry, about in files if entry.name != path.name)
         for entry, about in files:
             if kept + n_bytes <= self.max_bytes:
-                return
+                break
             if entry.name != path.name:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
                 kept -= about.st_size
+        self._kept, self._counted_at = kept + n_bytes, time.monotonic()
 
     def _quarantine(self, path: Path, reason: str) -> None:
         """Move a file that was rejected out of the way, to be looked at; only the latest few are kept."""
