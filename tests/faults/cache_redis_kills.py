@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from random import Random
 
+import torch
+
 from icl_engine.task import Task
 from router.router import Router
 from router.settings import Settings
@@ -52,8 +54,10 @@ class Watched:
 def under_load(n_kills: int, seed: int = 0) -> dict[str, int]:
     """Solve, with training forced, while the server dies at random moments and comes back."""
     rng, found = Random(seed), {"solves": 0, "unanswered": 0, "degraded": 0}
-    server = RedisServer().start()
+    server = RedisServer(appendonly="yes").start()  # what it had it has again, so that there is something to find
     stop = threading.Event()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the model is tiny; threads that wait for each other on a busy machine cost seconds
     with tempfile.TemporaryDirectory() as home:
         remote = RedisAdapterStore(server.url, signer(), breaker_pause_s=0.05)
         watched = Watched(remote)
@@ -67,7 +71,7 @@ def under_load(n_kills: int, seed: int = 0) -> dict[str, int]:
                     solution = router.solve(all_tasks[turn % N_TASKS], arm="ttt")
                     found["solves"] += 1
                     found["unanswered"] += not solution.answers
-                    found["degraded"] += bool(solution.degraded)
+                    found["degraded"] += any("Redis" in told for told in solution.degraded)
 
             all_tasks = tasks()
             for task in all_tasks:
@@ -76,16 +80,25 @@ def under_load(n_kills: int, seed: int = 0) -> dict[str, int]:
             solver.start()
             try:
                 for _ in range(n_kills):
-                    time.sleep(rng.uniform(0.0, 0.3))
+                    _until_solved(found, 1 + rng.randrange(4))
+                    time.sleep(rng.uniform(0.0, 0.1))  # somewhere in the next solve
                     server.kill()
-                    time.sleep(rng.uniform(0.0, 0.1))
+                    _until_solved(found, rng.randrange(2))
                     server.start()
             finally:
                 stop.set()
                 solver.join(60)
+                torch.set_num_threads(threads)
                 server.stop()
                 remote.close()
     return {**found, "found": watched.n_found, "wrong": watched.n_wrong}
+
+
+def _until_solved(found: dict[str, int], n: int, within_s: float = 30.0) -> None:
+    """Wait until `n` more solves are done."""
+    wanted, deadline = found["solves"] + n, time.monotonic() + within_s
+    while found["solves"] < wanted and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def run(full: bool) -> list[Figure]:
@@ -98,8 +111,11 @@ def run(full: bool) -> list[Figure]:
             "0",
             found["unanswered"] == 0 and found["solves"] >= n_kills,
         ),
-        Figure("wrong adapters", f"{found['wrong']} of {found['found']} found", "0", found["wrong"] == 0),
-    ]
+        Figure(
+            "wrong adapters", f"{found['wrong']} of {found['found']} found", "0",
+            found["wrong"] == 0 and found["found"] >= n_kills // 2,
+        ),
+    ]  # fmt: skip
 
 
 HARNESS = Harness(

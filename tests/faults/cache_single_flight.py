@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+import torch
+
 from icl_engine.task import Task
 from router.router import Router
 from router.settings import Settings
@@ -79,6 +81,8 @@ def threads(trainer: Trainer, n: int, rounds: int) -> tuple[int, int]:
 def solves(n: int, rounds: int) -> tuple[int, int]:
     """Let `n` threads solve the same task with training, round after round; return trainings and unlike answers."""
     n_trained = unlike = 0
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the model is tiny; threads that wait for each other on a busy machine cost seconds
     with tempfile.TemporaryDirectory() as home, ThreadPoolExecutor(n) as pool:
         settings = Settings(home=Path(home), arms=("icl", "ttt"), n_views=1, ttt_steps=2, ttt_batch_size=1, ttt_rank=2)
         with Router(settings, model=tiny_model()) as router:
@@ -94,6 +98,7 @@ def solves(n: int, rounds: int) -> tuple[int, int]:
                 answers = {each.result().answers[0].values for each in asked}
                 n_trained += len(told)
                 unlike += len(answers) - 1
+    torch.set_num_threads(torch_threads)
     return n_trained, unlike
 
 

@@ -261,11 +261,11 @@ def test_one_who_waits_too_long_for_another_s_training_is_told_so(
 
     def hold(*_: object) -> None:
         begun.set()
-        go.wait(10)
+        go.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engine.adapt, CONSTANT_TASK, training, seed=0, progress=hold)
-        begun.wait(10)
+        begun.wait(60)
         with pytest.raises(TrainingFailed, match="deadline reached while another"):
             engine.adapt(CONSTANT_TASK, training, seed=0, deadline=time.monotonic() + 0.2)
         go.set()
