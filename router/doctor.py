@@ -29,7 +29,8 @@ from router.values_shown import printable
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 PACKAGES = (
-    "ttt-router", "torch", "transformers", "peft", "safetensors", "langgraph", "numpy", "pydantic", "sqlalchemy",
+    "ttt-router", "torch", "transformers", "peft", "safetensors", "blake3", "langgraph", "numpy", "pydantic",
+    "sqlalchemy",
 )  # fmt: skip
 _LEAST_FREE_BYTES = 500_000_000
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}

@@ -381,6 +381,18 @@ def test_values_of_other_kinds_are_typed_errors(remote: RedisAdapterStore, redis
         remote.get(KEY)
 
 
+def test_a_store_can_be_used_after_a_fork(remote: RedisAdapterStore) -> None:
+    adapter = adapter_of(n_bytes=3 * PIECE_BYTES)
+    remote.put(adapter)
+    assert remote.get(adapter.key) == adapter
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if remote.get(adapter.key) == adapter else 1)
+
+    assert os.waitpid(pid, 0)[1] == 0
+    assert remote.get(adapter.key) == adapter
+
+
 def test_a_lease_is_one_holder_s_until_it_is_released_or_runs_out(remote: RedisAdapterStore) -> None:
     first = remote.take(KEY, 5.0)
     assert first is not None

@@ -60,8 +60,10 @@ class Breaker:
         if self._asked_at is None:
             return
         with self._lock:
-            since = self._clock() - (self._asked_at or 0.0)
-            due = since >= self._pause_s and not self._asking
+            asked_at = self._asked_at
+            if asked_at is None:  # it has just been closed
+                return
+            due = self._clock() - asked_at >= self._pause_s and not self._asking
             self._asking = self._asking or due
         if due:
             threading.Thread(target=self._ask, name="ttt-router-store-probe", daemon=True).start()

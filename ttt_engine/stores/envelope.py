@@ -32,7 +32,6 @@ MAX_HEADER_BYTES = 8 * 2**20
 MAX_BYTES = 2**30  # of a whole envelope; the paper's largest adapter has 596 MB
 REASONS = (
     "size", "magic", "version", "signature", "header", "key", "tenant", "config", "hash", "layout", "tensors", "values",
-    "base",
 )  # fmt: skip
 
 _PREFIX = struct.Struct(">8sHHIQ")

@@ -15,6 +15,7 @@ every ACL user may speak. Every wait is bounded; one retry, of a connection that
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets as tokens
 import socket
@@ -110,9 +111,7 @@ class RedisAdapterStore:
         self._url, self._is_cluster = _without_cluster(url)
         self._client: Any = None  # made with the first call: a cluster's client connects at once
         self._lock = threading.Lock()
-        self._checkers = ThreadPoolExecutor(
-            1, thread_name_prefix="ttt-router-adapter-check"
-        )  # starts with the first use
+        self._checkers, self._pid = _checkers(), os.getpid()
         self._breaker = Breaker(self._ping, pause_s=breaker_pause_s)
 
     def get(self, key: str) -> Adapter | None:
@@ -267,6 +266,8 @@ class RedisAdapterStore:
         connection = pool.get_connection()
         whole = False
         checked: list[Future[None]] = []
+        if self._pid != os.getpid():  # forked: the thread has stayed behind
+            self._checkers, self._pid = _checkers(), os.getpid()
         try:
             for i in range(min(_AHEAD, head.n_pieces)):
                 self._ask_for(connection, key, head, i)
@@ -394,6 +395,11 @@ class RedisAdapterStore:
         if self._url.startswith("rediss:"):
             options["redis_connect_func"] = _on_encrypted
         return (RedisCluster if self._is_cluster else redis.Redis).from_url(self._url, **options)
+
+
+def _checkers() -> ThreadPoolExecutor:
+    """Return the one thread that checks pieces, in their order; it starts with the first."""
+    return ThreadPoolExecutor(1, thread_name_prefix="ttt-router-adapter-check")
 
 
 def _on_encrypted(connection: Any) -> None:
