@@ -14,14 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-import torch
-
-from icl_engine.task import Task
-from router.router import Router
-from router.settings import Settings
 from tests.adapters import SECRET, adapter_of, spec_of
 from tests.faults.harness import Figure, Harness
-from tests.models import tiny_model
 from tests.redis_server import redis_server
 from ttt_engine.adapter import Adapter
 from ttt_engine.stores import SingleFlight, TieredAdapterStore, open_store
@@ -80,6 +74,13 @@ def threads(trainer: Trainer, n: int, rounds: int) -> tuple[int, int]:
 
 def solves(n: int, rounds: int) -> tuple[int, int]:
     """Let `n` threads solve the same task with training, round after round; return trainings and unlike answers."""
+    import torch  # here, because the child processes import this module and do without a model
+
+    from icl_engine.task import Task
+    from router.router import Router
+    from router.settings import Settings
+    from tests.models import tiny_model
+
     n_trained = unlike = 0
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the model is tiny; threads that wait for each other on a busy machine cost seconds
