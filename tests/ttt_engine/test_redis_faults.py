@@ -62,7 +62,7 @@ def test_through_a_proxy_that_does_nothing_all_is_well(connect: Connect, proxy: 
 def test_a_little_slowness_is_borne(connect: Connect, proxy: FaultProxy) -> None:
     store = connect(proxy.url)
     store.put(ADAPTER)
-    proxy.set(Toxics(latency_s=0.01, slice_bytes=30_000))
+    proxy.set(Toxics(latency_s=0.001, slice_bytes=30_000))
 
     assert store.get(KEY) == ADAPTER
 

@@ -261,7 +261,7 @@ class RedisAdapterStore:
         copied nor read twice. That takes the connection's socket; the reply's frame is plain RESP.
         """
         weights = room(head.n_weights)
-        deadline = time.monotonic() + SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
+        deadline = time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
         pool = self._node_client(client, key).connection_pool
         connection = pool.get_connection()
         whole = False
