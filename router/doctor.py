@@ -23,12 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_engine.errors import FewShotError
+from router.router import store_of
 from router.settings import Settings, unknown_variables
 from router.values_shown import printable
+from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 PACKAGES = (
-    "ttt-router", "torch", "transformers", "peft", "safetensors", "langgraph", "numpy", "pydantic", "sqlalchemy",
-    "alembic",
+    "ttt-router", "torch", "transformers", "peft", "safetensors", "blake3", "langgraph", "numpy", "pydantic",
+    "sqlalchemy", "alembic",
 )  # fmt: skip
 _LEAST_FREE_BYTES = 500_000_000
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -157,14 +159,24 @@ def _ledger(settings: Settings) -> Finding:
 
 def _store(settings: Settings) -> Finding:
     scheme, _, rest = settings.store_url.partition(":")
-    if scheme != "local":
-        remedy = "Set TTT_ROUTER_STORE_URL to local: or local:/a/folder."
-        return Finding("store", "failed", f"{_without_password(settings.store_url)} is not supported", remedy)
-    folder = Path(rest) if rest else settings.home / "adapters"
+    store = store_of(settings)
+    folder = Path(rest) if scheme == "local" and rest else settings.home / "adapters"
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)):
         return Finding("store", "failed", f"{folder} may not be read and written", "Change its owner or its mode.")
-    n_adapters = sum(1 for _ in folder.glob("*/adapter_model.safetensors")) if folder.exists() else 0
-    return Finding("store", "ok", f"{folder}, {n_adapters} adapter{'' if n_adapters == 1 else 's'}")
+    n_adapters = sum(1 for _ in (folder / settings.tenant).glob("*.adapter")) if folder.exists() else 0
+    found = f"{folder}, tenant {settings.tenant}, {n_adapters} adapter{'' if n_adapters == 1 else 's'}"
+    if scheme in ("local", "memory"):
+        return Finding("store", "ok", found)
+    url = _without_password(settings.store_url)
+    try:
+        return Finding("store", "ok", f"{', '.join(store.check())} at {url}; {found}")
+    except StoreMisconfigured as error:
+        return Finding("store", "failed", f"{url}: {error}", error.remedy)
+    except StoreUnavailable as error:
+        remedy = "Start it, or set TTT_ROUTER_STORE_URL; until then adapters are kept in the local folder alone."
+        return Finding("store", "warning", f"{url}: {error}; {found}", remedy)
+    finally:
+        store.close()
 
 
 def _device(settings: Settings) -> Finding:

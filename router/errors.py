@@ -10,7 +10,9 @@
     ├── ModelUnavailable            a language model that cannot be loaded (4)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
+    │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
+    │   └── StoreMisconfigured      it never will be, as it is set up (4)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
     ├── RecordRefused               a record that the ledger will not hold (1)
     ├── DecisionConflict            a decision id that is recorded with other content (1)
@@ -58,10 +60,11 @@ from policies.errors import (
     UnknownVersion,
 )
 from router.settings import SettingsError
-from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 
 __all__ = [
     "AdapterRefused",
+    "AdapterRejected",
     "ArmUnavailable",
     "ContextOverflow",
     "DecisionConflict",
@@ -78,6 +81,7 @@ __all__ = [
     "PromotionLost",
     "RecordRefused",
     "SettingsError",
+    "StoreMisconfigured",
     "StoreUnavailable",
     "TaskRefused",
     "TaskTooLarge",

@@ -17,12 +17,13 @@ from policies.loo_threshold import LooThreshold
 from policies.records import EffectiveOutcome, OutcomeRow
 from router.settings import Settings, SettingsError
 from router.solution import Solution
+from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from policies.ledger import Ledger
     from router.steps import Progress, SolveState, Steps
-    from ttt_engine.stores import AdapterStore
+    from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
 class Router:
@@ -65,7 +66,9 @@ class Router:
         self._ledger = ledger
         self._owns_ledger = ledger is None
         self._store = store
+        self._opened: TieredAdapterStore | None = None
         self._ledger_fault: str | None = None
+        self._store_fault: str | None = None
         self._bound: Steps | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -96,6 +99,8 @@ class Router:
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
+        if self._store_fault is not None:
+            degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
         decision: Decision = state["decision"]
         return Solution(
             task=task,
@@ -174,8 +179,10 @@ class Router:
         return "\n".join([said, *(_outcome_said(outcome) for outcome in ledger.effective_outcomes(trace_id))])
 
     def close(self) -> None:
-        """Close the ledger, unless it was handed in; the model goes with the router."""
+        """Close ledger and store, unless they were handed in; the model goes with the router."""
         with self._lock:
+            if self._opened is not None:
+                self._opened.close()
             if self._ledger is not None and self._owns_ledger:
                 self._ledger.close()
                 self._ledger = None
@@ -223,6 +230,31 @@ class Router:
                 self._ledger = Ledger.open(self.settings.ledger_location, files=self.settings.home / "policies")
             return self._ledger
 
+    def _open_store(self) -> AdapterStore:
+        """Open the store that the settings name. One that is away now may come back; one that is set up wrong will not.
+
+        Raises:
+            StoreMisconfigured: password, rights or secret are wrong.
+        """
+        with self._lock:
+            if self._opened is None:
+                from ttt_engine.stores import MemoryAdapterStore, TieredAdapterStore
+
+                try:
+                    self._opened = store_of(self.settings)
+                except StoreMisconfigured:
+                    raise
+                except StoreUnavailable as error:  # without a folder for the secret nothing is kept beyond memory
+                    self._store_fault = str(error)
+                    self._opened = TieredAdapterStore([MemoryAdapterStore()])
+                try:
+                    self._opened.check()
+                except StoreMisconfigured:
+                    raise
+                except StoreUnavailable:  # every solve that misses it says so
+                    pass
+            return self._opened
+
     def _graph(self) -> Any:
         with self._lock:
             if self._compiled is None:
@@ -253,7 +285,8 @@ class Router:
         ttt = None
         if isinstance(model, TransformersModel):
             lora = LoraSettings(rank=settings.ttt_rank, alpha=settings.ttt_alpha)
-            ttt = TttEngine(model, self._store if self._store is not None else _store(settings), lora)
+            store = self._store if self._store is not None else self._open_store()
+            ttt = TttEngine(model, store, lora, tenant=settings.tenant, warm_start=settings.warm_start)
         training = TrainingSettings(
             steps=settings.ttt_steps,
             batch_size=settings.ttt_batch_size,
@@ -275,17 +308,29 @@ class Router:
         )
 
 
-def _store(settings: Settings) -> AdapterStore:
-    from ttt_engine.stores import LocalAdapterStore
+def store_of(settings: Settings) -> TieredAdapterStore:
+    """Return the store of adapters that the settings name; connects to nothing.
 
-    scheme, _, place = settings.store_url.partition(":")
-    if scheme != "local":
-        raise SettingsError(
-            f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy="Give local: or local:/a/folder."
-        )
-    from pathlib import Path
+    Raises:
+        SettingsError: there is no such store.
+        StoreMisconfigured: its secret will not do, or its library is missing.
+        StoreUnavailable: its secret cannot be made or read.
+    """
+    from ttt_engine.stores import SCHEMES, StoreSettings, open_store
 
-    return LocalAdapterStore(Path(place) if place else settings.home / "adapters")
+    scheme = settings.store_url.partition(":")[0]
+    if scheme not in SCHEMES:
+        remedy = f"Give one of {', '.join(f'{known}:' for known in SCHEMES)}."
+        raise SettingsError(f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy=remedy)
+    kept = StoreSettings(
+        memory_bytes=settings.store_memory_bytes,
+        local_bytes=settings.store_local_bytes,
+        max_adapter_bytes=settings.store_adapter_bytes,
+        ttl_s=settings.store_ttl_s,
+    )
+    return open_store(
+        settings.store_url, settings.home, tenant=settings.tenant, secrets=settings.store_secrets, settings=kept
+    )
 
 
 @functools.cache

@@ -42,7 +42,7 @@ FILE_NAME = "ttt-router.toml"
 DOTENV = ".env"
 
 _ORIGINS = "-origins-"  # no keyword can have this name
-_NEVER_SHOWN = ("ledger_url", "store_url")  # may hold a password
+_NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets")  # may hold a password
 
 
 class SettingsError(FewShotError):
@@ -110,7 +110,30 @@ class Settings(BaseSettings):
         "local:",
         pattern=r"^[a-z][a-z0-9+]*:",
         repr=False,
-        description="store of the adapters; local: is a folder in the home folder",
+        description="store of the adapters; local: is a folder in the home folder; redis://, rediss://, unix://",
+    )
+    store_secrets: str | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="what adapters are signed with, separated by commas, the first signs; none: a file in home",
+    )
+    store_ttl_s: float = Field(
+        7 * 24 * 3600, ge=60, description="seconds an adapter stays in Redis; a quarter to four times, by its cost"
+    )
+    store_memory_bytes: int = Field(256 * 2**20, ge=0, description="of loaded adapters kept in memory")
+    store_local_bytes: int = Field(4 * 2**30, ge=2**20, description="of adapters kept in the local folder, a tenant")
+    store_adapter_bytes: int = Field(2**30, ge=2**12, description="of one adapter; a larger one is not kept or read")
+    tenant: str = Field(
+        "default",
+        pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$",
+        description="whose adapters are kept and found; no other tenant's ever are",
+    )
+    warm_start: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="likeness of tasks from which training begins with a relative's adapter; none: never",
     )
     n_views: int = Field(8, ge=1, le=1024, description="augmented prompts per query that vote on its answer")
     ttt_rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA matrices")

@@ -33,6 +33,7 @@ from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import TrainingSettings
+from ttt_engine.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from ttt_engine.engine import TttEngine
@@ -59,6 +60,7 @@ class SolveState(TypedDict, total=False):
     decision: Decision
     adapter: Adapter | None
     adapter_cached: bool
+    adapter_waited: bool  # for another solve that trained it
     answers: tuple[Answer, ...]
     answered_by: str
     escalate: bool  # `verify` asks for training
@@ -112,6 +114,8 @@ class Steps:
             return {"cached": False}
         try:
             return {"cached": self.ttt.is_cached(task, self.training, seed=state["seed"])}
+        except StoreUnavailable as error:
+            return {"cached": False, "degraded": (str(error),)}
         except Exception as error:  # a store may be anybody's code, too
             return {"cached": False, "degraded": (f"the store of adapters failed ({_described(error)})",)}
 
@@ -169,7 +173,8 @@ class Steps:
         return {
             "adapter": adapted.adapter,
             "adapter_cached": adapted.cached,
-            "degraded": adapted.degraded,
+            "adapter_waited": adapted.waited,
+            "degraded": tuple(told for told in adapted.degraded if told not in state.get("degraded", ())),
             "tokens": 0 if adapted.cached else adapted.adapter.train_tokens,
         }
 
@@ -210,8 +215,9 @@ class Steps:
         seconds = time.perf_counter() - state["started"]
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
-        # what broke off early, or was trained in the end, says nothing of the arm's cost; that of `icl` is the probe's
-        if not state.get("degraded") and decision.arm != Arm.ICL:
+        # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's
+        waited = state.get("adapter_waited", False)
+        if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
         if self.ledger is None:
@@ -286,7 +292,11 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
         adapter=None
         if adapter is None
         else AdapterTrace(
-            key=adapter.key, cached=state["adapter_cached"], losses=adapter.losses, train_seconds=adapter.train_seconds
+            key=adapter.key,
+            cached=state["adapter_cached"],
+            losses=adapter.losses,
+            train_seconds=adapter.train_seconds,
+            parents=adapter.parents,
         ),
         cost=cost,
         degraded=state.get("degraded", ()),

@@ -70,6 +70,7 @@ class AdapterTrace(_Record):
     cached: bool
     losses: tuple[float, ...]  # nats per token, each training step
     train_seconds: float
+    parents: tuple[str, ...] = ()  # keys of the adapters that training began with, nearest first
 
 
 class CostTrace(_Record):
@@ -167,7 +168,8 @@ class Trace(_Record):
             how = "found in the store" if self.adapter.cached else f"trained in {self.adapter.train_seconds:.1f} s"
             losses = self.adapter.losses
             curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
-            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{curve}.")
+            began = f", beginning with {self.adapter.parents[0][:12]}" if self.adapter.parents else ""
+            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{began}{curve}.")
         confidences = ", ".join(f"{answer.confidence:.2f}" for answer in self.answers)
         lines.append(
             f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "

@@ -3,20 +3,26 @@
 Importing this loads no torch; `TttEngine` comes from `ttt_engine.engine`, which does.
 """
 
-from ttt_engine.adapter import Adapter, adapter_key
+from ttt_engine.adapter import Adapter, AdapterSpec, adapter_key
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
-from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
+from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
+from ttt_engine.export import export_adapter
+from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore, open_store
 
 __all__ = [
     "Adapter",
     "AdapterRefused",
+    "AdapterRejected",
+    "AdapterSpec",
     "AdapterStore",
     "LocalAdapterStore",
     "LoraSettings",
     "MemoryAdapterStore",
+    "StoreMisconfigured",
     "StoreUnavailable",
     "TrainingFailed",
     "TrainingSettings",
     "adapter_key",
+    "export_adapter",
+    "open_store",
 ]

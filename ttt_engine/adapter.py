@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from icl_engine.task import Task
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 SCHEMA = "adapter/1"
+DEFAULT_TENANT = "default"
 CODE_VERSION = 1  # raise it when the same settings come to train another adapter
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +21,61 @@ class Adapter:
     """A trained LoRA, as kept and handed about."""
 
     key: str
-    weights: bytes  # safetensors, PEFT's names
+    weights: bytes | memoryview  # safetensors, PEFT's names
     peft_config: str  # JSON, PEFT's adapter_config.json
     base_fingerprint: str
     task_fingerprint: str  # of the demonstrations and the instruction
     losses: tuple[float, ...]  # nats per token, each training step
     train_seconds: float
     train_tokens: int
+    spec: str = ""  # the document that `key` is the SHA-256 of; without it an adapter stays in this process
+    sketch: tuple[int, ...] = ()  # of the task (ttt_engine.stores.sketch); () where none was made
+    parents: tuple[str, ...] = ()  # keys of the adapters training began with, nearest first; () for a fresh start
 
     @property
     def sha256(self) -> str:
         """Of the weights."""
         return hashlib.sha256(self.weights).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """All that makes an adapter what it is: another base, task, tenant or setting is another key."""
+
+    task: str  # fingerprint of the demonstrations and the instruction
+    base: str  # fingerprint of the base model
+    lora: LoraSettings
+    training: TrainingSettings
+    seed: int
+    tenant: str = DEFAULT_TENANT
+    start: str = "fresh"  # "relatives" where training may begin with one
+
+    @property
+    def document(self) -> str:
+        """Canonical JSON, the same on every machine and under any hash seed."""
+        content: dict[str, object] = {
+            "schema": SCHEMA,
+            "code": CODE_VERSION,
+            "tenant": self.tenant,
+            "task": self.task,
+            "base": self.base,
+            "lora": asdict(self.lora),
+            "training": asdict(self.training),
+            "seed": self.seed,
+        }
+        if self.start != "fresh":
+            content["start"] = self.start
+        return _canonical(content)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) of the document."""
+        return hashlib.sha256(self.document.encode()).hexdigest()
+
+    @property
+    def kin(self) -> str:
+        """SHA-256 (hex) over what relatives share: tenant, base and LoRA settings."""
+        return hashlib.sha256(_canonical([self.tenant, self.base, asdict(self.lora)]).encode()).hexdigest()
 
 
 def adapter_key(
@@ -39,17 +85,24 @@ def adapter_key(
     training: TrainingSettings,
     *,
     seed: int,
-    tenant: str = "default",
+    tenant: str = DEFAULT_TENANT,
 ) -> str:
-    """Return the SHA-256 over all that makes an adapter what it is: another base, task or setting is another key."""
-    content = {
-        "schema": SCHEMA,
-        "code": CODE_VERSION,
-        "tenant": tenant,
-        "task": task.demonstrations_fingerprint,
-        "base": base_fingerprint,
-        "lora": asdict(lora),
-        "training": asdict(training),
-        "seed": seed,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the key under which the adapter of a task is kept; see `AdapterSpec`."""
+    return AdapterSpec(task.demonstrations_fingerprint, base_fingerprint, lora, training, seed, tenant).key
+
+
+def checked_key(key: str) -> str:
+    """Return the key, if it is one: it becomes part of file names and of names in Redis."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key[:80]!r} is no key of an adapter: 64 hexadecimal digits are")
+    return key
+
+
+def kin_of(spec_document: str) -> str:
+    """Return `AdapterSpec.kin` of an adapter's `spec`."""
+    content = json.loads(spec_document)
+    return hashlib.sha256(_canonical([content["tenant"], content["base"], content["lora"]]).encode()).hexdigest()
+
+
+def _canonical(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+import torch
+from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.adapter import Adapter, adapter_key
+from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused, StoreUnavailable
+from ttt_engine.errors import AdapterRefused
 from ttt_engine.lora import LoraSlot, lora_slot
-from ttt_engine.stores import AdapterStore
+from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
+from ttt_engine.stores.layout import tensor_layout
+from ttt_engine.stores.sketch import nearest, sketch_of
 from ttt_engine.training import train
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_LONGEST_LINEAGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +32,62 @@ class Adapted:
     """An adapter and how it was come by."""
 
     adapter: Adapter
-    cached: bool  # found in the store; nothing was trained
+    cached: bool  # not trained by this call: it was in the store, or another solve was training it
     degraded: tuple[str, ...]  # what went wrong with the store on the way
+    waited: bool = False  # for another solve that was training it
 
 
 class TttEngine:
     """Adapts one base model to tasks, one task at a time.
 
-    The LoRA is put on the model with the first use; the base weights are shared by all tasks and never written.
+    The LoRA is put on the model with the first use; the base weights are shared by all tasks and never written. Of
+    several that want the same adapter at the same time one trains and the others wait for it.
+
+    Args:
+        tenant: whose adapters these are; the store should be that tenant's.
+        warm_start: how alike (0 to 1) the task of a kept adapter must be for training to begin with it; None: training
+            always begins afresh.
     """
 
-    def __init__(self, model: TransformersModel, store: AdapterStore, lora: LoraSettings | None = None) -> None:
+    def __init__(
+        self,
+        model: TransformersModel,
+        store: AdapterStore,
+        lora: LoraSettings | None = None,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        warm_start: float | None = None,
+        flight: SingleFlight | None = None,
+    ) -> None:
         self.model = model
-        self.store = store
+        self.store = store if isinstance(store, TieredAdapterStore) else TieredAdapterStore([store])
         self.lora = lora or LoraSettings()
+        self.tenant = tenant
+        self.warm_start = warm_start
+        self.flight = flight or SingleFlight(self.store.leases)
+
+    def spec(self, task: Task, training: TrainingSettings, *, seed: int) -> AdapterSpec:
+        """Return all that makes the task's adapter what it is."""
+        return AdapterSpec(
+            task.demonstrations_fingerprint,
+            self.model.fingerprint,
+            self.lora,
+            training,
+            seed,
+            self.tenant,
+            start="fresh" if self.warm_start is None else "relatives",
+        )
 
     def key(self, task: Task, training: TrainingSettings, *, seed: int) -> str:
         """Return the key under which the task's adapter is kept."""
-        return adapter_key(task, self.model.fingerprint, self.lora, training, seed=seed)
+        return self.spec(task, training, seed=seed).key
 
     def is_cached(self, task: Task, training: TrainingSettings, *, seed: int) -> bool:
-        """Say whether an adapter for exactly this task is at hand."""
+        """Say whether an adapter for exactly this task is at hand.
+
+        Raises:
+            StoreUnavailable: none is where one can look, and a part of the store cannot be read.
+        """
         return self.key(task, training, seed=seed) in self.store
 
     def adapt(
@@ -64,36 +105,34 @@ class TttEngine:
 
         Raises:
             TooFewDemonstrations: `task` has fewer than two.
-            TrainingFailed: no usable adapter came of it.
+            TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
-        key = self.key(task, training, seed=seed)
+        spec = self.spec(task, training, seed=seed)
         degraded: list[str] = []
-        try:
-            found = self.store.get(key)
-            if found is not None:
-                with self.model.lock:
-                    self._load(found)
-                return Adapted(found, True, ())
-        except (AdapterRefused, StoreUnavailable) as error:
-            degraded.append(str(error))
-        with self.model.lock:
-            slot = lora_slot(self.model, self.lora)
-            run = train(slot, task, training, seed=seed, deadline=deadline, progress=progress)
-            adapter = Adapter(
-                key=key,
-                weights=save(slot.tensors()),
-                peft_config=_peft_config(slot),
-                base_fingerprint=self.model.fingerprint,
-                task_fingerprint=task.demonstrations_fingerprint,
-                losses=run.losses,
-                train_seconds=run.seconds,
-                train_tokens=run.tokens,
-            )
-        try:
-            self.store.put(adapter)
-        except StoreUnavailable as error:
-            degraded.append(str(error))
-        return Adapted(adapter, False, tuple(degraded))
+        trained = False
+
+        def find() -> Adapter | None:
+            found = self._find(spec.key)
+            degraded.extend(told for told in found[1] if told not in degraded)
+            return found[0]
+
+        def make(renew: Callable[[], None]) -> Adapter:
+            nonlocal trained
+            trained = True
+
+            def step(done: int, of: int, loss: float) -> None:
+                renew()
+                progress(done, of, loss)
+
+            adapter = self._train(task, spec, deadline=deadline, progress=step)
+            degraded.extend(told for told in self.store.keep(adapter) if told not in degraded)
+            return adapter
+
+        found = find()
+        if found is not None:
+            return Adapted(found, True, tuple(degraded))
+        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline)
+        return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(
         self, task: Task, adapter: Adapter, *, n_views: int, seed: int = 0, merged: bool = True
@@ -112,14 +151,85 @@ class TttEngine:
             with lora_slot(self.model, self.lora).active(merged=merged):
                 return answer_by_vote(self.model, task, n_views=n_views, seed=seed)
 
+    def _find(self, key: str) -> tuple[Adapter | None, tuple[str, ...]]:
+        fetched = self.store.fetch(key)
+        if fetched.adapter is None:
+            return None, fetched.degraded
+        try:
+            with self.model.lock:
+                self._load(fetched.adapter)
+        except AdapterRefused as error:  # a store of somebody else's may vouch for anything
+            return None, (*fetched.degraded, str(error))
+        return fetched.adapter, fetched.degraded
+
+    def _train(
+        self, task: Task, spec: AdapterSpec, *, deadline: float | None, progress: Callable[[int, int, float], None]
+    ) -> Adapter:
+        sketch = sketch_of(task)
+        relative = self._relative(spec, sketch)
+        with self.model.lock:
+            slot = lora_slot(self.model, self.lora)
+            run = train(
+                slot,
+                task,
+                spec.training,
+                seed=spec.seed,
+                start=None if relative is None else _tensors(relative),
+                deadline=deadline,
+                progress=progress,
+            )
+            return Adapter(
+                key=spec.key,
+                weights=save(slot.tensors()),
+                peft_config=_peft_config(slot),
+                base_fingerprint=spec.base,
+                task_fingerprint=spec.task,
+                losses=run.losses,
+                train_seconds=run.seconds,
+                train_tokens=run.tokens,
+                spec=spec.document,
+                sketch=sketch,
+                parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
+            )
+
+    def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> Adapter | None:
+        """Return the kept adapter of the task most like this one, if it is alike enough and fits."""
+        if self.warm_start is None:
+            return None
+        for _, key in nearest(sketch, self.store.sketches(spec.kin), n=1, least=self.warm_start):
+            relative = self.store.fetch(key).adapter
+            try:
+                if relative is not None and kin_of(relative.spec) == spec.kin:
+                    with self.model.lock:
+                        self._load(relative)
+                    return relative
+            except AdapterRefused:
+                continue
+        return None
+
     def _load(self, adapter: Adapter) -> None:
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
-        try:
-            tensors = load(adapter.weights)
-        except SafetensorError as error:
-            raise AdapterRefused(f"the adapter is not safetensors: {error}. Train it anew.") from error
-        lora_slot(self.model, self.lora).fill(tensors)
+        lora_slot(self.model, self.lora).fill(_tensors(adapter))
+
+
+def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """Return views of an adapter's weights, not to be written to."""
+    try:
+        layout = tensor_layout(adapter.weights)
+    except ValueError as error:
+        raise AdapterRefused(f"the adapter is not safetensors: {error}. Train it anew.") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        whole = torch.frombuffer(adapter.weights, dtype=torch.uint8)
+    return {
+        each.name: _aligned(whole[each.start : each.stop]).view(_DTYPES[each.dtype]).reshape(each.shape)
+        for each in layout
+    }
+
+
+def _aligned(values: torch.Tensor) -> torch.Tensor:
+    return values if values.data_ptr() % 8 == 0 else values.clone()  # after an odd number of 2-byte values
 
 
 def _peft_config(slot: LoraSlot) -> str:

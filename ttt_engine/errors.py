@@ -21,5 +21,37 @@ class AdapterRefused(FewShotError):
     """An adapter does not fit the model or is damaged: names, shapes, types, finiteness or checksum differ."""
 
 
+class AdapterRejected(AdapterRefused):
+    """What a store holds under a key is not the adapter that was signed for it; it counts as a miss.
+
+    Args:
+        reason: One word of `ttt_engine.stores.envelope.REASONS`.
+    """
+
+    def __init__(self, reason: str, detail: str, *, task_id: str | None = None) -> None:
+        super().__init__(f"a stored adapter was rejected ({reason}): {detail}. It is trained anew.", task_id=task_id)
+        self.reason = reason
+
+
 class StoreUnavailable(FewShotError):
-    """The adapter store cannot be read or written; costs a training run, never an answer."""
+    """The adapter store cannot be read or written; costs a training run, never an answer.
+
+    Args:
+        code: One word: `timeout`, `connection`, `full`, `LOADING`, `READONLY`, `MISCONF`, `OOM` or `error`.
+    """
+
+    def __init__(self, message: str, *, code: str = "error", task_id: str | None = None) -> None:
+        super().__init__(message, task_id=task_id)
+        self.code = code
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """The adapter store will never work as it is set up: wrong password, missing rights, a secret others can read.
+
+    Args:
+        remedy: What would do.
+    """
+
+    def __init__(self, message: str, *, remedy: str, code: str = "error", task_id: str | None = None) -> None:
+        super().__init__(f"{message.rstrip('.')}. {remedy}", code=code, task_id=task_id)
+        self.remedy = remedy

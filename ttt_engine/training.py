@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -38,12 +38,14 @@ def train(
     settings: TrainingSettings,
     *,
     seed: int,
+    start: Mapping[str, torch.Tensor] | None = None,
     deadline: float | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> TrainingRun:
-    """Train `slot`, from a fresh start, on the leave-one-out tasks of `task`.
+    """Train `slot` on the leave-one-out tasks of `task`.
 
     Args:
+        start: tensors of an adapter to begin with, under PEFT's names; None: a fresh start.
         deadline: on the clock of `time.monotonic`; checked before every step.
         progress: told of (steps done, steps, loss in nats per token).
 
@@ -58,6 +60,8 @@ def train(
     losses: list[float] = []
     n_tokens = 0
     slot.reset(seed)
+    if start is not None:
+        slot.fill(start)
     with slot.model.lock, slot.training() as parameters:
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
         try:

@@ -13,6 +13,7 @@ from rich.console import Console
 import router.doctor
 from router.doctor import Finding, examine, run_doctor
 from router.settings import Settings
+from tests.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -72,6 +73,35 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
     )
 
     assert "secret" not in str(findings(settings))
+
+
+@pytest.mark.usefixtures("light")
+def test_a_redis_that_answers_is_named_and_one_that_does_not_is_a_warning(tmp_path: Path, redis: RedisServer) -> None:
+    there = findings(Settings(home=tmp_path, store_url=redis.tcp_url))["store"]
+    away = findings(Settings(home=tmp_path, store_url="redis://127.0.0.1:1"))["store"]
+
+    assert there.state == "ok"
+    assert re.match(r"(redis|valkey) \d", there.found)
+    assert (away.state, bool(away.remedy)) == ("warning", True)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_redis_that_refuses_us_is_failed_with_what_to_do(tmp_path: Path) -> None:
+    with redis_server(requirepass="secret") as server:
+        found = findings(Settings(home=tmp_path, store_url=server.tcp_url))["store"]
+
+    assert found.state == "failed"
+    assert "password" in found.remedy
+
+
+@pytest.mark.usefixtures("light")
+def test_a_secret_that_others_can_read_is_failed(tmp_path: Path) -> None:
+    (tmp_path / "adapter-secret").write_text("a secret which is long enough")
+    (tmp_path / "adapter-secret").chmod(0o644)
+    found = findings(Settings(home=tmp_path))["store"]
+
+    assert found.state == "failed"
+    assert "chmod 600" in found.remedy
 
 
 @pytest.mark.usefixtures("light")

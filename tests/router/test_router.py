@@ -40,7 +40,7 @@ from router.errors import (
 )
 from router.router import Router
 from router.settings import Settings
-from router.trace import Trace
+from router.trace import AdapterTrace, Trace
 from tests.models import (
     ANSWERS,
     CONSTANT,
@@ -52,9 +52,10 @@ from tests.models import (
     taught_model,
     tiny_model,
 )
+from tests.redis_server import RedisServer, redis_server
 from tests.router.fakes import grid_task, mirrored
 from ttt_engine.adapter import Adapter
-from ttt_engine.errors import StoreUnavailable
+from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores import MemoryAdapterStore
 
 ALL_ARMS = ("zero_shot", "icl", "icl_vote", "ttt_short", "ttt")
@@ -410,7 +411,7 @@ def test_a_store_that_fails_never_costs_the_answer(make: Make, taught: Transform
 
     assert solution.answer == ANSWERS[0]
     assert any(str(error) in said for said in solution.degraded)
-    assert solution.answered_by == ("ttt" if isinstance(error, StoreUnavailable) else "icl")
+    assert solution.answered_by == "ttt"
 
 
 def test_a_ledger_that_cannot_be_opened_costs_the_record_and_not_the_answer(
@@ -473,6 +474,79 @@ def test_a_task_that_wider_limits_let_in_can_be_explained(make: Make, settings: 
 def test_a_model_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
     with Router(Settings(home=tmp_path, model=str(tmp_path / "nowhere"))) as router, pytest.raises(ModelUnavailable):
         router.solve(ROW_TASK)
+
+
+def test_a_home_that_cannot_be_written_costs_what_is_kept_and_not_the_answer(
+    make: Make, settings: Settings, taught: TransformersModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    router = make(taught, settings.model_copy(update={"home": tmp_path / "file" / "home"}))
+    solution = router.solve(ROW_TASK, arm="ttt")
+
+    assert solution.answered_by == "ttt"
+    assert any("kept in memory only" in said for said in solution.degraded)
+
+
+def test_redis_that_is_away_is_said_and_costs_nothing_but_itself(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    away = settings.model_copy(update={"store_url": "redis://127.0.0.1:1"})
+    router = make(taught, away)
+    first = router.solve(ROW_TASK, arm="ttt")
+    again = router.solve(ROW_TASK, arm="ttt")
+    other = router.solve(TEXT_TASK, arm="icl")
+
+    assert first.answered_by == again.answered_by == "ttt"
+    assert [said for said in first.degraded if "Redis cannot be reached" in said] == list(first.degraded)
+    assert again.degraded == ()  # found in memory; nobody asked Redis
+    assert "Redis cannot be reached" in other.degraded[0]
+    assert first.answers == again.answers
+
+
+def test_redis_that_refuses_us_is_an_error_at_the_start(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    with redis_server(requirepass="secret") as server:
+        refused = settings.model_copy(update={"store_url": server.tcp_url})
+
+        with pytest.raises(StoreMisconfigured, match="password"):
+            make(taught, refused).solve(ROW_TASK)
+
+
+def test_two_routers_share_an_adapter_through_redis_and_another_tenant_does_not(
+    make: Make, settings: Settings, taught: TransformersModel, redis: RedisServer, tmp_path: Path
+) -> None:
+    def solved(home: str, tenant: str = "default") -> AdapterTrace:
+        shared = settings.model_copy(
+            update={
+                "store_url": redis.url,
+                "home": tmp_path / home,
+                "tenant": tenant,
+                "store_secrets": "a secret that both of them have",
+            }
+        )
+        router = make(taught, shared)
+        solution = router.solve(ROW_TASK, arm="ttt")
+        assert solution.degraded == ()
+        adapter = Trace.read(ledger_of(shared).trace(solution.trace_id).document).adapter
+        assert adapter is not None
+        return adapter
+
+    first, second, foreign = solved("one"), solved("two"), solved("three", "acme")
+
+    assert (first.cached, second.cached, foreign.cached) == (False, True, False)
+    assert first.key == second.key != foreign.key
+
+
+def test_what_training_began_with_is_in_the_trace_and_said(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    router = make(taught, settings.model_copy(update={"warm_start": 0.2}))
+    router.solve(ROW_TASK, arm="ttt")
+    like = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:2])
+    said = router.explain(router.solve(like, arm="ttt").trace_id)
+
+    assert "beginning with" in said
 
 
 def test_a_store_of_an_unknown_kind_is_named(folder: Path, tmp_path: Path, taught: TransformersModel) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from icl_engine.answering import answer_by_vote
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
+from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings, TrainingSettings
@@ -170,27 +173,28 @@ def test_a_store_that_is_down_costs_the_cache_and_not_the_answer(
 def test_a_damaged_adapter_is_trained_anew_and_kept(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
 ) -> None:
-    engine = TttEngine(model, LocalAdapterStore(tmp_path), lora)
+    engine = TttEngine(model, LocalAdapterStore(tmp_path, signer()), lora)
     first = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
-    (tmp_path / first.key / "adapter_model.safetensors").write_bytes(b"damaged")
+    LocalAdapterStore(tmp_path, signer()).path(first.key).write_bytes(b"damaged")
     again = engine.adapt(CONSTANT_TASK, training, seed=0)
     third = engine.adapt(CONSTANT_TASK, training, seed=0)
 
     assert not again.cached
-    assert "damaged" in again.degraded[0]
+    assert "rejected" in again.degraded[0]
     assert again.adapter.sha256 == first.sha256
     assert (third.cached, third.degraded) == (True, ())
 
 
-@pytest.mark.parametrize("what", ["not a number", "no safetensors"])
-@pytest.mark.parametrize("kind", ["memory", "local"])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("memory", "not a number"), ("memory", "no safetensors"), ("local", "not a number")]
+)
 def test_an_adapter_that_the_store_vouches_for_but_that_does_not_fit_is_trained_anew_and_replaced(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path, kind: str, what: str
 ) -> None:
-    store: AdapterStore = MemoryAdapterStore() if kind == "memory" else LocalAdapterStore(tmp_path)
+    store: AdapterStore = MemoryAdapterStore() if kind == "memory" else LocalAdapterStore(tmp_path, signer())
     engine = TttEngine(model, store, lora)
     good = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
-    poisoned = {name: tensor * float("nan") for name, tensor in load(good.weights).items()}
+    poisoned = {name: tensor * float("nan") for name, tensor in load(bytes(good.weights)).items()}
     bad = replace(good, weights=save(poisoned) if what == "not a number" else b"no safetensors")
     store.put(bad)
     again = engine.adapt(CONSTANT_TASK, training, seed=0)
@@ -231,3 +235,102 @@ def test_the_model_answers_as_the_base_while_no_adapter_is_asked_for(
 
     assert engine.model.generate(TASKS) == before
     assert torch.is_grad_enabled()
+
+
+# Together
+
+
+def test_of_many_that_want_the_same_adapter_one_trains(engine: TttEngine, training: TrainingSettings) -> None:
+    begun: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(engine.adapt, CONSTANT_TASK, training, seed=0, progress=lambda step, *_: begun.append(step))
+            for _ in range(8)
+        ]
+        adapted = [each.result() for each in asked]
+
+    assert begun.count(1) == 1
+    assert sum(not each.cached for each in adapted) == 1
+    assert len({each.adapter.sha256 for each in adapted}) == 1
+
+
+def test_one_who_waits_too_long_for_another_s_training_is_told_so(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        begun.set()
+        go.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engine.adapt, CONSTANT_TASK, training, seed=0, progress=hold)
+        begun.wait(60)
+        with pytest.raises(TrainingFailed, match="deadline reached while another"):
+            engine.adapt(CONSTANT_TASK, training, seed=0, deadline=time.monotonic() + 0.2)
+        go.set()
+
+        assert not first.result().cached
+
+
+# Tenants and relatives
+
+
+def test_a_tenant_s_engine_finds_nothing_of_another_s(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
+) -> None:
+    short = replace(training, steps=1)
+    one, other = (
+        TttEngine(model, LocalAdapterStore(tmp_path, signer(tenant)), lora, tenant=tenant, warm_start=0.0)
+        for tenant in ("acme", "beta")
+    )
+    first = one.adapt(CONSTANT_TASK, short, seed=0).adapter
+    second = other.adapt(CONSTANT_TASK, short, seed=0).adapter
+
+    assert first.key != second.key
+    assert second.parents == ()
+
+
+def test_training_begins_afresh_unless_a_warm_start_is_asked_for(engine: TttEngine, training: TrainingSettings) -> None:
+    short = replace(training, steps=1)
+    engine.adapt(CONSTANT_TASK, short, seed=1)
+
+    assert engine.adapt(CONSTANT_TASK, short, seed=0).adapter.parents == ()
+
+
+def test_a_relative_is_where_training_begins_and_is_recorded_but_is_never_the_answer(
+    model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
+) -> None:
+    engine = TttEngine(model, store, lora, warm_start=0.5)
+    first = engine.adapt(CONSTANT_TASK, training, seed=0)
+    like = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:2])
+    second = engine.adapt(like, replace(training, steps=3), seed=0)
+    third = engine.adapt(like, replace(training, steps=2), seed=0)
+    unlike = engine.adapt(TEXT_TASK, replace(training, steps=1), seed=0)
+
+    assert (first.cached, second.cached, third.cached) == (False, False, False)
+    assert first.adapter.parents == unlike.adapter.parents == ()
+    assert second.adapter.parents == (first.adapter.key,)
+    assert third.adapter.parents == (second.adapter.key, first.adapter.key)
+    assert second.adapter.losses[0] < 0.5 * first.adapter.losses[0]
+
+
+def test_adapters_that_began_with_a_relative_have_keys_of_their_own(
+    model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
+) -> None:
+    fresh, warm = TttEngine(model, store, lora), TttEngine(model, store, lora, warm_start=1.0)
+
+    assert fresh.key(CONSTANT_TASK, training, seed=0) != warm.key(CONSTANT_TASK, training, seed=0)
+
+
+def test_a_relative_of_other_settings_or_damaged_is_no_relative(
+    model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=1)
+    TttEngine(model, store, replace(lora, alpha=3.0), warm_start=0.0).adapt(CONSTANT_TASK, short, seed=0)
+    engine = TttEngine(model, store, lora, warm_start=0.0)
+    good = engine.adapt(CONSTANT_TASK, short, seed=0).adapter
+    store.put(replace(good, weights=b"no safetensors"))
+
+    assert good.parents == ()
+    assert engine.adapt(CONSTANT_TASK, short, seed=1).adapter.parents == ()

@@ -16,8 +16,9 @@ from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TEXT_TASK, tiny_mode
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
 from ttt_engine.errors import AdapterRefused
+from ttt_engine.export import export_adapter
 from ttt_engine.lora import LoraSlot, lora_slot
-from ttt_engine.stores import LocalAdapterStore
+from ttt_engine.stores import MemoryAdapterStore
 from ttt_engine.training import train
 
 Tensors = dict[str, torch.Tensor]
@@ -234,16 +235,16 @@ def test_half_precision_of_the_base_is_kept_and_the_adapter_is_full(lora: LoraSe
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
-def test_peft_loads_a_stored_adapter_as_one_of_its_own(
+def test_peft_loads_an_exported_adapter_as_one_of_its_own(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
 ) -> None:
-    engine = TttEngine(model, LocalAdapterStore(tmp_path), lora)
+    engine = TttEngine(model, MemoryAdapterStore(), lora)
     adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
     with lora_slot(model, lora).active(merged=False):
         ours = logits_of(model.module)
 
     with torch.random.fork_rng(devices=[]):
-        theirs = PeftModel.from_pretrained(tiny_module(), tmp_path / adapter.key)
+        theirs = PeftModel.from_pretrained(tiny_module(), export_adapter(adapter, tmp_path / "exported"))
 
     assert torch.allclose(logits_of(theirs), ours, atol=1e-5)
-    assert json.loads((tmp_path / adapter.key / "adapter_config.json").read_text())["r"] == lora.rank
+    assert json.loads((tmp_path / "exported" / "adapter_config.json").read_text())["r"] == lora.rank
