@@ -123,8 +123,8 @@ class Ledger:
         """
         row = replace(row, created_at=row.created_at or self._now())
         trace = TraceRow(row.decision_id, trace_schema_version, trace_json)
-        decision_values = sealed(decision_columns(row), task_id=row.task_id)
-        trace_values = sealed(trace_columns(trace), task_id=row.task_id)
+        decision_values = sealed(DECISIONS, decision_columns(row), task_id=row.task_id)
+        trace_values = sealed(TRACES, trace_columns(trace), task_id=row.task_id)
         try:
             with self._database.writing() as connection:
                 connection.execute(insert(DECISIONS).values(decision_values))

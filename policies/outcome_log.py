@@ -31,11 +31,11 @@ def write(connection: Connection, outcome: OutcomeRow, location: str) -> Outcome
 
     Looking first is safe, because no two transactions write at once; the table's own constraint holds all the same.
     """
-    values = sealed(outcome_columns(outcome))
+    values = sealed(OUTCOMES, outcome_columns(outcome))
     found = _found(connection, outcome)
     if found is not None:
         repeat = {"outcome_seq": found["seq"], "value": outcome.value, "created_at": outcome.created_at}
-        connection.execute(insert(REPEATS).values(sealed(repeat)))
+        connection.execute(insert(REPEATS).values(sealed(REPEATS, repeat)))
         return outcome_row(found)
     if connection.scalar(select(DECISIONS.c.seq).where(DECISIONS.c.decision_id == outcome.decision_id)) is None:
         raise UnknownTrace(outcome.decision_id, location)
@@ -64,7 +64,7 @@ def correct(connection: Connection, wanted: OutcomeRow, reason: str) -> Correcti
         "reason": reason,
         "created_at": wanted.created_at,
     }
-    connection.execute(insert(CORRECTIONS).values(sealed(made)))
+    connection.execute(insert(CORRECTIONS).values(sealed(CORRECTIONS, made)))
     written = connection.execute(earlier.where(CORRECTIONS.c.revision == made["revision"])).mappings().one()
     return correction_row(outcome_row(found), written)
 

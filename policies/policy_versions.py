@@ -78,7 +78,7 @@ class PolicyVersions:
                 "size_bytes": len(content),
                 "created_at": self._now(),
             }
-            connection.execute(insert(POLICY_VERSIONS).values(sealed(made)))
+            connection.execute(insert(POLICY_VERSIONS).values(sealed(POLICY_VERSIONS, made)))
             self._reached("version: row written")
             self._add_state(connection, version_id, state, "published")
             return self._required(connection, version_id)
@@ -199,7 +199,8 @@ class PolicyVersions:
             "reason": reason,
             "created_at": self._now(),
         }
-        connection.execute(insert(ALIAS_MOVES).values(sealed(made)))  # unique per epoch, whatever the code above does
+        # unique per epoch, whatever the code above does
+        connection.execute(insert(ALIAS_MOVES).values(sealed(ALIAS_MOVES, made)))
         return Alias(name, version_id, epoch + 1)
 
     def _alias(self, connection: Connection, name: str) -> Alias:
@@ -223,7 +224,7 @@ class PolicyVersions:
 
     def _add_state(self, connection: Connection, version_id: str, state: PolicyState, reason: str) -> None:
         made = {"version_id": version_id, "state": str(state), "reason": reason, "created_at": self._now()}
-        connection.execute(insert(POLICY_STATES).values(sealed(made)))
+        connection.execute(insert(POLICY_STATES).values(sealed(POLICY_STATES, made)))
 
 
 def _versions() -> Select[tuple[object, ...]]:
@@ -250,5 +251,5 @@ def _version(found: RowMapping) -> PolicyVersion:
 def _metrics_json(metrics: Mapping[str, float]) -> str:
     try:
         return json.dumps(dict(metrics), sort_keys=True, allow_nan=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RecordRefused("metrics", str(error), remedy="Every metric must be finite.") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -168,17 +169,23 @@ ALIAS_MOVES = Table(
 APPEND_ONLY = tuple(table for table in METADATA.sorted_tables if table is not META)  # a table after those it refers to
 
 
-def sealed(columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
-    """Return the columns of a new row with their digest, once they are such as every database can hold.
+def sealed(table: Table, columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
+    """Return the columns of a new row with their digest, once they are such as every database gives back unchanged.
 
     Raises:
-        RecordRefused: a number that is not finite or too large, a text that is no UTF-8 or has a NUL in it.
+        RecordRefused: a value of another type than its column, a number that is not finite or too large, a text that
+            is no UTF-8 or has a NUL in it, a time without its zone.
     """
+    kept: dict[str, object] = {}
     for name, value in columns.items():
-        problem = _unfit(value)
+        problem = _unfit(value, table.c[name].type.python_type) or (
+            _unfit_time(value) if name == "created_at" else None
+        )
         if problem is not None:
-            raise RecordRefused(name, problem, remedy="Every value must be finite and in its range.", task_id=task_id)
-    return {**columns, "digest": digest_of(columns)}
+            remedy = "Every value must be finite, of the type of its column and in its range."
+            raise RecordRefused(name, problem, remedy=remedy, task_id=task_id)
+        kept[name] = _as_given_back(value)
+    return {**kept, "digest": digest_of(kept)}
 
 
 def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
@@ -208,7 +215,24 @@ def whole(found: RowMapping, name: str) -> RowMapping:
     return found
 
 
-def _unfit(value: object) -> str | None:
+def _as_given_back(value: object) -> object:
+    """SQLite stores True as 1 and -0.0 as 0.0; what is digested has to be what will be read."""
+    if isinstance(value, bool):
+        return int(value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _unfit_time(value: object) -> str | None:
+    try:
+        zone = datetime.fromisoformat(str(value)).tzinfo
+    except ValueError:
+        return f"got {value!r}, which is no time in ISO 8601"
+    return None if zone is not None else f"got {value!r}, a time without its zone"
+
+
+def _unfit(value: object, kind: type) -> str | None:
+    if value is not None and not isinstance(value, kind):
+        return f"got {value!r}, which is no {kind.__name__}"
     if isinstance(value, str):
         if "\0" in value:
             return "got a text with a NUL in it"

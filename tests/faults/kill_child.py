@@ -176,14 +176,14 @@ def outcomes_of(write: Write) -> list[OutcomeRow]:
 
 def _publish_row_first(ledger: Ledger, content: bytes) -> None:
     """What `publish` must not do."""
-    versions = ledger.policy_versions
+    versions, at = ledger.policy_versions, "2026-01-02T12:00:00+00:00"
     version_id = policy_files.version_id_of(content)
     with ledger._database.writing() as connection:
         if versions._found(connection, version_id) is None:
-            made = {"version_id": version_id, "metrics": "{}", "size_bytes": len(content), "created_at": "now"}
-            connection.execute(insert(POLICY_VERSIONS).values(sealed(made)))
-            state = {"version_id": version_id, "state": "candidate", "reason": "", "created_at": "now"}
-            connection.execute(insert(POLICY_STATES).values(sealed(state)))
+            made = {"version_id": version_id, "metrics": "{}", "size_bytes": len(content), "created_at": at}
+            connection.execute(insert(POLICY_VERSIONS).values(sealed(POLICY_VERSIONS, made)))
+            state = {"version_id": version_id, "state": "candidate", "reason": "", "created_at": at}
+            connection.execute(insert(POLICY_STATES).values(sealed(POLICY_STATES, state)))
     policy_files.write(versions.folder, content, versions._reached)
 
 
