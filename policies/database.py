@@ -56,16 +56,22 @@ class Place:
         """Read a SQLAlchemy URL, the path of a file, or that of a home folder.
 
         Raises:
-            LedgerUnavailable: it is no URL, or a database that lives in memory.
+            LedgerUnavailable: it is no URL, a database that lives in memory, or neither SQLite nor PostgreSQL.
         """
         url = _url_of(url_or_path)
         if url.get_backend_name() != "sqlite":
             if url.drivername in ("postgres", "postgresql"):
                 url = url.set(drivername="postgresql+psycopg")
+            if url.get_backend_name() != "postgresql":
+                problem = f"{url.get_backend_name()} is no database that this release knows how to keep promises on"
+                raise LedgerUnavailable(url.render_as_string(), problem, remedy="Name an SQLite file or a PostgreSQL.")
             return cls(url, url.render_as_string(), None)
         if not url.database or url.database == ":memory:":
             raise LedgerUnavailable("in memory", "would be lost with the process", remedy="Name a file or a folder.")
-        return cls(url, url.database, None if url.database.startswith("file:") else Path(url.database))
+        if url.database.startswith("file:"):
+            return cls(url, url.database, None)
+        file = Path(url.database).absolute()  # the working folder may change
+        return cls(url.set(database=str(file)), url.database, file)
 
     @property
     def mark(self) -> Path | None:
