@@ -198,7 +198,7 @@ def _named(error: DBAPIError, place: Place) -> LedgerUnavailable:
     problem = " ".join(str(error.orig).split())
     if place.url.get_backend_name() == "sqlite":
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_CORRUPT:
+        if code == sqlite3.SQLITE_CORRUPT or problem.startswith("Could not decode to UTF-8"):  # that has no code
             quarantine(place, problem)
             return _corrupt(place, problem)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -249,23 +249,23 @@ class Ledger:
         Args:
             late_too: use what came after the window as well, for a replay with what is known today.
         """
-        query = select(DECISIONS.c.seq, DECISIONS.c.decision_id, DECISIONS.c.created_at)
-        query = query.where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
+        query = select(DECISIONS).where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
         now = self._clock().astimezone(UTC)
         with self._database.reading() as connection:
-            decided = connection.execute(query).all()
-            said = outcome_log.of_decisions(connection, [row.decision_id for row in decided], kind=rule.kind)
+            found = ((row["seq"], decision_row(row)) for row in connection.execute(query).mappings())
+            decided = [(seq, row.decision_id, row.created_at or "") for seq, row in found]  # not the rows: many
+            said = outcome_log.of_decisions(connection, [decision_id for _, decision_id, _ in decided], kind=rule.kind)
         return tuple(
             label_of(
-                said[row.decision_id],
+                said[decision_id],
                 rule,
-                seq=row.seq,
-                decision_id=row.decision_id,
-                decided_at=row.created_at,
+                seq=seq,
+                decision_id=decision_id,
+                decided_at=decided_at,
                 now=now,
                 late_too=late_too,
             )
-            for row in decided
+            for seq, decision_id, decided_at in decided
         )
 
     def rows(self) -> Iterator[tuple[str, RowMapping]]:

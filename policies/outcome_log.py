@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert
 from policies.errors import RecordRefused, UnknownTrace
 from policies.records import CorrectionRow, EffectiveOutcome, OutcomeRow
 from policies.rows import correction_row, outcome_columns, outcome_row
-from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed
+from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed, whole
 
 _MANY = 500  # ids in one query; databases limit how many they take
 
@@ -55,6 +55,8 @@ def correct(connection: Connection, wanted: OutcomeRow, reason: str) -> Correcti
         raise RecordRefused("correction", got, remedy="Report the outcome first; its source and kind name it.")
     earlier = select(CORRECTIONS).where(CORRECTIONS.c.outcome_seq == found["seq"])
     last = connection.execute(earlier.order_by(CORRECTIONS.c.revision.desc()).limit(1)).mappings().first()
+    if last is not None:
+        whole(last, f"a correction of decision {wanted.decision_id!r}")
     if last is not None and (last["value"], last["reason"]) == (wanted.value, reason):
         return correction_row(outcome_row(found), last)
     made: dict[str, object] = {

@@ -169,6 +169,9 @@ ALIAS_MOVES = Table(
 APPEND_ONLY = tuple(table for table in METADATA.sorted_tables if table is not META)  # a table after those it refers to
 
 
+_JSON_COLUMNS = {"features", "propensities", "predicted_costs", "degraded"}  # of the tables of schema 1
+
+
 def sealed(table: Table, columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
     """Return the columns of a new row with their digest, once they are such as every database gives back unchanged.
 
@@ -196,12 +199,19 @@ def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
 
 
 def is_whole(columns: Mapping[str, object] | RowMapping) -> bool:
-    """Tell whether a row read back is as it was written; rows from before schema 2 carry nothing to tell it by."""
+    """Tell whether a row read back is as it was written; of rows from before schema 2, which carry nothing to tell it
+    by, whether they can be read at all.
+    """
     digest = columns["digest"]
     try:
-        return digest is None or digest == digest_of(columns)
+        if digest is not None:
+            return digest == digest_of(columns)
+        digest_of(columns)
+        for name in _JSON_COLUMNS & columns.keys():
+            json.loads(str(columns[name] or "null"))
     except (TypeError, ValueError):  # bytes, or a number that is none
         return False
+    return True
 
 
 def whole(found: RowMapping, name: str) -> RowMapping:

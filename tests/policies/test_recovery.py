@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from policies import LedgerCorrupt, LedgerUnavailable, OutcomeRow
+from policies import LabelRule, LedgerCorrupt, LedgerLocked, LedgerUnavailable, OutcomeRow
 from policies.checking import CheckFinding, check
 from policies.ledger import Ledger
 from policies.recovery import Recovery, recover
 from tests.policies.fakes import decision_row
 
 N = 60
+SCHEMA_1 = Path(__file__).parent / "data" / "ledger_schema_1.sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,73 @@ def test_a_row_that_is_not_as_it_was_written_is_not_handed_out(home: Path) -> No
 
     assert mark(home).exists()
     assert by_check(check(home))["rows"].found == "not as they were written: 1 of decisions"
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"1d_fill_0", b"1d_flip_0"), (b'"probe"', b'"prob\xff"')])
+def test_damage_that_a_check_finds_sets_the_file_aside(home: Path, old: bytes, new: bytes) -> None:
+    change_value(home, old, new)
+
+    assert not by_check(check(home))["rows"].ok
+
+    assert mark(home).exists()
+    with pytest.raises(LedgerCorrupt):
+        Ledger.open(home)
+
+
+def test_a_text_that_is_no_longer_utf_8_is_damage_to_whoever_reads_it(home: Path) -> None:
+    change_value(home, b'"probe"', b'"prob\xff"')
+
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt):
+        [ledger.trace(f"trace-{i}") for i in range(N)]
+
+    assert mark(home).exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"loss": 0.5', b'"loss": 0.1'), (b"candidate", b"champion!")])
+def test_a_policy_version_that_is_not_as_it_was_written_is_not_handed_out(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        version_id = ledger.policy_versions.publish(b"{}", metrics={"loss": 0.5}).version_id
+    change_value(tmp_path, old, new)
+
+    for read in (lambda at: at.all(), lambda at: at.version(version_id)):
+        mark(tmp_path).unlink(missing_ok=True)
+        with Ledger.open(tmp_path) as ledger, pytest.raises(LedgerCorrupt):
+            read(ledger.policy_versions)
+
+
+def test_no_label_is_made_of_a_decision_that_is_not_as_it_was_written(home: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt):
+        ledger.labels(LabelRule("correct", window_s=60.0))
+
+
+def test_a_ledger_that_is_held_by_another_program_is_not_taken_for_a_damaged_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.checking.BUSY_TIMEOUT_S", 0.1)
+    with closing(sqlite3.connect(ledger_file(home), isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(LedgerLocked):
+            recover(home)
+
+    assert not mark(home).exists()
+    assert len(list(home.iterdir())) == 2
+
+
+@pytest.mark.parametrize("first", [b"{", b"\xff"])
+def test_of_a_row_without_a_digest_at_least_what_cannot_be_read_is_left_behind(tmp_path: Path, first: bytes) -> None:
+    shutil.copy(SCHEMA_1, ledger_file(tmp_path))
+    change_value(tmp_path, b"[[", first + b"[")
+
+    recovery = recover(tmp_path)
+
+    assert saved(recovery, "decisions") == (2, 1, 0, 0)
+    with Ledger.open(tmp_path) as ledger:
+        assert len(ledger.latest(9)) == 2
 
 
 def test_damage_that_sqlite_can_only_name_in_bytes_that_are_no_text_has_a_type_too(home: Path) -> None:
