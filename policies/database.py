@@ -98,7 +98,7 @@ class Database:
         self._reached = reached
         self._quarantined_too = quarantined_too
         self._pid = os.getpid()
-        with self._faults_named():
+        with faults_named(place):
             if place.url.get_backend_name() == "sqlite":
                 self.durability = durability_for(sqlite3.sqlite_version_info[:3])
                 _make_folder(place)
@@ -113,7 +113,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that no other writer shares, and commit it."""
-        with self._faults_named():
+        with faults_named(self.place):
             with self._usable_engine().begin() as connection:
                 take_write_lock(connection)
                 yield connection
@@ -123,7 +123,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a connection in which every statement sees the same moment."""
-        with self._faults_named(), self._usable_engine().connect() as connection:
+        with faults_named(self.place), self._usable_engine().connect() as connection:
             if connection.dialect.name == "postgresql":
                 yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             else:
@@ -151,38 +151,37 @@ class Database:
             self._pid = os.getpid()
         return self._engine
 
-    @contextmanager
-    def _faults_named(self) -> Iterator[None]:
-        """Turn what the driver or the file system says into our errors; a broken constraint passes through."""
-        shown = self.place.shown
-        try:
-            yield
-        except IntegrityError:
-            raise
-        except DBAPIError as error:
-            raise _named(error, self.place) from error
-        except (
-            DamagedRow,
-            UnicodeDecodeError,
-            json.JSONDecodeError,
-        ) as error:  # SQLite's words on damage may be no UTF-8
-            problem = " ".join(str(error).split())
-            quarantine(self.place, problem)
-            raise _corrupt(self.place, problem) from error
-        except OSError as error:
-            problem = error.strerror or str(error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise LedgerFull(shown, problem, remedy="Free some space on its disk.") from error
-            raise LedgerUnavailable(shown, problem, remedy=_REMEDY) from error
-        except (NoSuchModuleError, ImportError) as error:
-            remedy = (
-                "Install the driver for this URL: pip install 'ttt-router[postgres]' brings the one for PostgreSQL."
-            )
-            raise LedgerUnavailable(shown, str(error), remedy=remedy) from error
-
 
 _REMEDY = "Give a file or folder that can be read and written."
 _SERVER_REMEDY = "See that the server runs and lets this user in and write."
+
+
+@contextmanager
+def faults_named(place: Place) -> Iterator[None]:
+    """Turn what the driver or the file system says into our errors; a broken constraint passes through."""
+    shown = place.shown
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise _named(error, place) from error
+    except (
+        DamagedRow,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:  # SQLite's words on damage may be no UTF-8
+        problem = " ".join(str(error).split())
+        quarantine(place, problem)
+        raise _corrupt(place, problem) from error
+    except OSError as error:
+        problem = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise LedgerFull(shown, problem, remedy="Free some space on its disk.") from error
+        raise LedgerUnavailable(shown, problem, remedy=_REMEDY) from error
+    except (NoSuchModuleError, ImportError) as error:
+        remedy = "Install the driver for this URL: pip install 'ttt-router[postgres]' brings the one for PostgreSQL."
+        raise LedgerUnavailable(shown, str(error), remedy=remedy) from error
 
 
 def quarantine(place: Place, problem: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policies import LabelRule, LedgerCorrupt, LedgerLocked, LedgerUnavailable, OutcomeRow
+from policies import LabelRule, LedgerCorrupt, LedgerLocked, LedgerTooNew, LedgerUnavailable, OutcomeRow
 from policies.checking import CheckFinding, check
 from policies.ledger import Ledger
 from policies.recovery import Recovery, recover
@@ -244,6 +244,61 @@ def test_it_may_be_saved_elsewhere(home: Path, tmp_path: Path) -> None:
     assert ledger_file(home).read_bytes() == damaged
     with Ledger.open(tmp_path / "elsewhere.sqlite") as ledger:
         assert len(ledger.latest(99)) == N
+
+
+def test_what_is_there_already_is_not_written_over(home: Path, tmp_path: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+    (tmp_path / "notes").write_text("precious")
+
+    for there in (tmp_path / "notes", ledger_file(home)):
+        before = there.read_bytes()
+        with pytest.raises(LedgerUnavailable, match="there already"):
+            recover(home, to=there)
+        assert there.read_bytes() == before
+
+
+def test_where_it_cannot_be_saved_the_error_has_a_type(home: Path, tmp_path: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    with pytest.raises(LedgerUnavailable):
+        recover(home, to=tmp_path / "no such folder" / "saved.sqlite")
+
+
+def test_numbers_of_lost_rows_are_not_given_again(home: Path) -> None:
+    with closing(sqlite3.connect(ledger_file(home))) as connection:
+        connection.execute("DROP TRIGGER decisions_no_update")
+        connection.execute(f"UPDATE decisions SET reason = 'changed' WHERE seq = {N}")
+        connection.commit()
+    assert saved(recover(home), "decisions") == (N - 1, 1, 0, 0)
+
+    with Ledger.open(home) as ledger:
+        ledger.record(decision_row("new"), "{}")
+
+        assert [row.decision_id for _, row in ledger.decisions_after(N)] == ["new"]
+
+
+def test_a_ledger_of_a_later_release_is_left_alone(home: Path) -> None:
+    with closing(sqlite3.connect(ledger_file(home))) as connection:
+        connection.execute("UPDATE meta SET value = '3'")
+        connection.commit()
+    before = ledger_file(home).read_bytes()
+
+    with pytest.raises(LedgerTooNew):
+        recover(home)
+
+    assert ledger_file(home).read_bytes() == before
+    assert not mark(home).exists()
+
+
+def test_another_programs_database_is_not_set_aside(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+
+    with pytest.raises(LedgerUnavailable, match="nothing can be saved"):
+        recover(tmp_path / "theirs.db")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
 
 
 def test_a_damaged_head_does_not_hide_the_rest(home: Path) -> None:
