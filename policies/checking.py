@@ -12,7 +12,6 @@ from policies import policy_files
 from policies.append_only import trigger_names
 from policies.database import Database, Place, quarantine
 from policies.errors import LedgerLocked, LedgerUnavailable
-from policies.ledger import POLICY_FOLDER
 from policies.schema import schema_version
 from policies.tables import ALIAS_MOVES, APPEND_ONLY, POLICY_VERSIONS, is_whole
 
@@ -33,17 +32,15 @@ def check(url_or_path: str | Path, *, files: Path | None = None) -> tuple[CheckF
     """Look at all of a ledger, also at one that is set aside as damaged; damage that is found sets it aside.
 
     Args:
-        files: folder of the policies; `policies` beside a SQLite file by default.
+        files: folder of the policies, as for `Ledger.open`.
 
     Raises:
         LedgerUnavailable: there is nothing to look at.
         LedgerLocked: another program holds it.
     """
     place = Place.of(url_or_path)
-    if place.file is not None and not place.file.is_file():
-        raise LedgerUnavailable(place.shown, "there is no such file", remedy="Name the ledger that is in use.")
-    if files is None and place.file is not None:
-        files = place.file.parent / POLICY_FOLDER
+    place.require_file()
+    files = files or place.policy_folder
     database = Database(place, busy_timeout_s=BUSY_TIMEOUT_S, quarantined_too=True)
     checks: dict[str, Callable[[Connection], str | None]] = {
         "schema": lambda connection: _bad_schema(connection, place),

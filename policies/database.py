@@ -74,6 +74,24 @@ class Place:
         return cls(url.set(database=str(file)), url.database, file)
 
     @property
+    def policy_folder(self) -> Path | None:
+        """Where the policies are by default, beside the file. Ledgers that share a folder do not share this one: what
+        one of them knows nothing of, its sweep would remove.
+        """
+        if self.file is None:
+            return None
+        return self.file.with_name("policies" if self.file.name == FILE_NAME else f"{self.file.name}.policies")
+
+    def require_file(self) -> None:
+        """Make sure that there is something, where a SQLite file is named.
+
+        Raises:
+            LedgerUnavailable: there is no such file.
+        """
+        if self.file is not None and not self.file.is_file():
+            raise LedgerUnavailable(self.shown, "there is no such file", remedy="Name the ledger that is in use.")
+
+    @property
     def mark(self) -> Path | None:
         """The file whose presence says that the ledger beside it is damaged and not to be touched."""
         return None if self.file is None else self.file.with_name(self.file.name + MARK_SUFFIX)

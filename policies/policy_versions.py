@@ -175,7 +175,7 @@ class PolicyVersions:
         return self.promote(previous, expected_epoch=expected_epoch, reason=reason)
 
     def sweep(self) -> tuple[Path, ...]:
-        """Remove what crashes have left in the folder, and return what that was."""
+        """Remove what crashes have left in the folder, which no other ledger may share, and return what that was."""
         with self._database.writing() as connection:
             known = connection.execute(select(POLICY_VERSIONS.c.version_id)).scalars().all()
             strays = policy_files.strays(self.folder, known)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -32,6 +33,8 @@ from policies.errors import RecordRefused
 SCHEMA_VERSION = 2  # what `policies/migrations` ends in
 
 METADATA = MetaData()
+
+Row = TypeVar("Row", RowMapping, dict[str, object])
 
 META = Table(
     "meta",
@@ -214,7 +217,7 @@ def is_whole(columns: Mapping[str, object] | RowMapping) -> bool:
     return True
 
 
-def whole(found: RowMapping, name: str) -> RowMapping:
+def whole(found: Row, name: str) -> Row:
     """Return a row read back.
 
     Raises:

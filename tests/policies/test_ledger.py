@@ -356,6 +356,20 @@ def test_a_reader_that_goes_on_from_the_last_number_misses_no_decision(url: str)
     assert sorted(seen) == sorted(f"d-{i}" for i in range(60))
 
 
+def test_a_slow_reader_of_every_row_keeps_no_writer_waiting_and_sees_one_moment(url: str) -> None:
+    with Ledger.open(url, busy_timeout_s=0.5) as ledger:
+        for i in range(3):
+            ledger.record(decision_row(f"trace-{i}"), "{}")
+        rows = ledger.rows()
+        seen = [next(rows)]
+
+        ledger.record(decision_row("later"), "{}")
+
+        seen += rows
+        names = [row.get("decision_id", row.get("trace_id")) for _, row in seen]
+        assert names == ["trace-0", "trace-1", "trace-2"] * 2
+
+
 def test_importing_the_ledger_loads_no_engine_and_no_migrations() -> None:
     code = "import sys, policies.ledger; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
