@@ -26,7 +26,8 @@ from policies.sqlite import Durability, durability_for, sqlite_engine
 FILE_NAME = "ledger.sqlite"
 FILE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 MARK_SUFFIX = ".quarantined"
-CHECKED_AT_OPEN_BYTES = 256_000_000  # took 0.05 s for 88 MB, from memory, on one core
+# From memory, on one core: 0.05 s for 88 MB of traces, 0.26 s for 60 MB of outcomes, whose index is checked too.
+CHECKED_AT_OPEN_BYTES = 256_000_000
 
 Reached = Callable[[str], object]  # is told which step of a write has just been done
 
