@@ -216,7 +216,9 @@ def _named(error: DBAPIError, place: Place) -> LedgerUnavailable:
     problem = " ".join(str(error.orig).split())
     if place.url.get_backend_name() == "sqlite":
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_CORRUPT or problem.startswith("Could not decode to UTF-8"):  # that has no code
+        if problem.startswith("Could not decode to UTF-8"):  # has no code, and quotes all of the text
+            problem, code = problem.partition(" with text ")[0], sqlite3.SQLITE_CORRUPT
+        if code == sqlite3.SQLITE_CORRUPT:
             quarantine(place, problem)
             return _corrupt(place, problem)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -132,10 +132,11 @@ def test_damage_that_a_check_finds_sets_the_file_aside(home: Path, old: bytes, n
 def test_a_text_that_is_no_longer_utf_8_is_damage_to_whoever_reads_it(home: Path) -> None:
     change_value(home, b'"probe"', b'"prob\xff"')
 
-    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt):
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt) as caught:
         [ledger.trace(f"trace-{i}") for i in range(N)]
 
     assert mark(home).exists()
+    assert "steps" not in str(caught.value) + mark(home).read_text()
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"loss": 0.5', b'"loss": 0.1'), (b"candidate", b"champion!")])
