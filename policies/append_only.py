@@ -23,22 +23,20 @@ def refusals(dialect: str, table: str, uniques: Sequence[Sequence[str]]) -> list
     """
     if dialect == "sqlite":
         return [_sqlite_refusal(table, "UPDATE"), _sqlite_refusal(table, "DELETE"), _sqlite_no_replace(table, uniques)]
-    if dialect == "postgresql":
-        name = f"{table}_append_only"
-        return [
-            POSTGRESQL_FUNCTION,
-            f"CREATE TRIGGER {name} BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION ledger_append_only()",
-            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",  # also in a session that replays a replica
-        ]
-    return []
+    name = f"{table}_append_only"
+    return [
+        POSTGRESQL_FUNCTION,
+        f"CREATE TRIGGER {name} BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ledger_append_only()",
+        f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",  # also in a session that replays a replica
+    ]
 
 
 def trigger_names(dialect: str, table: str) -> list[str]:
     """Return the names of the triggers that `refusals` makes."""
     if dialect == "sqlite":
         return [f"{table}_no_{verb}" for verb in ("update", "delete", "replace")]
-    return [f"{table}_append_only"] if dialect == "postgresql" else []
+    return [f"{table}_append_only"]
 
 
 def _sqlite_refusal(table: str, verb: str) -> str:

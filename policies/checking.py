@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, inspect, select, text
+from sqlalchemy import Connection, RowMapping, Table, inspect, select, text
 
 from policies import policy_files
 from policies.append_only import trigger_names
-from policies.database import Database, Place
-from policies.errors import LedgerUnavailable
-from policies.ledger import POLICY_FOLDER
+from policies.database import Database, Place, quarantine
+from policies.errors import LedgerLocked, LedgerUnavailable
 from policies.schema import schema_version
 from policies.tables import ALIAS_MOVES, APPEND_ONLY, POLICY_VERSIONS, is_whole
+
+BUSY_TIMEOUT_S = 5.0
+DAMAGE = ("pages", "references", "rows")  # what is lost or changed; the other checks name what can be put right
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,16 @@ def check(url_or_path: str | Path, *, files: Path | None = None) -> tuple[CheckF
     """Look at all of a ledger, also at one that is set aside as damaged; damage that is found sets it aside.
 
     Args:
-        files: folder of the policies; `policies` beside a SQLite file by default.
+        files: folder of the policies, as for `Ledger.open`.
 
     Raises:
         LedgerUnavailable: there is nothing to look at.
+        LedgerLocked: another program holds it.
     """
     place = Place.of(url_or_path)
-    if place.file is not None and not place.file.is_file():
-        raise LedgerUnavailable(place.shown, "there is no such file", remedy="Name the ledger that is in use.")
-    if files is None and place.file is not None:
-        files = place.file.parent / POLICY_FOLDER
-    database = Database(place, busy_timeout_s=5.0, quarantined_too=True)
+    place.require_file()
+    files = files or place.policy_folder
+    database = Database(place, busy_timeout_s=BUSY_TIMEOUT_S, quarantined_too=True)
     checks: dict[str, Callable[[Connection], str | None]] = {
         "schema": lambda connection: _bad_schema(connection, place),
         "pages": _bad_pages,
@@ -55,6 +56,10 @@ def check(url_or_path: str | Path, *, files: Path | None = None) -> tuple[CheckF
         found += [_looked_at(database, name, look) for name, look in checks.items()]
     finally:
         database.close()
+    is_marked, is_ours = not found[0].ok, found[1].ok
+    damage = "; ".join(finding.found for finding in found if finding.check in DAMAGE and not finding.ok)
+    if damage and is_ours and not is_marked:
+        quarantine(place, damage)
     return tuple(found)
 
 
@@ -62,6 +67,8 @@ def _looked_at(database: Database, name: str, look: Callable[[Connection], str |
     try:
         with database.reading() as connection:
             problem = look(connection)
+    except LedgerLocked:  # says nothing of the ledger, and must not pass for damage
+        raise
     except LedgerUnavailable as error:
         problem = str(error)
     return CheckFinding(name, problem is None, problem or "ok")
@@ -93,12 +100,19 @@ def _bad_references(connection: Connection) -> str | None:
 
 
 def _bad_rows(connection: Connection) -> str | None:
+    inspector = inspect(connection)
     bad = {
-        table.name: sum(not is_whole(row) for row in connection.execute(select(table)).mappings())
-        for table in _present(connection)
+        table.name: sum(not is_whole({"digest": None, **row}) for row in _all_of(connection, table))
+        for table in APPEND_ONLY
+        if inspector.has_table(table.name)
     }
     said = ", ".join(f"{n} of {name}" for name, n in bad.items() if n)
     return f"not as they were written: {said}" if said else None
+
+
+def _all_of(connection: Connection, table: Table) -> Iterable[RowMapping]:
+    """The rows as they are there: an older schema has fewer columns."""
+    return connection.execute(text(f"SELECT * FROM {table.name}")).mappings()
 
 
 def _missing_triggers(connection: Connection) -> str | None:

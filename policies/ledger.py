@@ -7,14 +7,14 @@ to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import RowMapping, func, insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from policies import outcome_log
@@ -26,9 +26,9 @@ from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, Outco
 from policies.rows import decision_columns, decision_row, trace_columns, trace_row
 from policies.schema import create_or_migrate
 from policies.sqlite import Durability
-from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed
+from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed, whole
 
-POLICY_FOLDER = "policies"
+_PAGE = 500  # rows of one read, where many are read
 
 
 class Ledger:
@@ -63,8 +63,9 @@ class Ledger:
         Args:
             url_or_path: a SQLAlchemy URL; a file (`.sqlite`, `.sqlite3`, `.db`, or one that exists); any other path
                 is a home folder, in which the file is `ledger.sqlite`.
-            files: folder of the policies; `policies` beside a SQLite file by default. Machines that share a
-                PostgreSQL ledger have to share this folder too.
+            files: folder of this ledger's policies and no other's; by default beside a SQLite file: `policies`, or
+                `NAME.policies` where the file is not `ledger.sqlite`. Machines that share a PostgreSQL ledger have to
+                share this folder too.
             clock: the time, with its time zone.
             busy_timeout_s: how long a write waits for another writer.
             reached: is told of every step of a write as it is done; the fault harnesses strike there.
@@ -75,8 +76,6 @@ class Ledger:
             LedgerUnavailable: it cannot be opened, or is not a ledger.
         """
         place = Place.of(url_or_path)
-        if files is None and place.file is not None:
-            files = place.file.parent / POLICY_FOLDER
         database = Database(place, busy_timeout_s=busy_timeout_s, reached=reached)
         try:
             database.require_integrity()
@@ -85,7 +84,7 @@ class Ledger:
         except BaseException:
             database.close()
             raise
-        return cls(database, clock=clock, files=files, reached=reached)
+        return cls(database, clock=clock, files=files or place.policy_folder, reached=reached)
 
     @property
     def location(self) -> str:
@@ -123,8 +122,8 @@ class Ledger:
         """
         row = replace(row, created_at=row.created_at or self._now())
         trace = TraceRow(row.decision_id, trace_schema_version, trace_json)
-        decision_values = sealed(decision_columns(row), task_id=row.task_id)
-        trace_values = sealed(trace_columns(trace), task_id=row.task_id)
+        decision_values = sealed(DECISIONS, decision_columns(row), task_id=row.task_id)
+        trace_values = sealed(TRACES, trace_columns(trace), task_id=row.task_id)
         try:
             with self._database.writing() as connection:
                 connection.execute(insert(DECISIONS).values(decision_values))
@@ -249,33 +248,49 @@ class Ledger:
         Args:
             late_too: use what came after the window as well, for a replay with what is known today.
         """
-        query = select(DECISIONS.c.seq, DECISIONS.c.decision_id, DECISIONS.c.created_at)
-        query = query.where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
+        query = select(DECISIONS).where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
         now = self._clock().astimezone(UTC)
         with self._database.reading() as connection:
-            decided = connection.execute(query).all()
-            said = outcome_log.of_decisions(connection, [row.decision_id for row in decided], kind=rule.kind)
+            found = ((row["seq"], decision_row(row)) for row in connection.execute(query).mappings())
+            decided = [(seq, row.decision_id, row.created_at or "") for seq, row in found]  # not the rows: many
+            said = outcome_log.of_decisions(connection, [decision_id for _, decision_id, _ in decided], kind=rule.kind)
         return tuple(
             label_of(
-                said[row.decision_id],
+                said[decision_id],
                 rule,
-                seq=row.seq,
-                decision_id=row.decision_id,
-                decided_at=row.created_at,
+                seq=seq,
+                decision_id=decision_id,
+                decided_at=decided_at,
                 now=now,
                 late_too=late_too,
             )
-            for row in decided
+            for seq, decision_id, decided_at in decided
         )
 
-    def rows(self) -> Iterator[tuple[str, RowMapping]]:
-        """Yield every row of every table with the table's name, tables after those they refer to, as of one moment."""
+    def rows(self) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """Yield every row of every table with the table's name, tables after those they refer to, as of one moment.
+
+        Read in short transactions, so that a slow reader keeps no writer waiting: what is there never changes, and what
+        came later has a higher number.
+        """
+        numbers = {table: (DECISIONS if table is TRACES else table).c.seq for table in APPEND_ONLY}
         with self._database.reading() as connection:
-            for table in APPEND_ONLY:
-                order = table.c.seq if "seq" in table.c else table.primary_key.columns[0]
-                found = connection.execution_options(yield_per=500).execute(select(table).order_by(order))
-                for row in found.mappings():
+            ends = {table: connection.scalar(select(func.max(number))) or 0 for table, number in numbers.items()}
+        for table, number in numbers.items():
+            every = select(table, number.label("number"))
+            if table is TRACES:
+                every = every.join(DECISIONS, DECISIONS.c.decision_id == TRACES.c.trace_id)
+            last = 0
+            while last < ends[table]:
+                page = every.where(number > last, number <= ends[table]).order_by(number).limit(_PAGE)
+                with self._database.reading() as connection:
+                    found = connection.execute(page).mappings().all()
+                    rows = [{name: row[name] for name in table.c.keys()} for row in found]  # noqa: SIM118
+                    for row in rows:
+                        whole(row, f"a row of {table.name}")
+                for row in rows:
                     yield table.name, row
+                last = found[-1]["number"] if found else ends[table]
 
     def _find_decision(self, decision_id: str) -> DecisionRow | None:
         query = select(DECISIONS).where(DECISIONS.c.decision_id == decision_id)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert
 from policies.errors import RecordRefused, UnknownTrace
 from policies.records import CorrectionRow, EffectiveOutcome, OutcomeRow
 from policies.rows import correction_row, outcome_columns, outcome_row
-from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed
+from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed, whole
 
 _MANY = 500  # ids in one query; databases limit how many they take
 
@@ -31,11 +31,11 @@ def write(connection: Connection, outcome: OutcomeRow, location: str) -> Outcome
 
     Looking first is safe, because no two transactions write at once; the table's own constraint holds all the same.
     """
-    values = sealed(outcome_columns(outcome))
+    values = sealed(OUTCOMES, outcome_columns(outcome))
     found = _found(connection, outcome)
     if found is not None:
         repeat = {"outcome_seq": found["seq"], "value": outcome.value, "created_at": outcome.created_at}
-        connection.execute(insert(REPEATS).values(sealed(repeat)))
+        connection.execute(insert(REPEATS).values(sealed(REPEATS, repeat)))
         return outcome_row(found)
     if connection.scalar(select(DECISIONS.c.seq).where(DECISIONS.c.decision_id == outcome.decision_id)) is None:
         raise UnknownTrace(outcome.decision_id, location)
@@ -55,6 +55,8 @@ def correct(connection: Connection, wanted: OutcomeRow, reason: str) -> Correcti
         raise RecordRefused("correction", got, remedy="Report the outcome first; its source and kind name it.")
     earlier = select(CORRECTIONS).where(CORRECTIONS.c.outcome_seq == found["seq"])
     last = connection.execute(earlier.order_by(CORRECTIONS.c.revision.desc()).limit(1)).mappings().first()
+    if last is not None:
+        whole(last, f"a correction of decision {wanted.decision_id!r}")
     if last is not None and (last["value"], last["reason"]) == (wanted.value, reason):
         return correction_row(outcome_row(found), last)
     made: dict[str, object] = {
@@ -64,7 +66,7 @@ def correct(connection: Connection, wanted: OutcomeRow, reason: str) -> Correcti
         "reason": reason,
         "created_at": wanted.created_at,
     }
-    connection.execute(insert(CORRECTIONS).values(sealed(made)))
+    connection.execute(insert(CORRECTIONS).values(sealed(CORRECTIONS, made)))
     written = connection.execute(earlier.where(CORRECTIONS.c.revision == made["revision"])).mappings().one()
     return correction_row(outcome_row(found), written)
 

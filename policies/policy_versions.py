@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
 
 from policies import policy_files
-from policies.database import Database, Reached
+from policies.database import DamagedRow, Database, Reached
 from policies.errors import PromotionLost, RecordRefused, UnknownVersion
 from policies.records import Alias, PolicyState, PolicyVersion
 from policies.tables import ALIAS_MOVES, POLICY_STATES, POLICY_VERSIONS, sealed, whole
@@ -78,7 +78,7 @@ class PolicyVersions:
                 "size_bytes": len(content),
                 "created_at": self._now(),
             }
-            connection.execute(insert(POLICY_VERSIONS).values(sealed(made)))
+            connection.execute(insert(POLICY_VERSIONS).values(sealed(POLICY_VERSIONS, made)))
             self._reached("version: row written")
             self._add_state(connection, version_id, state, "published")
             return self._required(connection, version_id)
@@ -95,8 +95,9 @@ class PolicyVersions:
     def all(self) -> tuple[PolicyVersion, ...]:
         """Return every version, in the order in which they were published."""
         with self._database.reading() as connection:
-            found = connection.execute(_versions().order_by(POLICY_VERSIONS.c.seq)).mappings()
-            return tuple(_version(row) for row in found)
+            states = _last_states(connection)
+            found = connection.execute(select(POLICY_VERSIONS).order_by(POLICY_VERSIONS.c.seq)).mappings()
+            return tuple(_version(row, states) for row in found)
 
     def load(self, version_id: str) -> bytes:
         """Return the bytes of a version, once they have been compared with its name.
@@ -174,7 +175,7 @@ class PolicyVersions:
         return self.promote(previous, expected_epoch=expected_epoch, reason=reason)
 
     def sweep(self) -> tuple[Path, ...]:
-        """Remove what crashes have left in the folder, and return what that was."""
+        """Remove what crashes have left in the folder, which no other ledger may share, and return what that was."""
         with self._database.writing() as connection:
             known = connection.execute(select(POLICY_VERSIONS.c.version_id)).scalars().all()
             strays = policy_files.strays(self.folder, known)
@@ -199,7 +200,8 @@ class PolicyVersions:
             "reason": reason,
             "created_at": self._now(),
         }
-        connection.execute(insert(ALIAS_MOVES).values(sealed(made)))  # unique per epoch, whatever the code above does
+        # unique per epoch, whatever the code above does
+        connection.execute(insert(ALIAS_MOVES).values(sealed(ALIAS_MOVES, made)))
         return Alias(name, version_id, epoch + 1)
 
     def _alias(self, connection: Connection, name: str) -> Alias:
@@ -217,32 +219,34 @@ class PolicyVersions:
         return found
 
     def _found(self, connection: Connection, version_id: str) -> PolicyVersion | None:
-        query = _versions().where(POLICY_VERSIONS.c.version_id == version_id)
+        query = select(POLICY_VERSIONS).where(POLICY_VERSIONS.c.version_id == version_id)
         found = connection.execute(query).mappings().first()
-        return None if found is None else _version(found)
+        if found is None:
+            return None
+        return _version(found, _last_states(connection, POLICY_STATES.c.version_id == version_id))
 
     def _add_state(self, connection: Connection, version_id: str, state: PolicyState, reason: str) -> None:
         made = {"version_id": version_id, "state": str(state), "reason": reason, "created_at": self._now()}
-        connection.execute(insert(POLICY_STATES).values(sealed(made)))
+        connection.execute(insert(POLICY_STATES).values(sealed(POLICY_STATES, made)))
 
 
-def _versions() -> Select[tuple[object, ...]]:
-    """Every version with its latest state."""
-    latest = select(POLICY_STATES.c.version_id, func.max(POLICY_STATES.c.seq).label("seq"))
-    latest_of = latest.group_by(POLICY_STATES.c.version_id).subquery()
-    states = latest_of.join(POLICY_STATES, POLICY_STATES.c.seq == latest_of.c.seq)
-    joined = POLICY_VERSIONS.join(states, latest_of.c.version_id == POLICY_VERSIONS.c.version_id)
-    return select(*POLICY_VERSIONS.c, POLICY_STATES.c.state).select_from(joined)
+def _last_states(connection: Connection, *which: ColumnElement[bool]) -> dict[str, str]:
+    """Return the last state of each version."""
+    found = connection.execute(select(POLICY_STATES).where(*which).order_by(POLICY_STATES.c.seq)).mappings()
+    return {row["version_id"]: whole(row, f"a state of policy {row['version_id']!r}")["state"] for row in found}
 
 
-def _version(found: RowMapping) -> PolicyVersion:
+def _version(found: RowMapping, states: Mapping[str, str]) -> PolicyVersion:
+    whole(found, f"policy version {found['version_id']!r}")
+    if found["version_id"] not in states:  # they are written together
+        raise DamagedRow(f"policy version {found['version_id']!r} has lost its state")
     return PolicyVersion(
         version_id=found["version_id"],
         parent=found["parent"],
         trained_to_seq=found["trained_to_seq"],
         metrics=MappingProxyType(json.loads(found["metrics"])),
         size_bytes=found["size_bytes"],
-        state=PolicyState(found["state"]),
+        state=PolicyState(states[found["version_id"]]),
         created_at=found["created_at"],
     )
 
@@ -250,5 +254,5 @@ def _version(found: RowMapping) -> PolicyVersion:
 def _metrics_json(metrics: Mapping[str, float]) -> str:
     try:
         return json.dumps(dict(metrics), sort_keys=True, allow_nan=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RecordRefused("metrics", str(error), remedy="Every metric must be finite.") from error

@@ -9,18 +9,19 @@ _WRITE_LOCK = 0x747474_6C6564  # any number that no other program takes an advis
 
 
 def postgresql_engine(url: URL, busy_timeout_s: float) -> Engine:
-    """Make an engine; anything but PostgreSQL is passed through with its own driver and its own ways."""
-    if url.get_backend_name() != "postgresql":
-        return create_engine(url)
     settings = {
         "synchronous_commit": "on",  # a server set up to acknowledge before it has written does not do so for us
-        "lock_timeout": f"{round(busy_timeout_s * 1000)}",
+        "lock_timeout": f"{max(1, round(busy_timeout_s * 1000))}",  # 0 would mean for ever
         "application_name": "ttt-router",
     }
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    # pool_pre_ping: a server that was restarted costs a new connection, not a failed write
+    given = url.query.get("options", ())  # such as a search_path; ours come last and win
+    options = [given] if isinstance(given, str) else list(given)
+    options += [f"-c {name}={value}" for name, value in settings.items()]
     return create_engine(
-        url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": CONNECT_TIMEOUT_S}
+        url,
+        isolation_level="READ COMMITTED",  # a writer has to see what was committed while it waited for its turn
+        pool_pre_ping=True,  # a server that was restarted costs a new connection, not a failed write
+        connect_args={"options": " ".join(options), "connect_timeout": CONNECT_TIMEOUT_S},
     )
 
 

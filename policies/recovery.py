@@ -19,9 +19,10 @@ from sqlalchemy import Table, insert
 from sqlalchemy.exc import IntegrityError
 
 from policies.checking import check
-from policies.database import Place, utc_now
-from policies.errors import LedgerUnavailable
+from policies.database import Database, Place, faults_named, utc_now
+from policies.errors import LedgerLocked, LedgerTooNew, LedgerUnavailable
 from policies.ledger import Ledger
+from policies.schema import schema_version
 from policies.tables import APPEND_ONLY, is_whole
 
 _MAGIC = b"SQLite format 3\0"
@@ -56,38 +57,64 @@ def recover(path: str | Path, *, to: Path | None = None) -> Recovery:
     Stop whatever uses the ledger first. The damaged file is kept under another name.
 
     Args:
-        to: save it there instead, and leave the damaged file where it is.
+        to: save it there instead, where there is nothing yet, and leave the damaged file where it is.
 
     Raises:
-        LedgerUnavailable: no file, no room, or nothing in it can be read.
+        LedgerUnavailable: no file, no room, something at `to`, or nothing in it can be read.
+        LedgerLocked: another program holds it.
+        LedgerTooNew: a later release made it, so this one cannot tell what is damaged.
     """
     place = Place.of(path)
     if place.file is None or place.mark is None or not place.file.is_file():
         remedy = "Name a SQLite file; a server has its own ways to recover."
         raise LedgerUnavailable(place.shown, "there is no such file", remedy=remedy)
-    found = {finding.check: finding.ok for finding in check(path)}
+    if to is not None and to.exists():
+        raise LedgerUnavailable(str(to), "is there already", remedy="Name a file that is not there yet.")
+    with faults_named(place):
+        return _recovered(place, place.file, place.mark, to)
+
+
+def _recovered(place: Place, file: Path, mark: Path, to: Path | None) -> Recovery:
+    _refuse_if_newer(place)
+    found = {finding.check: finding.ok for finding in check(file)}
     if all(found[name] for name in ("schema", "pages", "references", "rows")):
-        place.mark.unlink(missing_ok=True)
-        return Recovery(place.file, None, None, ())
-    place.mark.touch()  # from here on nobody opens it
+        mark.unlink(missing_ok=True)
+        return Recovery(file, None, None, ())
+    was_marked = mark.exists()
+    mark.touch()  # from here on nobody opens it
     stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
-    rest_as = place.file.with_name(f"{place.file.name}.{stamp}.rest.jsonl")
-    with tempfile.TemporaryDirectory(prefix=".recovery-", dir=place.file.parent) as scratch:
-        copy = _copied(place.file, Path(scratch))
+    target = to or file
+    rest_as = target.with_name(f"{target.name}.{stamp}.rest.jsonl")
+    with tempfile.TemporaryDirectory(prefix=".recovery-", dir=target.parent) as scratch:
         saved = Path(scratch) / "saved.sqlite"
-        tables, n_rest = _salvage(copy, saved, rest_as, place)
-        damaged_as = None if to is not None else place.file.with_name(f"{place.file.name}.{stamp}.damaged")
+        try:
+            tables, n_rest = _salvage(_copied(file, Path(scratch)), saved, rest_as, place)
+        except BaseException:
+            if not was_marked:  # it may be no ledger at all
+                mark.unlink(missing_ok=True)
+            raise
+        damaged_as = None if to is not None else file.with_name(f"{file.name}.{stamp}.damaged")
         if damaged_as is not None:
             for suffix in ("", *_BESIDE):
-                beside = place.file.with_name(place.file.name + suffix)
+                beside = file.with_name(file.name + suffix)
                 if beside.exists():
                     beside.replace(damaged_as.with_name(damaged_as.name + suffix))
-        target = to or place.file
         saved.replace(target)
         _sync(target)
     if damaged_as is not None:
-        place.mark.unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
     return Recovery(target, damaged_as, rest_as if n_rest else None, tables)
+
+
+def _refuse_if_newer(place: Place) -> None:
+    with closing(Database(place, busy_timeout_s=5.0, quarantined_too=True)) as database:
+        try:
+            with database.reading() as connection:
+                schema_version(connection, place.shown)
+        except (LedgerTooNew, LedgerLocked):
+            raise
+        except LedgerUnavailable:  # damaged, or no ledger
+            return
 
 
 def _copied(file: Path, scratch: Path) -> Path:
@@ -144,6 +171,9 @@ def _salvage_table(
             except IntegrityError:
                 refused += 1
                 keep(_line(table.name, "refers to what is lost", row))
+        if last and "seq" in table.c:  # no number is given twice, also none whose row is lost
+            connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+            connection.exec_driver_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table.name, last))
     missing = None if last is None else max(last - saved - n_damaged - refused, 0)
     return TableSaved(table.name, saved, n_damaged, refused, missing)
 

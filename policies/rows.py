@@ -6,6 +6,7 @@ import json
 
 from sqlalchemy import RowMapping
 
+from policies.errors import RecordRefused
 from policies.records import CorrectionRow, DecisionRow, MeasuredCost, OutcomeRow, TraceRow
 from policies.tables import whole
 
@@ -21,7 +22,7 @@ def decision_columns(row: DecisionRow) -> dict[str, object]:
         "features_schema": row.features_schema,
         "arm": str(row.arm),
         "propensity": float(row.propensity),
-        "propensities": json.dumps(row.propensities),
+        "propensities": _pairs_json("propensities", row.propensities, row.task_id),
         "policy": row.policy,
         "reason": row.reason,
         "difficulty": float(row.difficulty),
@@ -31,7 +32,7 @@ def decision_columns(row: DecisionRow) -> dict[str, object]:
         "tokens": row.measured.tokens,
         "degraded": json.dumps(row.degraded),
         "seed": row.seed,
-        "predicted_costs": json.dumps(row.predicted_costs_s),
+        "predicted_costs": _pairs_json("predicted costs", row.predicted_costs_s, row.task_id),
     }
 
 
@@ -101,6 +102,13 @@ def _predicted_costs(found: RowMapping) -> tuple[tuple[str, float], ...]:
         return _pairs(found["predicted_costs"])
     features = json.loads(found["features"])
     return tuple((arm, seconds) for arm, seconds in features.get("predicted_cost_s", ()))
+
+
+def _pairs_json(name: str, pairs: tuple[tuple[str, float], ...], task_id: str) -> str:
+    try:
+        return json.dumps(pairs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecordRefused(name, str(error), remedy="Every number must be finite.", task_id=task_id) from error
 
 
 def _pairs(text: str) -> tuple[tuple[str, float], ...]:

@@ -5,6 +5,7 @@ Alembic loads only where there is something to migrate.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, Table, UniqueConstraint, false, insert, inspect, select, text, update
@@ -15,6 +16,8 @@ from policies.tables import APPEND_ONLY, META, METADATA, SCHEMA_VERSION
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 REVISIONS = {1: "0001", 2: "0002"}  # schema version -> Alembic's name for it
+NOTE_TABLE = "ledger_alembic_version"  # a server's database may hold another program's, under Alembic's own name
+_ONE_AT_A_TIME = threading.Lock()  # Alembic's `op` is one for the whole process, whatever ledger a thread migrates
 
 
 def create_or_migrate(connection: Connection, location: str) -> None:
@@ -26,9 +29,10 @@ def create_or_migrate(connection: Connection, location: str) -> None:
     """
     tables = inspect(connection).get_table_names()
     if META.name not in tables:
-        if tables and connection.dialect.name == "sqlite":
-            remedy = "Name a file of its own."
-            raise LedgerUnavailable(location, f"holds other tables ({', '.join(tables[:3])})", remedy=remedy)
+        foreign = tables if connection.dialect.name == "sqlite" else sorted({*tables} & {*METADATA.tables})
+        if foreign:  # a server's database may be shared, but not a name
+            remedy = "Name a file, or a database or schema, of its own."
+            raise LedgerUnavailable(location, f"holds other tables ({', '.join(foreign[:3])})", remedy=remedy)
         _create(connection)
         return
     version = schema_version(connection, location)
@@ -71,8 +75,9 @@ def migrate(connection: Connection, version: int, to: int = SCHEMA_VERSION) -> N
     script = ScriptDirectory.from_config(config)
     if version:  # releases that knew nothing of Alembic left no note for it
         _note(connection, version)
-    with EnvironmentContext(config, script, fn=lambda at, _: script._upgrade_revs(REVISIONS[to], at)) as environment:
-        environment.configure(connection=connection)
+    environment = EnvironmentContext(config, script, fn=lambda at, _: script._upgrade_revs(REVISIONS[to], at))
+    with _ONE_AT_A_TIME, environment:
+        environment.configure(connection=connection, version_table=NOTE_TABLE)
         environment.run_migrations()
 
 
@@ -96,8 +101,6 @@ def _create(connection: Connection) -> None:
 
 def _note(connection: Connection, version: int) -> None:
     """Write down for Alembic which revision this is, as Alembic itself does."""
-    connection.execute(
-        text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-    )
-    connection.execute(text("DELETE FROM alembic_version"))
-    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISIONS[version]})
+    connection.execute(text(f"CREATE TABLE IF NOT EXISTS {NOTE_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text(f"DELETE FROM {NOTE_TABLE}"))
+    connection.execute(text(f"INSERT INTO {NOTE_TABLE} VALUES (:revision)"), {"revision": REVISIONS[version]})

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -31,6 +33,8 @@ from policies.errors import RecordRefused
 SCHEMA_VERSION = 2  # what `policies/migrations` ends in
 
 METADATA = MetaData()
+
+Row = TypeVar("Row", RowMapping, dict[str, object])
 
 META = Table(
     "meta",
@@ -168,17 +172,26 @@ ALIAS_MOVES = Table(
 APPEND_ONLY = tuple(table for table in METADATA.sorted_tables if table is not META)  # a table after those it refers to
 
 
-def sealed(columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
-    """Return the columns of a new row with their digest, once they are such as every database can hold.
+_JSON_COLUMNS = {"features", "propensities", "predicted_costs", "degraded"}  # of the tables of schema 1
+
+
+def sealed(table: Table, columns: Mapping[str, object], *, task_id: str | None = None) -> dict[str, object]:
+    """Return the columns of a new row with their digest, once they are such as every database gives back unchanged.
 
     Raises:
-        RecordRefused: a number that is not finite or too large, a text that is no UTF-8 or has a NUL in it.
+        RecordRefused: a value of another type than its column, a number that is not finite or too large, a text that
+            is no UTF-8 or has a NUL in it, a time without its zone.
     """
+    kept: dict[str, object] = {}
     for name, value in columns.items():
-        problem = _unfit(value)
+        problem = _unfit(value, table.c[name].type.python_type) or (
+            _unfit_time(value) if name == "created_at" else None
+        )
         if problem is not None:
-            raise RecordRefused(name, problem, remedy="Every value must be finite and in its range.", task_id=task_id)
-    return {**columns, "digest": digest_of(columns)}
+            remedy = "Every value must be finite, of the type of its column and in its range."
+            raise RecordRefused(name, problem, remedy=remedy, task_id=task_id)
+        kept[name] = _as_given_back(value)
+    return {**kept, "digest": digest_of(kept)}
 
 
 def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
@@ -189,15 +202,22 @@ def digest_of(columns: Mapping[str, object] | RowMapping) -> str:
 
 
 def is_whole(columns: Mapping[str, object] | RowMapping) -> bool:
-    """Tell whether a row read back is as it was written; rows from before schema 2 carry nothing to tell it by."""
+    """Tell whether a row read back is as it was written; of rows from before schema 2, which carry nothing to tell it
+    by, whether they can be read at all.
+    """
     digest = columns["digest"]
     try:
-        return digest is None or digest == digest_of(columns)
+        if digest is not None:
+            return digest == digest_of(columns)
+        digest_of(columns)
+        for name in _JSON_COLUMNS & columns.keys():
+            json.loads(str(columns[name] or "null"))
     except (TypeError, ValueError):  # bytes, or a number that is none
         return False
+    return True
 
 
-def whole(found: RowMapping, name: str) -> RowMapping:
+def whole(found: Row, name: str) -> Row:
     """Return a row read back.
 
     Raises:
@@ -208,11 +228,30 @@ def whole(found: RowMapping, name: str) -> RowMapping:
     return found
 
 
-def _unfit(value: object) -> str | None:
+def _as_given_back(value: object) -> object:
+    """SQLite stores True as 1 and -0.0 as 0.0; what is digested has to be what will be read."""
+    if isinstance(value, bool):
+        return int(value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _unfit_time(value: object) -> str | None:
+    try:
+        zone = datetime.fromisoformat(str(value)).tzinfo
+    except ValueError:
+        return f"got {value!r}, which is no time in ISO 8601"
+    return None if zone is not None else f"got {value!r}, a time without its zone"
+
+
+def _unfit(value: object, kind: type) -> str | None:
+    if value is not None and not isinstance(value, kind):
+        return f"got {value!r}, which is no {kind.__name__}"
     if isinstance(value, str):
         if "\0" in value:
             return "got a text with a NUL in it"
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        try:
+            value.encode()  # a trace is long: character by character would take milliseconds
+        except UnicodeEncodeError:
             return "got a text that is not UTF-8"
     elif isinstance(value, float) and not abs(value) < float("inf"):
         return f"got {value}"

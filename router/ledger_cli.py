@@ -37,7 +37,7 @@ def check(ledger: Where = None, as_json: AsJson = False) -> None:
     from policies.checking import check as look
 
     settings = Settings()
-    findings = look(ledger or settings.ledger_location, files=None if ledger else settings.home / "policies")
+    findings = look(ledger or settings.ledger_location, files=None if ledger else settings.policy_folder)
     if as_json:
         for finding in findings:
             print(json.dumps(asdict(finding)))
@@ -82,9 +82,12 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: standard output.")] = None,
 ) -> None:
     """Write every row as JSON lines, tables after those they refer to, as of one moment."""
+    from policies.database import Place
     from policies.ledger import Ledger
 
-    with Ledger.open(ledger or Settings().ledger_location) as opened:
+    where = ledger or Settings().ledger_location
+    Place.of(where).require_file()  # opening would make one
+    with Ledger.open(where) as opened:
         lines = (json.dumps({"table": table, **row}, ensure_ascii=False) for table, row in opened.rows())
         if out is None:
             _write(lines, sys.stdout)

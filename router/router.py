@@ -227,7 +227,7 @@ class Router:
             if self._ledger is None:
                 from policies.ledger import Ledger  # SQLAlchemy is a good part of a second's import
 
-                self._ledger = Ledger.open(self.settings.ledger_location, files=self.settings.home / "policies")
+                self._ledger = Ledger.open(self.settings.ledger_location, files=self.settings.policy_folder)
             return self._ledger
 
     def _open_store(self) -> AdapterStore:

@@ -155,6 +155,12 @@ class Settings(BaseSettings):
         """The ledger's URL, or else the home folder, in which it is a SQLite file."""
         return self.ledger_url or str(self.home)
 
+    @property
+    def policy_folder(self) -> Path | None:
+        """Where the files of the policies are if the ledger is a server; None: beside the ledger's own file."""
+        is_file = "://" not in self.ledger_location or self.ledger_location.startswith("sqlite")
+        return None if is_file else self.home / "policies"
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:

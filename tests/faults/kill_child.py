@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from policies import DecisionRow, LedgerUnavailable, MeasuredCost, OutcomeRow, PromotionLost, policy_files
+from policies import DecisionRow, LedgerUnavailable, MeasuredCost, OutcomeRow, PolicyState, PromotionLost, policy_files
 from policies.ledger import Ledger
 from policies.tables import POLICY_STATES, POLICY_VERSIONS, sealed
 
@@ -83,8 +83,14 @@ class _Child:
         if rng.random() < 0.4:
             content = json.dumps({"weights": [rng.random() for _ in range(2000)]})
             self.do({"do": "publish", "content": content})
-            epoch = self._ledger.policy_versions.alias("champion").epoch
-            self.do({"do": "promote", "content": content, "epoch": epoch})
+            self.do({"do": "promote", "content": content, "epoch": self._epoch()})
+
+    def _epoch(self) -> int:
+        while True:
+            try:
+                return self._ledger.policy_versions.alias("champion").epoch
+            except LedgerUnavailable:  # the server was struck
+                time.sleep(0.05)
 
     def do(self, write: Write, *, again: bool = False) -> None:
         """Announce a write, do it until the ledger acknowledges it, and pass that on."""
@@ -131,9 +137,12 @@ class _Child:
             self._ledger.policy_versions.publish(content)
 
     def _promote(self, write: Write, _again: bool) -> None:
-        version_id = policy_files.version_id_of(str(write["content"]).encode())
+        version_id, epoch = policy_files.version_id_of(str(write["content"]).encode()), int(str(write["epoch"]))
         try:
-            self._ledger.policy_versions.promote(version_id, expected_epoch=int(str(write["epoch"])), reason="harness")
+            if self._plant == "several commits":
+                _promote_in_several_commits(self._ledger, version_id, epoch)
+            else:
+                self._ledger.policy_versions.promote(version_id, expected_epoch=epoch, reason="harness")
         except PromotionLost:  # its own, whose answer it never got
             if self._ledger.policy_versions.alias("champion").version_id != version_id:
                 raise
@@ -176,15 +185,26 @@ def outcomes_of(write: Write) -> list[OutcomeRow]:
 
 def _publish_row_first(ledger: Ledger, content: bytes) -> None:
     """What `publish` must not do."""
-    versions = ledger.policy_versions
+    versions, at = ledger.policy_versions, "2026-01-02T12:00:00+00:00"
     version_id = policy_files.version_id_of(content)
     with ledger._database.writing() as connection:
         if versions._found(connection, version_id) is None:
-            made = {"version_id": version_id, "metrics": "{}", "size_bytes": len(content), "created_at": "now"}
-            connection.execute(insert(POLICY_VERSIONS).values(sealed(made)))
-            state = {"version_id": version_id, "state": "candidate", "reason": "", "created_at": "now"}
-            connection.execute(insert(POLICY_STATES).values(sealed(state)))
+            made = {"version_id": version_id, "metrics": "{}", "size_bytes": len(content), "created_at": at}
+            connection.execute(insert(POLICY_VERSIONS).values(sealed(POLICY_VERSIONS, made)))
+            state = {"version_id": version_id, "state": "candidate", "reason": "", "created_at": at}
+            connection.execute(insert(POLICY_STATES).values(sealed(POLICY_STATES, state)))
     policy_files.write(versions.folder, content, versions._reached)
+
+
+def _promote_in_several_commits(ledger: Ledger, version_id: str, epoch: int) -> None:
+    """What `promote` must not do."""
+    versions = ledger.policy_versions
+    replaced, previous = versions.alias("champion").version_id, versions.alias("previous").epoch
+    versions.point("champion", version_id, expected_epoch=epoch, reason="harness")
+    versions._reached("promotion: champion moved")
+    if replaced is not None:
+        versions.point("previous", replaced, expected_epoch=previous, reason="harness")
+    versions.set_state(version_id, PolicyState.CHAMPION, "harness")
 
 
 def _fail_point(life: Life) -> Callable[[str], None]:

@@ -248,8 +248,7 @@ class Loop:
             case "publish":
                 return self._unloadable(rows, f"WHERE version_id = '{_version_of(write)}'", none_is=1) == 0
             case _:
-                query = f"SELECT version_id FROM alias_moves WHERE alias = 'champion' AND epoch = {write['epoch']} + 1"
-                return list(rows.execute(query)) == [(_version_of(write),)]
+                return all(_parts_of_promotion(rows, write))
 
     def _in_part(self, rows: Rows, write: Write) -> bool:
         """Tell whether of a write that was not acknowledged some is there and some is not."""
@@ -262,6 +261,8 @@ class Loop:
                 return len(_outcomes_there(rows, write)) not in (0, len(outcomes_of(write)))
             case "publish":
                 return self._unloadable(rows, f"WHERE version_id = '{_version_of(write)}'") > 0
+            case "promote":
+                return len(set(_parts_of_promotion(rows, write))) > 1
             case _:
                 return False
 
@@ -361,6 +362,22 @@ def _correction_of(write: Write) -> str:
         "SELECT corrections.value FROM corrections JOIN outcomes ON outcomes.seq = corrections.outcome_seq "
         f"WHERE outcomes.decision_id = '{write['name']}'"
     )
+
+
+def _parts_of_promotion(rows: Rows, write: Write) -> list[bool]:
+    """Tell of each row that a promotion writes whether it is there; no version is promoted twice here."""
+    version, epoch = _version_of(write), int(str(write["epoch"]))
+    replaced = f"SELECT version_id FROM alias_moves WHERE alias = 'champion' AND epoch = {epoch}"
+    parts = [
+        f"SELECT 1 FROM alias_moves WHERE alias = 'champion' AND epoch = {epoch + 1} AND version_id = '{version}'",
+        f"SELECT 1 FROM policy_states WHERE state = 'champion' AND version_id = '{version}'",
+    ]
+    if epoch:
+        parts += [
+            f"SELECT 1 FROM alias_moves WHERE alias = 'previous' AND version_id = ({replaced})",
+            f"SELECT 1 FROM policy_states WHERE state = 'retired' AND version_id = ({replaced})",
+        ]
+    return [_count(rows, query) == 1 for query in parts]
 
 
 def _outcomes_there(rows: Rows, write: Write) -> dict[object, object]:

@@ -171,7 +171,7 @@ def _broken_history(ledger: Ledger) -> int:
     epochs: dict[str, list[int]] = {}
     for table, row in ledger.rows():
         if table == "alias_moves":
-            epochs.setdefault(row["alias"], []).append(row["epoch"])
+            epochs.setdefault(str(row["alias"]), []).append(int(str(row["epoch"])))
     return sum(found != list(range(1, len(found) + 1)) for found in epochs.values())
 
 

@@ -44,5 +44,9 @@ def test_a_write_in_several_commits_is_found_out() -> None:
     assert loop("sqlite", kills=3, plant="several commits", step="before commit", passage=8).torn > 0
 
 
+def test_a_promotion_in_several_commits_is_found_out() -> None:
+    assert loop("sqlite", kills=3, plant="several commits", step="promotion: champion moved").torn > 0
+
+
 def test_on_postgresql_an_acknowledgement_before_the_commit_is_found_out() -> None:
     assert loop("postgresql", kills=2, plant="early acknowledgement", step="before commit", passage=THIRD).lost > 0

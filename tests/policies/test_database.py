@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from policies import LedgerCorrupt, LedgerLocked, LedgerUnavailable
+from policies import LedgerCorrupt, LedgerLocked, LedgerUnavailable, OutcomeRow
 from policies.database import Place
 from policies.ledger import Ledger
 from tests.policies.fakes import decision_row
@@ -89,6 +90,78 @@ def test_a_server_that_acknowledges_early_does_not_do_so_for_a_ledger(postgres_u
 
     with Ledger.open(postgres_url) as ledger, ledger._database.writing() as connection:
         assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+
+
+def test_a_server_that_isolates_more_does_not_make_writers_blind_to_each_other(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        name = connection.scalar(text("SELECT current_database()"))
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"))
+    engine.dispose()
+    outcomes = [OutcomeRow("trace-1", "user", f"kind-{i}", 1.0) for i in range(20)]
+
+    with Ledger.open(postgres_url) as ledger, ThreadPoolExecutor(3) as threads:
+        ledger.record(decision_row(), "{}")
+        said = list(threads.map(ledger.add_outcome, sorted(outcomes * 3, key=lambda one: one.kind)))
+
+        assert len(said) == 60
+        assert len(ledger.outcomes("trace-1")) == 20
+
+
+def test_a_shared_database_keeps_what_other_programs_have_in_it(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32))"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('theirs')"))
+    Ledger.open(postgres_url).close()
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "theirs"
+    engine.dispose()
+
+
+def test_a_table_of_another_program_is_not_taken_for_ours(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE traces (id int)"))
+
+    with pytest.raises(LedgerUnavailable, match=r"other tables \(traces\)"):
+        Ledger.open(postgres_url)
+
+    engine.dispose()
+
+
+def test_options_in_the_url_are_kept(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA ours"))
+    with Ledger.open(f"{postgres_url}&options=-csearch_path%3Dours") as ledger:
+        ledger.record(decision_row(), "{}")
+
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM ours.decisions")) == 1
+    engine.dispose()
+
+
+def test_not_to_wait_is_not_to_wait_for_ever(postgres_url: str) -> None:
+    with (
+        Ledger.open(postgres_url, busy_timeout_s=0.0) as ledger,
+        Ledger.open(postgres_url) as other,
+        other._database.writing(),
+        pytest.raises(LedgerLocked),
+    ):
+        ledger.record(decision_row(), "{}")
+
+
+def test_a_file_stays_the_same_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Ledger.open("ledger.sqlite") as ledger:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        ledger.policy_versions.publish(b"{}")
+        ledger.record(decision_row(), "{}")
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "policies").is_dir()
 
 
 def test_a_row_changed_on_the_server_is_not_handed_out(postgres_url: str) -> None:

@@ -179,12 +179,33 @@ def test_an_outcome_outside_zero_to_one_is_refused(ledger: Ledger, value: float)
         dataclasses.replace(decision_row(), seed=2**63),
         dataclasses.replace(decision_row(), reason="a\0b"),
         dataclasses.replace(decision_row(), task_id="\ud800"),
+        dataclasses.replace(decision_row(), measured=MeasuredCost(1.0, 0.0, 12.5)),  # type: ignore[arg-type]
+        dataclasses.replace(decision_row(), propensities=(("icl", float("nan")), ("ttt", 0.5))),
+        dataclasses.replace(decision_row(), predicted_costs_s=(("icl", float("inf")),)),
     ],
 )
 def test_a_row_that_some_database_could_not_hold_is_refused_whole(ledger: Ledger, broken: DecisionRow) -> None:
     with pytest.raises(RecordRefused):
         ledger.record(broken, "{}")
     assert ledger.latest(1) == ()
+
+
+def test_zero_with_a_sign_and_true_for_one_are_read_back_whole(ledger: Ledger) -> None:
+    ledger.record(dataclasses.replace(decision_row(), difficulty=-0.0, seed=True), "{}")
+    ledger.add_outcome(correct(-0.0))
+
+    assert (ledger.decision("trace-1").difficulty, ledger.decision("trace-1").seed) == (0.0, 1)
+    assert [outcome.value for outcome in ledger.outcomes("trace-1")] == [0.0]
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-01-02", "2026-01-02T12:00:00"])
+def test_a_time_that_no_label_could_be_made_of_is_refused(ledger: Ledger, at: str) -> None:
+    ledger.record(decision_row(), "{}")
+
+    with pytest.raises(RecordRefused, match="created_at"):
+        ledger.add_outcome(dataclasses.replace(correct(), created_at=at))
+    with pytest.raises(RecordRefused, match="created_at"):
+        ledger.record(dataclasses.replace(decision_row("trace-2"), created_at=at), "{}")
 
 
 def test_an_unknown_trace_is_named(ledger: Ledger) -> None:
@@ -333,6 +354,20 @@ def test_a_reader_that_goes_on_from_the_last_number_misses_no_decision(url: str)
                 last = seq
 
     assert sorted(seen) == sorted(f"d-{i}" for i in range(60))
+
+
+def test_a_slow_reader_of_every_row_keeps_no_writer_waiting_and_sees_one_moment(url: str) -> None:
+    with Ledger.open(url, busy_timeout_s=0.5) as ledger:
+        for i in range(3):
+            ledger.record(decision_row(f"trace-{i}"), "{}")
+        rows = ledger.rows()
+        seen = [next(rows)]
+
+        ledger.record(decision_row("later"), "{}")
+
+        seen += rows
+        names = [row.get("decision_id", row.get("trace_id")) for _, row in seen]
+        assert names == ["trace-0", "trace-1", "trace-2"] * 2
 
 
 def test_importing_the_ledger_loads_no_engine_and_no_migrations() -> None:

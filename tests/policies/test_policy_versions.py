@@ -187,3 +187,11 @@ def test_a_file_that_cannot_be_written_leaves_no_row(versions: PolicyVersions) -
 def test_a_server_needs_to_be_told_where_the_files_are(postgres_url: str) -> None:
     with Ledger.open(postgres_url) as ledger, pytest.raises(RecordRefused, match="files="):
         ledger.policy_versions.publish(FIRST)
+
+
+def test_a_sweep_leaves_the_policies_of_the_ledger_next_to_it(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "a.sqlite") as a, Ledger.open(tmp_path / "b.sqlite") as b, Ledger.open(tmp_path) as c:
+        version_id = b.policy_versions.publish(b"{}").version_id
+
+        assert a.policy_versions.sweep() == c.policy_versions.sweep() == ()
+        assert b.policy_versions.load(version_id) == b"{}"

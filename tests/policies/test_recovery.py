@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from policies import LedgerCorrupt, LedgerUnavailable, OutcomeRow
+from policies import LabelRule, LedgerCorrupt, LedgerLocked, LedgerTooNew, LedgerUnavailable, OutcomeRow
 from policies.checking import CheckFinding, check
 from policies.ledger import Ledger
 from policies.recovery import Recovery, recover
 from tests.policies.fakes import decision_row
 
 N = 60
+SCHEMA_1 = Path(__file__).parent / "data" / "ledger_schema_1.sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,75 @@ def test_a_row_that_is_not_as_it_was_written_is_not_handed_out(home: Path) -> No
     assert by_check(check(home))["rows"].found == "not as they were written: 1 of decisions"
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"1d_fill_0", b"1d_flip_0"), (b'"probe"', b'"prob\xff"')])
+def test_damage_that_a_check_finds_sets_the_file_aside(home: Path, old: bytes, new: bytes) -> None:
+    change_value(home, old, new)
+
+    assert not by_check(check(home))["rows"].ok
+
+    assert mark(home).exists()
+    with pytest.raises(LedgerCorrupt):
+        Ledger.open(home)
+
+
+def test_a_text_that_is_no_longer_utf_8_is_damage_to_whoever_reads_it(home: Path) -> None:
+    change_value(home, b'"probe"', b'"prob\xff"')
+
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt) as caught:
+        [ledger.trace(f"trace-{i}") for i in range(N)]
+
+    assert mark(home).exists()
+    assert "steps" not in str(caught.value) + mark(home).read_text()
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"loss": 0.5', b'"loss": 0.1'), (b"candidate", b"champion!")])
+def test_a_policy_version_that_is_not_as_it_was_written_is_not_handed_out(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        version_id = ledger.policy_versions.publish(b"{}", metrics={"loss": 0.5}).version_id
+    change_value(tmp_path, old, new)
+
+    with Ledger.open(tmp_path) as ledger, pytest.raises(LedgerCorrupt):
+        ledger.policy_versions.all()
+    mark(tmp_path).unlink()
+    with Ledger.open(tmp_path) as ledger, pytest.raises(LedgerCorrupt):
+        ledger.policy_versions.version(version_id)
+
+
+def test_no_label_is_made_of_a_decision_that_is_not_as_it_was_written(home: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt):
+        ledger.labels(LabelRule("correct", window_s=60.0))
+
+
+def test_a_ledger_that_is_held_by_another_program_is_not_taken_for_a_damaged_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.checking.BUSY_TIMEOUT_S", 0.1)
+    with closing(sqlite3.connect(ledger_file(home), isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(LedgerLocked):
+            recover(home)
+
+    assert not mark(home).exists()
+    assert len(list(home.iterdir())) == 2
+
+
+@pytest.mark.parametrize("first", [b"{", b"\xff"])
+def test_of_a_row_without_a_digest_at_least_what_cannot_be_read_is_left_behind(tmp_path: Path, first: bytes) -> None:
+    shutil.copy(SCHEMA_1, ledger_file(tmp_path))
+    change_value(tmp_path, b"[[", first + b"[")
+
+    recovery = recover(tmp_path)
+
+    assert saved(recovery, "decisions") == (2, 1, 0, 0)
+    with Ledger.open(tmp_path) as ledger:
+        assert len(ledger.latest(9)) == 2
+
+
 def test_damage_that_sqlite_can_only_name_in_bytes_that_are_no_text_has_a_type_too(home: Path) -> None:
     change_value(home, b"AUTOINCREMENT", b"AUTOINCR\xeexENT")
 
@@ -176,6 +246,61 @@ def test_it_may_be_saved_elsewhere(home: Path, tmp_path: Path) -> None:
     assert ledger_file(home).read_bytes() == damaged
     with Ledger.open(tmp_path / "elsewhere.sqlite") as ledger:
         assert len(ledger.latest(99)) == N
+
+
+def test_what_is_there_already_is_not_written_over(home: Path, tmp_path: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+    (tmp_path / "notes").write_text("precious")
+
+    for there in (tmp_path / "notes", ledger_file(home)):
+        before = there.read_bytes()
+        with pytest.raises(LedgerUnavailable, match="there already"):
+            recover(home, to=there)
+        assert there.read_bytes() == before
+
+
+def test_where_it_cannot_be_saved_the_error_has_a_type(home: Path, tmp_path: Path) -> None:
+    change_value(home, b"1d_fill_0", b"1d_flip_0")
+
+    with pytest.raises(LedgerUnavailable):
+        recover(home, to=tmp_path / "no such folder" / "saved.sqlite")
+
+
+def test_numbers_of_lost_rows_are_not_given_again(home: Path) -> None:
+    with closing(sqlite3.connect(ledger_file(home))) as connection:
+        connection.execute("DROP TRIGGER decisions_no_update")
+        connection.execute(f"UPDATE decisions SET reason = 'changed' WHERE seq = {N}")
+        connection.commit()
+    assert saved(recover(home), "decisions") == (N - 1, 1, 0, 0)
+
+    with Ledger.open(home) as ledger:
+        ledger.record(decision_row("new"), "{}")
+
+        assert [row.decision_id for _, row in ledger.decisions_after(N)] == ["new"]
+
+
+def test_a_ledger_of_a_later_release_is_left_alone(home: Path) -> None:
+    with closing(sqlite3.connect(ledger_file(home))) as connection:
+        connection.execute("UPDATE meta SET value = '3'")
+        connection.commit()
+    before = ledger_file(home).read_bytes()
+
+    with pytest.raises(LedgerTooNew):
+        recover(home)
+
+    assert ledger_file(home).read_bytes() == before
+    assert not mark(home).exists()
+
+
+def test_another_programs_database_is_not_set_aside(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.commit()
+
+    with pytest.raises(LedgerUnavailable, match="nothing can be saved"):
+        recover(tmp_path / "theirs.db")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
 
 
 def test_a_damaged_head_does_not_hide_the_rest(home: Path) -> None:

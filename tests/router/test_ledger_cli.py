@@ -9,6 +9,7 @@ import pytest
 
 from policies.ledger import Ledger
 from router.cli import main
+from router.settings import Settings
 from tests.policies.fakes import decision_row
 
 
@@ -71,3 +72,23 @@ def test_the_export_holds_every_row(home: Path, capsys: pytest.CaptureFixture[st
 def test_what_is_not_there_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "check", str(tmp_path / "none.sqlite")]) == 4
     assert "no such file" in capsys.readouterr().err
+
+
+def test_an_export_of_what_is_not_there_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "export", str(tmp_path / "misspelt")]) == 4
+
+    assert "no such file" in capsys.readouterr().err
+    assert not (tmp_path / "misspelt").exists()
+
+
+def test_a_ledger_named_in_the_settings_is_checked_as_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_LEDGER_URL", f"sqlite:///{tmp_path}/elsewhere.sqlite")
+    settings = Settings()
+    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+        ledger.policy_versions.publish(b"{}")
+
+    assert main(["ledger", "check"]) == main(["ledger", "check", str(tmp_path / "elsewhere.sqlite")]) == 0
+    assert Settings(ledger_url="postgresql://host/name", home=tmp_path).policy_folder == tmp_path / "policies"
+    capsys.readouterr()
