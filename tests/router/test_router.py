@@ -513,6 +513,16 @@ def test_redis_that_refuses_us_is_an_error_at_the_start(
             make(taught, refused).solve(ROW_TASK)
 
 
+def test_redis_that_refuses_us_is_an_error_for_every_solve(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    with redis_server(requirepass="secret") as server:
+        router = make(taught, settings.model_copy(update={"store_url": server.tcp_url}))
+        for _ in range(2):
+            with pytest.raises(StoreMisconfigured, match="password"):
+                router.solve(ROW_TASK)
+
+
 def test_two_routers_share_an_adapter_through_redis_and_another_tenant_does_not(
     make: Make, settings: Settings, taught: TransformersModel, redis: RedisServer, tmp_path: Path
 ) -> None:
