@@ -218,6 +218,25 @@ def test_a_server_that_cannot_save_is_typed(connect: Connect) -> None:
         assert timed(lambda: store.put(ADAPTER))[1] == "MISCONF"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:sec/ret@host",
+        "redis://host:sec",
+        "redis://[sec",
+        "redis://host?sec=1",
+        "redis://host?db=sec",
+        "redis://host?sec=1&cluster=true",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_said_without_a_part_of_it(connect: Connect, url: str) -> None:
+    with pytest.raises(StoreMisconfigured, match="cannot be used") as raised:
+        connect(url)
+
+    assert "sec" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
 # Users and rights
 
 

@@ -91,6 +91,9 @@ class RedisAdapterStore:
         signer: of one tenant; the store is that tenant's.
         ttl_s: of an adapter whose training took 5 s a MB: what took longer is kept longer, up to four times.
         max_adapter_bytes: of one adapter.
+
+    Raises:
+        StoreMisconfigured: the URL cannot be used.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class RedisAdapterStore:
         self._ttl_s = ttl_s
         self._max_adapter_bytes = max_adapter_bytes
         self._rng = rng or random.Random()
-        self._url, self._is_cluster = _without_cluster(url)
+        self._url, self._is_cluster = _checked_url(url)
         self._client: Any = None  # made with the first call: a cluster's client connects at once
         self._lock = threading.Lock()
         self._checkers, self._pid = _checkers(), os.getpid()
@@ -395,6 +398,19 @@ class RedisAdapterStore:
         if self._url.startswith("rediss:"):
             options["redis_connect_func"] = _on_encrypted
         return (RedisCluster if self._is_cluster else redis.Redis).from_url(self._url, **options)
+
+
+def _checked_url(url: str) -> tuple[str, bool]:
+    """Return the URL without `cluster=true`, and whether it was there, if a connection can be made of it."""
+    try:
+        url, is_cluster = _without_cluster(url)
+        redis.ConnectionPool.from_url(url).make_connection()  # connects with its first command
+    except (TypeError, ValueError, RedisError):
+        raise StoreMisconfigured(
+            "the URL of Redis cannot be used",
+            remedy="Give redis://user:password@host:port/0, with / # ? @ and % of a password written as %2F and so on.",
+        ) from None  # what was raised may tell a part of the password
+    return url, is_cluster
 
 
 def _checkers() -> ThreadPoolExecutor:
