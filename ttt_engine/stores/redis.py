@@ -131,8 +131,10 @@ class RedisAdapterStore:
 
         def write(client: Any) -> None:
             names = [self._piece(adapter.key, head, i) for i in range(head.n_pieces)]
+            deadline = _deadline(head)
             try:
                 for name, piece in zip(names, sealed.pieces(), strict=True):
+                    _check_time(deadline)
                     client.set(name, piece, px=ttl_ms)
                 client.set(self._name(adapter.key, "head"), sealed.head, px=ttl_ms)
             except OutOfMemoryError:
@@ -177,8 +179,12 @@ class RedisAdapterStore:
         """Take the lease: SET NX PX."""
         token = tokens.token_hex(16)
         name = self._name(checked_key(key), "lease")
-        taken = self._asked(lambda client: client.set(name, token, nx=True, px=round(1000 * lease_s)), "written")
-        return token if taken else None
+
+        def take(client: Any) -> bool:
+            taken = client.set(name, token, nx=True, px=round(1000 * lease_s))
+            return bool(taken or client.get(name) == token.encode())  # taken, but the connection broke before we heard
+
+        return token if self._asked(take, "written") else None
 
     def renew(self, key: str, token: str, lease_s: float) -> bool:
         """Hold the lease longer, if it is ours: compared and set under WATCH."""
@@ -264,7 +270,7 @@ class RedisAdapterStore:
         copied nor read twice. That takes the connection's socket; the reply's frame is plain RESP.
         """
         weights = room(head.n_weights)
-        deadline = time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
+        deadline = _deadline(head)
         pool = self._node_client(client, key).connection_pool
         connection = pool.get_connection()
         whole = False
@@ -470,9 +476,14 @@ def _some(sock: socket.socket, at_most: int, deadline: float) -> bytes:
     return some
 
 
+def _deadline(head: Head) -> float:
+    """Return until when the weights must have been received or sent."""
+    return time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
+
+
 def _check_time(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise TimeoutError("the fetch is slower than training would be")
+        raise TimeoutError("it is slower than training would be")
 
 
 @contextmanager
