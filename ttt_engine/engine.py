@@ -99,10 +99,14 @@ class TttEngine:
         seed: int,
         deadline: float | None = None,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        on_fault: Callable[[str], None] = lambda told: None,
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
         A store that fails costs a training run, never an answer, and is told of in `degraded`.
+
+        Args:
+            on_fault: told at once of what is told of in `degraded`, so also where this raises.
 
         Raises:
             TooFewDemonstrations: `task` has fewer than two.
@@ -113,7 +117,10 @@ class TttEngine:
         trained = False
 
         def note(told: tuple[str, ...]) -> None:
-            degraded.extend(each for each in told if each not in degraded)
+            for each in told:
+                if each not in degraded:
+                    degraded.append(each)
+                    on_fault(each)
 
         def find() -> Adapter | None:
             found = self._find(spec.key)

@@ -55,7 +55,7 @@ from tests.models import (
 from tests.redis_server import RedisServer, redis_server
 from tests.router.fakes import grid_task, mirrored
 from ttt_engine.adapter import Adapter
-from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores import MemoryAdapterStore
 
 ALL_ARMS = ("zero_shot", "icl", "icl_vote", "ttt_short", "ttt")
@@ -412,6 +412,21 @@ def test_a_store_that_fails_never_costs_the_answer(make: Make, taught: Transform
     assert solution.answer == ANSWERS[0]
     assert any(str(error) in said for said in solution.degraded)
     assert solution.answered_by == "ttt"
+
+
+class ForgedStore(MemoryAdapterStore):
+    """A store in which somebody has put something of his own."""
+
+    def get(self, key: str) -> Adapter | None:
+        raise AdapterRejected("signature", "it is not ours")
+
+
+def test_a_rejected_adapter_is_said_where_training_fails_too(make: Make, taught: TransformersModel) -> None:
+    solution = make(taught, store=ForgedStore()).solve(ROW_TASK, arm="ttt", deadline_s=1e-9)
+
+    assert solution.answered_by == "icl"
+    assert "rejected (signature)" in solution.degraded[0]
+    assert "deadline reached" in solution.degraded[1]
 
 
 def test_a_ledger_that_cannot_be_opened_costs_the_record_and_not_the_answer(
