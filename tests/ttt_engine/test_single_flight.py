@@ -128,6 +128,24 @@ def test_without_a_deadline_waiting_ends_too_and_one_trains_by_itself() -> None:
         training.go.set()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_after_a_fork_nobody_waits_for_a_thread_that_has_stayed_behind() -> None:
+    flight, training = SingleFlight(), Training()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(flown, flight, training)
+        training.begun.wait(10)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                flown(flight, lambda renew: ADAPTER, deadline=time.monotonic() + 1.0)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        training.go.set()
+
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 # Between processes
 
 
