@@ -201,4 +201,5 @@ def _model(settings: Settings) -> Finding:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"://[^@/]*@", "://***@", url)
+    """Hide user and password, which may have an @ or a / of their own, and every password among the options."""
+    return re.sub(r"([^?&=]*passw[^=&]*=)[^&]*", r"\1***", re.sub(r"://.*@", "://***@", url))

@@ -241,18 +241,21 @@ class Router:
                 from ttt_engine.stores import MemoryAdapterStore, TieredAdapterStore
 
                 try:
-                    self._opened = store_of(self.settings)
+                    opened = store_of(self.settings)
                 except StoreMisconfigured:
                     raise
                 except StoreUnavailable as error:  # without a folder for the secret nothing is kept beyond memory
                     self._store_fault = str(error)
-                    self._opened = TieredAdapterStore([MemoryAdapterStore()])
+                    memory = MemoryAdapterStore(max_bytes=self.settings.store_memory_bytes)
+                    opened = TieredAdapterStore([memory])
                 try:
-                    self._opened.check()
+                    opened.check()
                 except StoreMisconfigured:
+                    opened.close()
                     raise
                 except StoreUnavailable:  # every solve that misses it says so
                     pass
+                self._opened = opened
             return self._opened
 
     def _graph(self) -> Any:

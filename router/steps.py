@@ -158,6 +158,7 @@ class Steps:
         """Find or train the task's adapter; where that fails there is none, and the next step answers in context."""
         assert self.ttt is not None  # `admit` offers no ttt arm without it
         progress = state["progress"]
+        faults: list[str] = []  # of the store, which are worth saying where training fails too
         try:
             adapted = self.ttt.adapt(
                 state["task"],
@@ -165,16 +166,18 @@ class Steps:
                 seed=state["seed"],
                 deadline=state["deadline"],
                 progress=lambda step, steps, loss: progress("adapt", step, steps),
+                on_fault=faults.append,
             )
         except FewShotError as error:
-            return {"adapter": None, "degraded": (str(error),)}
+            return {"adapter": None, "degraded": (*_new(faults, state), str(error))}
         except Exception as error:
-            return {"adapter": None, "degraded": (f"training failed ({_described(error)}); answered in context",)}
+            said = f"training failed ({_described(error)}); answered in context"
+            return {"adapter": None, "degraded": (*_new(faults, state), said)}
         return {
             "adapter": adapted.adapter,
             "adapter_cached": adapted.cached,
             "adapter_waited": adapted.waited,
-            "degraded": tuple(told for told in adapted.degraded if told not in state.get("degraded", ())),
+            "degraded": _new(adapted.degraded, state),
             "tokens": 0 if adapted.cached else adapted.adapter.train_tokens,
         }
 
@@ -315,6 +318,11 @@ def _entropy(purpose: str, task: Task, seed: int) -> int:
 
 def _tokens(answers: Sequence[Answer]) -> int:
     return sum(answer.tokens for answer in answers)
+
+
+def _new(told: Sequence[str], state: SolveState) -> tuple[str, ...]:
+    """Return what has not been said yet."""
+    return tuple(each for each in told if each not in state.get("degraded", ()))
 
 
 def _described(error: Exception) -> str:

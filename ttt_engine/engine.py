@@ -20,11 +20,12 @@ from ttt_engine.errors import AdapterRefused
 from ttt_engine.lora import LoraSlot, lora_slot
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
-from ttt_engine.stores.sketch import nearest, sketch_of
+from ttt_engine.stores.sketch import likeness, nearest, sketch_of
 from ttt_engine.training import train
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
+_RELATIVES_TRIED = 3  # sketches may outlive their adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,14 @@ class TttEngine:
         seed: int,
         deadline: float | None = None,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        on_fault: Callable[[str], None] = lambda told: None,
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
         A store that fails costs a training run, never an answer, and is told of in `degraded`.
+
+        Args:
+            on_fault: told at once of what is told of in `degraded`, so also where this raises.
 
         Raises:
             TooFewDemonstrations: `task` has fewer than two.
@@ -111,9 +116,15 @@ class TttEngine:
         degraded: list[str] = []
         trained = False
 
+        def note(told: tuple[str, ...]) -> None:
+            for each in told:
+                if each not in degraded:
+                    degraded.append(each)
+                    on_fault(each)
+
         def find() -> Adapter | None:
             found = self._find(spec.key)
-            degraded.extend(told for told in found[1] if told not in degraded)
+            note(found[1])
             return found[0]
 
         def make(renew: Callable[[], None]) -> Adapter:
@@ -124,8 +135,11 @@ class TttEngine:
                 renew()
                 progress(done, of, loss)
 
-            adapter = self._train(task, spec, deadline=deadline, progress=step)
-            degraded.extend(told for told in self.store.keep(adapter) if told not in degraded)
+            sketch = sketch_of(task)
+            relative, told = self._relative(spec, sketch)
+            note(told)
+            adapter = self._train(task, spec, sketch, relative, deadline=deadline, progress=step)
+            note(self.store.keep(adapter))
             return adapter
 
         found = find()
@@ -163,10 +177,15 @@ class TttEngine:
         return fetched.adapter, fetched.degraded
 
     def _train(
-        self, task: Task, spec: AdapterSpec, *, deadline: float | None, progress: Callable[[int, int, float], None]
+        self,
+        task: Task,
+        spec: AdapterSpec,
+        sketch: tuple[int, ...],
+        relative: Adapter | None,
+        *,
+        deadline: float | None,
+        progress: Callable[[int, int, float], None],
     ) -> Adapter:
-        sketch = sketch_of(task)
-        relative = self._relative(spec, sketch)
         with self.model.lock:
             slot = lora_slot(self.model, self.lora)
             run = train(
@@ -192,20 +211,24 @@ class TttEngine:
                 parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
             )
 
-    def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> Adapter | None:
-        """Return the kept adapter of the task most like this one, if it is alike enough and fits."""
+    def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> tuple[Adapter | None, tuple[str, ...]]:
+        """Return the kept adapter of the task most like this one, if it is alike enough and fits; and what went wrong.
+
+        What the store says of likeness is a hint; the sketch in the adapter is signed.
+        """
         if self.warm_start is None:
-            return None
-        for _, key in nearest(sketch, self.store.sketches(spec.kin), n=1, least=self.warm_start):
-            relative = self.store.fetch(key).adapter
-            try:
-                if relative is not None and kin_of(relative.spec) == spec.kin:
-                    with self.model.lock:
-                        self._load(relative)
-                    return relative
-            except AdapterRefused:
-                continue
-        return None
+            return None, ()
+        degraded: list[str] = []
+        for _, key in nearest(sketch, self.store.sketches(spec.kin), n=_RELATIVES_TRIED, least=self.warm_start):
+            relative, told = self._find(key)
+            degraded += told
+            if (
+                relative is not None
+                and kin_of(relative.spec) == spec.kin
+                and likeness(sketch, relative.sketch) >= self.warm_start
+            ):
+                return relative, tuple(degraded)
+        return None, tuple(degraded)
 
     def _load(self, adapter: Adapter) -> None:
         if adapter.base_fingerprint != self.model.fingerprint:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from router.router import Router
+from router.solution import Solution
 from tests.adapters import adapter_of, signer
 from tests.faults import (
     cache_black_hole,
@@ -170,6 +172,19 @@ def test_wrong_adapters_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_redis_kills, "Watched", Mistaken)
 
     assert cache_redis_kills.under_load(1)["wrong"] > 0
+
+
+def test_a_solve_that_ends_in_an_error_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve, turns = Router.solve, iter(range(10**9))
+
+    def fragile(*args: Any, **more: Any) -> Solution:
+        if next(turns) == cache_redis_kills.N_TASKS + 1:
+            raise RuntimeError("the store is not what it was")
+        return solve(*args, **more)
+
+    monkeypatch.setattr(Router, "solve", fragile)
+
+    assert cache_redis_kills.under_load(1)["unanswered"] == 1
 
 
 def test_without_a_breaker_every_solve_pays(monkeypatch: pytest.MonkeyPatch) -> None:

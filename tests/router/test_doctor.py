@@ -76,6 +76,23 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("light")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:a@secret@127.0.0.1:1",
+        "redis://me:a/secret@127.0.0.1:1",
+        "redis://127.0.0.1:1?db=0&password=secret",
+        "unix:///nowhere?password=secret",
+    ],
+)
+def test_no_password_is_shown_wherever_it_stands(tmp_path: Path, url: str) -> None:
+    found = findings(Settings(home=tmp_path, store_url=url))["store"]
+
+    assert found.state in ("failed", "warning")
+    assert "secret" not in str(found)
+
+
+@pytest.mark.usefixtures("light")
 def test_a_redis_that_answers_is_named_and_one_that_does_not_is_a_warning(tmp_path: Path, redis: RedisServer) -> None:
     there = findings(Settings(home=tmp_path, store_url=redis.tcp_url))["store"]
     away = findings(Settings(home=tmp_path, store_url="redis://127.0.0.1:1"))["store"]

@@ -55,7 +55,7 @@ from tests.models import (
 from tests.redis_server import RedisServer, redis_server
 from tests.router.fakes import grid_task, mirrored
 from ttt_engine.adapter import Adapter
-from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores import MemoryAdapterStore
 
 ALL_ARMS = ("zero_shot", "icl", "icl_vote", "ttt_short", "ttt")
@@ -414,6 +414,21 @@ def test_a_store_that_fails_never_costs_the_answer(make: Make, taught: Transform
     assert solution.answered_by == "ttt"
 
 
+class ForgedStore(MemoryAdapterStore):
+    """A store in which somebody has put something of his own."""
+
+    def get(self, key: str) -> Adapter | None:
+        raise AdapterRejected("signature", "it is not ours")
+
+
+def test_a_rejected_adapter_is_said_where_training_fails_too(make: Make, taught: TransformersModel) -> None:
+    solution = make(taught, store=ForgedStore()).solve(ROW_TASK, arm="ttt", deadline_s=1e-9)
+
+    assert solution.answered_by == "icl"
+    assert "rejected (signature)" in solution.degraded[0]
+    assert "deadline reached" in solution.degraded[1]
+
+
 def test_a_ledger_that_cannot_be_opened_costs_the_record_and_not_the_answer(
     make: Make, settings: Settings, tmp_path: Path
 ) -> None:
@@ -511,6 +526,16 @@ def test_redis_that_refuses_us_is_an_error_at_the_start(
 
         with pytest.raises(StoreMisconfigured, match="password"):
             make(taught, refused).solve(ROW_TASK)
+
+
+def test_redis_that_refuses_us_is_an_error_for_every_solve(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    with redis_server(requirepass="secret") as server:
+        router = make(taught, settings.model_copy(update={"store_url": server.tcp_url}))
+        for _ in range(2):
+            with pytest.raises(StoreMisconfigured, match="password"):
+                router.solve(ROW_TASK)
 
 
 def test_two_routers_share_an_adapter_through_redis_and_another_tenant_does_not(

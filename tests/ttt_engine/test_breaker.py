@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 
@@ -130,3 +132,30 @@ def test_a_question_that_takes_long_keeps_nobody_waiting(clock: Clock) -> None:
     answered.set()
 
     assert took < 1.0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_after_a_fork_the_question_is_asked_anew() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        begun.set()
+        assert go.wait(10)
+
+    breaker = Breaker(ask, pause_s=0.0)
+    open_(breaker)
+    with pytest.raises(StoreUnavailable):
+        breaker.check()
+    assert begun.wait(10)
+    pid = os.fork()
+    if pid == 0:
+        breaker._probe = lambda: None  # no lock that the thread left behind may hold
+        until = time.monotonic() + 5
+        while breaker.is_open and time.monotonic() < until:
+            with contextlib.suppress(StoreUnavailable):
+                breaker.check()
+            time.sleep(0.01)
+        os._exit(breaker.is_open)
+    go.set()
+
+    assert os.waitpid(pid, 0)[1] == 0

@@ -21,8 +21,9 @@ from tests.models import CONSTANT, CONSTANT_TASK, TASKS, TEXT_TASK, save_tiny_ll
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
-from ttt_engine.errors import AdapterRefused, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreUnavailable, TrainingFailed
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
+from ttt_engine.stores.sketch import sketch_of
 
 
 class DownStore:
@@ -334,3 +335,49 @@ def test_a_relative_of_other_settings_or_damaged_is_no_relative(
 
     assert good.parents == ()
     assert engine.adapt(CONSTANT_TASK, short, seed=1).adapter.parents == ()
+
+
+def test_what_is_said_of_likeness_is_a_hint_that_the_adapter_must_bear_out(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    class Misled(MemoryAdapterStore):
+        def sketches(self, kin: str) -> dict[str, tuple[int, ...]]:
+            return dict.fromkeys(super().sketches(kin), sketch_of(CONSTANT_TASK))
+
+    engine = TttEngine(model, Misled(), lora, warm_start=0.9)
+    engine.adapt(TEXT_TASK, replace(training, steps=1), seed=0)
+
+    assert engine.adapt(CONSTANT_TASK, replace(training, steps=1), seed=0).adapter.parents == ()
+
+
+def test_where_the_nearest_relative_is_gone_the_next_will_do_and_what_was_wrong_is_said(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    class Forgetful(MemoryAdapterStore):
+        lost = ""
+
+        def get(self, key: str) -> Adapter | None:
+            if key == self.lost:
+                raise AdapterRejected("hash", "it is bad")
+            return super().get(key)
+
+    store, short = Forgetful(), replace(training, steps=1)
+    engine = TttEngine(model, store, lora, warm_start=0.2)
+    like = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:2])
+    further = engine.adapt(like, short, seed=0).adapter
+    store.lost = engine.adapt(CONSTANT_TASK, short, seed=1).adapter.key
+    adapted = engine.adapt(CONSTANT_TASK, short, seed=2)
+
+    assert adapted.adapter.parents[0] == further.key
+    assert len(adapted.degraded) == 1
+    assert "rejected (hash)" in adapted.degraded[0]
+
+
+def test_a_folder_that_cannot_be_listed_costs_a_relative_and_no_training(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, tmp_path: Path
+) -> None:
+    store = LocalAdapterStore(tmp_path, signer())
+    store.folder.write_text("no folder")
+    engine = TttEngine(model, store, lora, warm_start=0.0)
+
+    assert engine.adapt(CONSTANT_TASK, replace(training, steps=1), seed=0).degraded != ()

@@ -6,8 +6,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import ConnectionError, Redis
 
 from tests.adapters import SECRET, adapter_of, signer, spec_of
 from tests.faults.proxy import FaultProxy, Toxics
@@ -110,6 +112,34 @@ def test_a_trickle_is_given_up(connect: Connect, proxy: FaultProxy) -> None:
 
     assert code == "timeout"
     assert took < 1.5
+
+
+def test_writing_to_a_slow_server_is_given_up(connect: Connect, proxy: FaultProxy) -> None:
+    store, large = connect(proxy.url), adapter_of(n_bytes=16 * PIECE_BYTES)
+    proxy.set(Toxics(latency_s=0.2))
+    took_s, code = timed(lambda: store.put(large))
+
+    assert code == "timeout"
+    assert took_s < 2.5  # all of it would take more than 3 s
+
+
+def test_a_lease_whose_taking_was_not_heard_of_is_ours(
+    connect: Connect, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, heard = connect(redis.url), Redis.set
+
+    def unheard(*args: Any, **more: Any) -> object:
+        answer = heard(*args, **more)
+        if answer:
+            raise ConnectionError("reset")
+        return answer
+
+    monkeypatch.setattr(Redis, "set", unheard)
+    token = store.take(KEY, 5.0)
+
+    assert token is not None
+    assert store.take(KEY, 5.0) is None
+    store.release(KEY, token)
 
 
 def test_a_connection_that_broke_while_idle_is_made_anew(connect: Connect, proxy: FaultProxy) -> None:
@@ -216,6 +246,25 @@ def test_a_server_that_cannot_save_is_typed(connect: Connect) -> None:
                 time.sleep(0.05)
 
         assert timed(lambda: store.put(ADAPTER))[1] == "MISCONF"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:sec/ret@host",
+        "redis://host:sec",
+        "redis://[sec",
+        "redis://host?sec=1",
+        "redis://host?db=sec",
+        "redis://host?sec=1&cluster=true",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_said_without_a_part_of_it(connect: Connect, url: str) -> None:
+    with pytest.raises(StoreMisconfigured, match="cannot be used") as raised:
+        connect(url)
+
+    assert "sec" not in str(raised.value)
+    assert raised.value.__suppress_context__
 
 
 # Users and rights

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 import time
@@ -126,6 +128,24 @@ def test_without_a_deadline_waiting_ends_too_and_one_trains_by_itself() -> None:
         training.go.set()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_after_a_fork_nobody_waits_for_a_thread_that_has_stayed_behind() -> None:
+    flight, training = SingleFlight(), Training()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(flown, flight, training)
+        training.begun.wait(10)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                flown(flight, lambda renew: ADAPTER, deadline=time.monotonic() + 1.0)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        training.go.set()
+
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 # Between processes
 
 
@@ -215,6 +235,34 @@ def test_a_training_under_way_keeps_its_lease(leases: FileLeases) -> None:
         return ADAPTER
 
     assert flown(flight, make) is ADAPTER
+
+
+def test_where_files_cannot_be_locked_it_is_said_and_none_is_left_open(
+    leases: FileLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    n_open = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="No locks"):
+            leases.take(KEY, 10.0)
+
+    assert len(os.listdir("/proc/self/fd")) == n_open
+
+
+def test_a_lease_that_cannot_be_renewed_ends_no_training(leases: FileLeases, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def make(renew: Renew) -> Adapter:
+        monkeypatch.setattr(os, "utime", read_only)
+        time.sleep(0.02)
+        renew()
+        return ADAPTER
+
+    assert flown(SingleFlight([leases], lease_s=0.03), make) is ADAPTER
 
 
 class NobodyKnows(FileLeases):

@@ -7,6 +7,7 @@ thread of its own and does not wait for it, so no solve pays for finding out tha
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ class Breaker:
         self._budget_s = budget_s
         self._pause_s = pause_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock, self._pid = threading.Lock(), os.getpid()
         self._n_failed = 0
         self._lost_s = 0.0
         self._asked_at: float | None = None  # when the circuit opened, or was last tried; None: it is closed
@@ -59,6 +60,8 @@ class Breaker:
         """
         if self._asked_at is None:
             return
+        if self._pid != os.getpid():  # forked: whoever was asking has stayed behind
+            self._lock, self._asking, self._pid = threading.Lock(), False, os.getpid()
         with self._lock:
             asked_at = self._asked_at
             if asked_at is None:  # it has just been closed

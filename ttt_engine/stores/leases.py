@@ -33,23 +33,25 @@ class FileLeases:
             self.folder.mkdir(parents=True, exist_ok=True)
             for _ in range(8):  # another one may put a new file there between our opening and our locking
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                held = False
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _hold_until(handle, time.time() + lease_s)
+                    held = _is_at(handle, path)  # after writing: until then one may take a dead one's file for expired
                 except BlockingIOError:
                     expired = os.fstat(handle).st_mtime + _GRACE_S < time.time()
-                    if expired and _is_at(handle, path):
+                    if not expired:
+                        return None
+                    if _is_at(handle, path):
                         with contextlib.suppress(FileNotFoundError):
                             path.unlink()
-                    os.close(handle)
-                    if expired:
-                        continue
-                    return None
-                if _is_at(handle, path):
+                finally:
+                    if not held:
+                        os.close(handle)
+                if held:
                     token = secrets.token_hex(8)
                     self._held[token] = handle
-                    _hold_until(handle, time.time() + lease_s)
                     return token
-                os.close(handle)
         except OSError as error:
             raise StoreUnavailable(f"cannot lock {path}: {error.strerror or error}") from error
         return None
@@ -59,7 +61,10 @@ class FileLeases:
         handle = self._held.get(token)
         if handle is None or not _is_at(handle, self._path(key)):
             return False
-        _hold_until(handle, time.time() + lease_s)
+        try:
+            _hold_until(handle, time.time() + lease_s)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot renew the lease of {key}: {error.strerror or error}") from error
         return True
 
     def release(self, key: str, token: str) -> None:

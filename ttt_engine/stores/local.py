@@ -99,7 +99,11 @@ class LocalAdapterStore:
     def sketches(self, kin: str) -> dict[str, tuple[int, ...]]:
         """Return the sketches of adapters of one kin, read from the heads of their files; see `SketchedStore`."""
         found: dict[tuple[str, int, int], tuple[str, tuple[int, ...]]] = {}
-        for entry, about in self._files():
+        try:
+            files = self._files()
+        except OSError as error:
+            raise _unavailable("read", self.folder, error) from error
+        for entry, about in files:
             name = (entry.name, about.st_ino, about.st_size)
             known = self._sketches.get(name)
             found[name] = known if known is not None else self._sketch(Path(entry.path))

@@ -91,6 +91,9 @@ class RedisAdapterStore:
         signer: of one tenant; the store is that tenant's.
         ttl_s: of an adapter whose training took 5 s a MB: what took longer is kept longer, up to four times.
         max_adapter_bytes: of one adapter.
+
+    Raises:
+        StoreMisconfigured: the URL cannot be used.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class RedisAdapterStore:
         self._ttl_s = ttl_s
         self._max_adapter_bytes = max_adapter_bytes
         self._rng = rng or random.Random()
-        self._url, self._is_cluster = _without_cluster(url)
+        self._url, self._is_cluster = _checked_url(url)
         self._client: Any = None  # made with the first call: a cluster's client connects at once
         self._lock = threading.Lock()
         self._checkers, self._pid = _checkers(), os.getpid()
@@ -128,8 +131,10 @@ class RedisAdapterStore:
 
         def write(client: Any) -> None:
             names = [self._piece(adapter.key, head, i) for i in range(head.n_pieces)]
+            deadline = _deadline(head)
             try:
                 for name, piece in zip(names, sealed.pieces(), strict=True):
+                    _check_time(deadline)
                     client.set(name, piece, px=ttl_ms)
                 client.set(self._name(adapter.key, "head"), sealed.head, px=ttl_ms)
             except OutOfMemoryError:
@@ -174,8 +179,12 @@ class RedisAdapterStore:
         """Take the lease: SET NX PX."""
         token = tokens.token_hex(16)
         name = self._name(checked_key(key), "lease")
-        taken = self._asked(lambda client: client.set(name, token, nx=True, px=round(1000 * lease_s)), "written")
-        return token if taken else None
+
+        def take(client: Any) -> bool:
+            taken = client.set(name, token, nx=True, px=round(1000 * lease_s))
+            return bool(taken or client.get(name) == token.encode())  # taken, but the connection broke before we heard
+
+        return token if self._asked(take, "written") else None
 
     def renew(self, key: str, token: str, lease_s: float) -> bool:
         """Hold the lease longer, if it is ours: compared and set under WATCH."""
@@ -261,7 +270,7 @@ class RedisAdapterStore:
         copied nor read twice. That takes the connection's socket; the reply's frame is plain RESP.
         """
         weights = room(head.n_weights)
-        deadline = time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
+        deadline = _deadline(head)
         pool = self._node_client(client, key).connection_pool
         connection = pool.get_connection()
         whole = False
@@ -397,6 +406,19 @@ class RedisAdapterStore:
         return (RedisCluster if self._is_cluster else redis.Redis).from_url(self._url, **options)
 
 
+def _checked_url(url: str) -> tuple[str, bool]:
+    """Return the URL without `cluster=true`, and whether it was there, if a connection can be made of it."""
+    try:
+        url, is_cluster = _without_cluster(url)
+        redis.ConnectionPool.from_url(url).make_connection()  # connects with its first command
+    except (TypeError, ValueError, RedisError):
+        raise StoreMisconfigured(
+            "the URL of Redis cannot be used",
+            remedy="Give redis://user:password@host:port/0, with / # ? @ and % of a password written as %2F and so on.",
+        ) from None  # what was raised may tell a part of the password
+    return url, is_cluster
+
+
 def _checkers() -> ThreadPoolExecutor:
     """Return the one thread that checks pieces, in their order; it starts with the first."""
     return ThreadPoolExecutor(1, thread_name_prefix="ttt-router-adapter-check")
@@ -454,9 +476,14 @@ def _some(sock: socket.socket, at_most: int, deadline: float) -> bytes:
     return some
 
 
+def _deadline(head: Head) -> float:
+    """Return until when the weights must have been received or sent."""
+    return time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
+
+
 def _check_time(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise TimeoutError("the fetch is slower than training would be")
+        raise TimeoutError("it is slower than training would be")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ trains; the others look into the store until it is there, the lease has run out,
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ class SingleFlight:
         self._longest_wait_s = longest_wait_s
         self._poll_s = poll_s
         self._flights: dict[str, _Flight] = {}
-        self._lock = threading.Lock()
+        self._lock, self._pid = threading.Lock(), os.getpid()
 
     def run(
         self,
@@ -69,6 +70,8 @@ class SingleFlight:
         Raises:
             TrainingFailed: the deadline passed while another was training; or what `make` raises, here or there.
         """
+        if self._pid != os.getpid():  # forked: those who train have stayed behind
+            self._lock, self._flights, self._pid = threading.Lock(), {}, os.getpid()
         until = time.monotonic() + self._longest_wait_s if deadline is None else deadline
         while True:
             with self._lock:

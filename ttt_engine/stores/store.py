@@ -61,7 +61,11 @@ class Leases(Protocol):
         ...
 
     def renew(self, key: str, token: str, lease_s: float) -> bool:
-        """Hold the lease for `lease_s` more; say whether it was still ours."""
+        """Hold the lease for `lease_s` more; say whether it was still ours.
+
+        Raises:
+            StoreUnavailable: nobody can say.
+        """
         ...
 
     def release(self, key: str, token: str) -> None:

@@ -102,8 +102,8 @@ class TieredAdapterStore:
             if isinstance(tier, SketchedStore):
                 try:
                     found.update(tier.sketches(kin))
-                except StoreUnavailable:
-                    continue  # fewer relatives, which nobody was promised
+                except Exception:  # see `fetch`; fewer relatives, which nobody was promised
+                    continue
         return found
 
     def check(self) -> tuple[str, ...]:
