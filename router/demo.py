@@ -51,7 +51,7 @@ def run_demo(console: Console, seed: int) -> int:
         "in context (icl), always by training at test time (ttt). This takes a few minutes.\n"
     )
     with tempfile.TemporaryDirectory(prefix="ttt-router-demo-") as home:
-        compared = _compare(tasks, Path(home), seed)
+        compared = _compare(tasks, Path(home), seed, console)
     for comparison in _telling(compared):
         solution = comparison.solutions["router"]
         console.print(SolutionView(solution, comparison.labelled.solutions), highlight=False)
@@ -63,8 +63,8 @@ def run_demo(console: Console, seed: int) -> int:
     return 0
 
 
-def _compare(tasks: Sequence[LabelledTask], home: Path, seed: int) -> list[Comparison]:
-    """Solve every task each way, with a fresh store and ledger per way."""
+def _compare(tasks: Sequence[LabelledTask], home: Path, seed: int, console: Console) -> list[Comparison]:
+    """Solve every task each way, with a fresh store and ledger per way; into a pipe, a line a task."""
     settings = Settings(seed=seed, store_url="local:", ledger_url=None)
     first = Router(settings.model_copy(update={"home": home / "0"}))
     routers = {
@@ -81,7 +81,9 @@ def _compare(tasks: Sequence[LabelledTask], home: Path, seed: int) -> list[Compa
                 }
                 compared.append(Comparison(labelled, solutions))
                 with progress.task_done():
-                    pass
+                    if not console.is_terminal:
+                        seconds = sum(solution.cost.seconds for solution in solutions.values())
+                        console.print(f"{len(compared)} of {len(tasks)}: {labelled.task.id}, {seconds:.1f} s")
     finally:
         for router in routers.values():
             router.close()

@@ -26,17 +26,18 @@ Where = Annotated[
     str | None,
     typer.Argument(metavar="[LEDGER]", help="File, home folder or SQL URL; default: the one in the settings."),
 ]
+Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 DAMAGED = 4  # the exit code where something is wrong, as for any dependency that is down
 
 
 @ledger_app.command()
-def check(ledger: Where = None, as_json: AsJson = False) -> None:
+def check(ledger: Where = None, as_json: AsJson = False, home: Home = None) -> None:
     """Look for damage in all of it: pages, rows, references, triggers, policy files; exit code 4 if there is any."""
     from policies.checking import check as look
 
-    settings = Settings()
+    settings = _settings(home)
     findings = look(ledger or settings.ledger_location, files=None if ledger else settings.policy_folder)
     if as_json:
         for finding in findings:
@@ -57,11 +58,12 @@ def recover(
     to: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save it there, and leave the damaged file where it is.")
     ] = None,
+    home: Home = None,
 ) -> None:
     """Save what can be read of a damaged SQLite ledger, and say what is lost. Stop what uses it first."""
     from policies.recovery import recover as save
 
-    recovery = save(ledger or Settings().ledger_location, to=to)
+    recovery = save(ledger or _settings(home).ledger_location, to=to)
     if not recovery.tables:
         print(f"{recovery.saved_in} is whole: there was nothing to recover.")
         return
@@ -80,12 +82,13 @@ def recover(
 def export(
     ledger: Where = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: standard output.")] = None,
+    home: Home = None,
 ) -> None:
     """Write every row as JSON lines, tables after those they refer to, as of one moment."""
     from policies.database import Place
     from policies.ledger import Ledger
 
-    where = ledger or Settings().ledger_location
+    where = ledger or _settings(home).ledger_location
     Place.of(where).require_file()  # opening would make one
     with Ledger.open(where) as opened:
         lines = (json.dumps({"table": table, **row}, ensure_ascii=False) for table, row in opened.rows())
@@ -94,6 +97,10 @@ def export(
         else:
             with out.open("w", encoding="utf-8") as file:
                 _write(lines, file)
+
+
+def _settings(home: Path | None) -> Settings:
+    return Settings() if home is None else Settings(home=home)
 
 
 def _write(lines: Iterator[str], file: IO[str]) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from icl_engine.errors import TaskRefused
 from icl_engine.task import Task
-from policies.decision import Decision, Policy
-from policies.errors import LedgerUnavailable, RecordRefused
+from policies.decision import Arm, Decision, Policy
+from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import EffectiveOutcome, OutcomeRow
 from router.settings import Settings, SettingsError
@@ -41,7 +42,8 @@ class Router:
 
     Example:
         >>> from icl_engine.scripted_model import ScriptedModel
-        >>> from icl_engine.task import Task
+        >>> from icl_engine.errors import TaskRefused
+    from icl_engine.task import Task
         >>> import tempfile
         >>> task = Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d")
         >>> with tempfile.TemporaryDirectory() as home:
@@ -93,9 +95,11 @@ class Router:
         Raises:
             TaskRefused: the task does not fit the limits or the model's context.
             ArmUnavailable: the task cannot be answered with `arm`.
+            SettingsError: `deadline_s` is not above zero.
             ModelUnavailable: the model cannot be loaded.
         """
-        state = self._graph().invoke(self._initial(task, arm, seed, deadline_s, progress))
+        initial = self._initial(task, arm, seed, deadline_s, progress)  # a mistake is told of before the model loads
+        state = self._graph().invoke(initial)
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
@@ -213,7 +217,14 @@ class Router:
     def _initial(
         self, task: Task, arm: str | None, seed: int | None, deadline_s: float | None, progress: Progress | None
     ) -> SolveState:
+        if not isinstance(task, Task):
+            remedy = "Make one with Task.from_pairs or Task.parse."
+            raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=remedy)
+        if arm is not None and arm not in tuple(Arm):
+            raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s
+        if limit is not None and not limit > 0:
+            raise SettingsError(f"got {limit}", variable="deadline_s", remedy="Give seconds above zero, or None.")
         return {
             "task": task,
             "forced_arm": arm,

@@ -187,7 +187,10 @@ class Steps:
         if adapter is None or self.ttt is None:
             return self._floor(state)
         if deadline is not None and time.monotonic() > deadline:
-            return {**self._floor(state), "degraded": ("deadline reached after training; answered in context",)}
+            return {
+                **self._floor(state),
+                "degraded": ("deadline reached before the trained answer; answered in context",),
+            }
         try:
             answers = self.ttt.answer(state["task"], adapter, n_views=self.n_views, seed=state["seed"])
         except Exception as error:

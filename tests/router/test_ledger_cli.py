@@ -92,3 +92,10 @@ def test_a_ledger_named_in_the_settings_is_checked_as_it_is_used(
     assert main(["ledger", "check"]) == main(["ledger", "check", str(tmp_path / "elsewhere.sqlite")]) == 0
     assert Settings(ledger_url="postgresql://host/name", home=tmp_path).policy_folder == tmp_path / "policies"
     capsys.readouterr()
+
+
+def test_a_home_folder_may_be_named_as_for_the_other_commands(tmp_path: Path) -> None:
+    Ledger.open(tmp_path).close()
+
+    assert main(["ledger", "check", "--home", str(tmp_path)]) == 0
+    assert main(["ledger", "export", "--home", str(tmp_path / "nowhere")]) == 4

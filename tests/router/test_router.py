@@ -35,6 +35,7 @@ from router.errors import (
     OutcomeConflict,
     RecordRefused,
     SettingsError,
+    TaskRefused,
     TaskTooLarge,
     UnknownTrace,
 )
@@ -355,7 +356,7 @@ def test_no_time_left_after_training_is_an_answer_in_context(
     solution = make(taught).solve(ROW_TASK, arm="ttt", deadline_s=1e-9)  # the adapter is at hand; using it takes time
 
     assert (solution.answered_by, solution.answer) == ("icl", ANSWERS[0])
-    assert solution.degraded == ("deadline reached after training; answered in context",)
+    assert solution.degraded == ("deadline reached before the trained answer; answered in context",)
 
 
 def test_the_deadline_of_the_settings_holds_where_none_is_given(
@@ -791,3 +792,15 @@ def test_seconds_on_a_gpu_are_those_of_the_solve_where_there_is_one(make: Make, 
 
     assert cost.seconds > 0
     assert cost.gpu_seconds == 0.0  # the model of these tests is on the CPU
+
+
+def test_mistakes_are_told_of_before_the_model_is_loaded(settings: Settings) -> None:
+    nowhere = Router(settings.model_copy(update={"model": "no/such/folder"}))
+
+    with pytest.raises(TaskRefused, match="task: got str"):
+        nowhere.solve("demonstrations")  # type: ignore[arg-type]
+    with pytest.raises(ArmUnavailable, match="'foo'"):
+        nowhere.solve(ROW_TASK, arm="foo")
+    for deadline_s in (0.0, -1.0, float("nan")):
+        with pytest.raises(SettingsError, match="deadline_s"):
+            nowhere.solve(ROW_TASK, deadline_s=deadline_s)

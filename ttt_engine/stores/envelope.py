@@ -144,7 +144,8 @@ class Head:
             raise AdapterRejected("size", f"a head of {n_header} and weights of {n_weights} bytes")
         header = memoryview(blob)[FIXED_BYTES:length]
         if not signer.accepts(blob[_PREFIX.size : FIXED_BYTES], blob[: _PREFIX.size], header):
-            raise AdapterRejected("signature", "it was not signed with this deployment's secret for this tenant")
+            said = "not signed with our secret for this tenant; who shares a store has to share the secrets"
+            raise AdapterRejected("signature", said)
         content = _read_header(bytes(header), n_weights)
         _check_asked_for(content, key, signer.tenant)
         return cls(length, n_weights, content)

@@ -80,7 +80,9 @@ def open_store(
 def _redis(url: str, signer: Signer, settings: StoreSettings) -> RedisAdapterStore:
     try:
         from ttt_engine.stores.redis import RedisAdapterStore
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in ("redis", "hiredis"):  # somebody's own module of that name, say
+            raise
         raise StoreMisconfigured(
             f"Redis needs a library that is missing ({error.name})", remedy="pip install 'ttt-router[redis]'"
         ) from error
