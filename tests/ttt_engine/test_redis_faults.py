@@ -267,6 +267,17 @@ def test_a_url_that_cannot_be_used_is_said_without_a_part_of_it(connect: Connect
     assert raised.value.__suppress_context__
 
 
+def test_sketches_do_not_grow_without_end(
+    connect: Connect, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttt_engine.stores.redis._MOST_SKETCHES", 5)
+    store = connect(redis.url)
+    for i in range(9):
+        store.put(adapter_of(f"task {i}", sketch=(i, i)))
+
+    assert len(store.sketches(spec_of().kin)) == 5
+
+
 # Users and rights
 
 
@@ -276,7 +287,7 @@ def guarded() -> Iterator[RedisServer]:
     with redis_server() as server:
         with server.client() as client:
             rights = (
-                "+get +getrange +set +exists +unlink +expire +pexpire +rename +hset +hgetall +hlen +hrandfield "
+                "+get +getrange +set +exists +unlink +expire +pexpire +rename +hset +hdel +hgetall +hlen +hrandfield "
                 "+watch +multi +exec +ping"
             )
             client.execute_command(*f"ACL SETUSER router on >pw ~ttt:default:* resetchannels -@all {rights}".split())

@@ -77,8 +77,8 @@ _HINTS = {
     "NOAUTH": "Give a user and a password: redis://user:password@host.",
     "WRONGPASS": "Correct the user or the password in TTT_ROUTER_STORE_URL.",
     "NOPERM": (
-        "Let the user run get, getrange, set, exists, unlink, expire, pexpire, rename, hset, hgetall, hlen, "
-        "hrandfield, watch, multi, exec and ping on ~ttt:<tenant>:*."
+        "Let the user run get, getrange, set, exists, unlink, expire, pexpire, rename, hset, hdel, hgetall, "
+        "hlen, hrandfield, watch, multi, exec and ping on ~ttt:<tenant>:*."
     ),
 }
 
@@ -152,14 +152,8 @@ class RedisAdapterStore:
         """Return sketches of adapters of one kin, at most 512; see `SketchedStore`."""
         name = self._kin(kin)
 
-        def read(client: Any) -> dict[bytes, bytes]:
-            if client.hlen(name) <= _MOST_SKETCHES:
-                return dict(client.hgetall(name))
-            drawn = client.hrandfield(name, _MOST_SKETCHES, withvalues=True)
-            return dict(zip(drawn[::2], drawn[1::2], strict=True))
-
         found = {}
-        for key, text in self._asked(read, "read").items():
+        for key, text in self._asked(lambda client: client.hgetall(name), "read").items():
             try:
                 found[checked_key(key.decode())] = tuple(int(part, 16) for part in text.decode().split(","))
             except ValueError:  # somebody else's writing; a sketch is only a hint
@@ -212,6 +206,7 @@ class RedisAdapterStore:
             client.expire(f"{name}b", 10)
             client.exists(f"{name}b")
             client.hset(f"{name}kin", "a", "1")
+            client.hdel(f"{name}kin", *client.hrandfield(f"{name}kin", client.hlen(f"{name}kin")))
             client.hgetall(f"{name}kin")
             with client.pipeline(transaction=True) as pipe:
                 pipe.watch(f"{name}b")
@@ -326,6 +321,9 @@ class RedisAdapterStore:
     def _keep_sketch(self, client: Any, adapter: Adapter, ttl_ms: int) -> None:
         name = self._kin(kin_of(adapter.spec))
         client.hset(name, adapter.key, ",".join(f"{number:x}" for number in adapter.sketch))
+        n_too_many = client.hlen(name) - _MOST_SKETCHES
+        if n_too_many > 0:  # any will do: a sketch is a hint, and many are of adapters that are gone
+            client.hdel(name, *client.hrandfield(name, n_too_many))
         client.pexpire(name, ttl_ms)
 
     def _if_ours(self, key: str, token: str, change: Callable[[Any, str], object]) -> bool:
