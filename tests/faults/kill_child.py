@@ -189,7 +189,8 @@ def _publish_row_first(ledger: Ledger, content: bytes) -> None:
     version_id = policy_files.version_id_of(content)
     with ledger._database.writing() as connection:
         if versions._found(connection, version_id) is None:
-            made = {"version_id": version_id, "metrics": "{}", "size_bytes": len(content), "created_at": at}
+            made: dict[str, object] = {"version_id": version_id, "parent": None, "trained_to_seq": None}
+            made |= {"metrics": "{}", "size_bytes": len(content), "created_at": at}
             connection.execute(insert(POLICY_VERSIONS).values(sealed(POLICY_VERSIONS, made)))
             state = {"version_id": version_id, "state": "candidate", "reason": "", "created_at": at}
             connection.execute(insert(POLICY_STATES).values(sealed(POLICY_STATES, state)))
