@@ -42,8 +42,7 @@ class Router:
 
     Example:
         >>> from icl_engine.scripted_model import ScriptedModel
-        >>> from icl_engine.errors import TaskRefused
-    from icl_engine.task import Task
+        >>> from icl_engine.task import Task
         >>> import tempfile
         >>> task = Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d")
         >>> with tempfile.TemporaryDirectory() as home:
