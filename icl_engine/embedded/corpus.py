@@ -21,7 +21,7 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.families import FAMILIES, HELD_OUT, Family, Pair, RawGrid, Rejected, sample_task
 
 # the share of tasks drawn from each source; "extra" falls to "grid" where no extra data is given
-SHARES: Mapping[str, float] = {"row": 0.22, "grid": 0.22, "extra": 0.16, "text": 0.40}
+SHARES: Mapping[str, float] = {"row": 0.12, "grid": 0.23, "extra": 0.22, "text": 0.43}
 KINDS = ("row", "grid", "text")
 COMPOSED_SHARE = 0.2  # of grid and of row tasks
 PAIRS_PER_TASK = (3, 6)  # of a grid task, inclusive

@@ -31,7 +31,7 @@ def _bracket_kinds(rng: random.Random) -> list[str]:
 def _close_brackets(rng: random.Random) -> Example:
     kinds, gap = _bracket_kinds(rng), rng.choice((" ", "", ""))
     wording = rng.choice(("{}", "{}", "close: {}", "{} ...", "finish {}", "What closes {} ?", "still open in {}:"))
-    longest = rng.randint(4, 8)
+    longest = rng.randint(4, 12)
 
     def example(r: random.Random) -> TextPair:
         opened = r.randint(2, longest)
@@ -93,7 +93,7 @@ def _logic(rng: random.Random) -> Example:
         ("and", "or", "not "), ("AND", "OR", "NOT "), ("&", "|", "!"), ("&&", "||", "~"), ("*", "+", "-"),
     ))  # fmt: skip
     wording = rng.choice(("{}", "{} =", "value of {}", "evaluate: {}", "{} gives", "[{}]"))
-    size = rng.randint(1, 3)
+    size, flat, boxes = rng.randint(1, 3), rng.random() < 0.5, rng.choice(("{}", "{}", "({})", "( {} )"))
 
     def expression(r: random.Random, depth: int) -> tuple[str, bool]:
         if depth == 0:
@@ -107,8 +107,22 @@ def _logic(rng: random.Random) -> Example:
             return f"{left} {conjunction} {right}", a and b
         return f"{left} {disjunction} {right}", a or b
 
+    def chain(r: random.Random) -> tuple[str, bool]:
+        """Negations bind before conjunctions, and those before disjunctions."""
+        text, alternatives = "", [True]
+        for i in range(r.randint(2, 5)):
+            n_negations, value = r.choice((0, 0, 1, 1, 2)), r.random() < 0.5
+            if i and r.random() < 0.5:
+                text += f" {disjunction} "
+                alternatives.append(True)
+            elif i:
+                text += f" {conjunction} "
+            text += negation * n_negations + boxes.format(true if value else false)
+            alternatives[-1] = alternatives[-1] and value != (n_negations % 2 == 1)
+        return text, any(alternatives)
+
     def example(r: random.Random) -> TextPair:
-        text, value = expression(r, r.randint(1, size))
+        text, value = chain(r) if flat else expression(r, r.randint(1, size))
         return wording.format(text), true if value else false
 
     return example

@@ -108,10 +108,10 @@ def _sort_named(rng: random.Random) -> Example:
     "order these: {}",
                           "line up {} by letter", "dictionary order of {}"))  # fmt: skip
     joint, wanted = rng.choice((" ", ", ", "; ", ",")), rng.choice((" ", ", ", " < ", "\n"))
-    backwards, n_words = rng.random() < 0.25, rng.randint(4, 7)
+    backwards, n_words = rng.random() < 0.25, rng.randint(4, 9)
 
     def example(r: random.Random) -> TextPair:
-        words = list(dict.fromkeys(any_word(r) for _ in range(n_words)))
+        words = list(dict.fromkeys(any_word(r) for _ in range(r.randint(3, n_words))))
         return wording.format(joint.join(words)), wanted.join(sorted(words, reverse=backwards))
 
     return example

@@ -22,13 +22,13 @@ def _count_things(rng: random.Random) -> Example:
     intro = rng.choice(
         ("{s}. How many {k}s?", "On the table: {s}. {k}s:", "{s} / {k}", "Count each {k}: {s}", "I own {s}. {k} count?")
     )
-    in_words, repeats = rng.random() < 0.25, rng.random() < 0.5
+    in_words, repeats, most = rng.random() < 0.25, rng.random() < 0.5, rng.choice((3, 5, 6))
 
     def example(r: random.Random) -> TextPair:
-        counted = {x: r.choice((1, 1, 2, 3)) if repeats else 1 for x in r.sample(KINDS[kind], r.randint(1, 3))}
+        counted = {x: r.choice((1, 1, 2, 3)) if repeats else 1 for x in r.sample(KINDS[kind], r.randint(1, most))}
         odd = {
             x: r.choice((1, 1, 2, 3)) if repeats else 1
-            for x in r.sample(KINDS[other], r.randint(0, 2))
+            for x in r.sample(KINDS[other], r.randint(0, most // 2))
             if x not in KINDS[kind]
         }
         listed = [with_article(x) if n == 1 else f"{NUMBER_WORDS[n]} {x}" for x, n in (counted | odd).items()]

@@ -8,6 +8,12 @@ LABELS = (
     ("yes", "no"), ("Yes", "No"), ("true", "false"), ("True", "False"), ("T", "F"), ("1", "0"), ("Y", "N"),
     ("right", "wrong"), ("ok", "bad"), ("correct", "incorrect"), ("+", "-"),
 )  # fmt: skip
+_OPENINGS = (
+    "{who} spent the evening in the old mill.", "This is how {who} passed a rainy day:", "Read with care.",
+    "It was told by {who} at the fair.", "Nothing else happened.", "Here is the next riddle of the evening.",
+    "{who} came by the early train and brought a bag each.", "The rules are the usual ones.",
+    "A note says what {who} did, line by line.", "We shall only be asked about the end of it.",
+)  # fmt: skip
 Ask = Callable[[random.Random, str, Sequence[str], str], tuple[str, str]]
 
 
@@ -47,6 +53,24 @@ _OPTION_LAYOUTS = (
     OptionLayout("\n", "#[{label}] {choice}", "\n", "[{label}]"),
     OptionLayout(" One of: ", "{choice}", ", ", "{choice}"), OptionLayout(" ", "{choice}", " or ", "{choice}"),
 )  # fmt: skip
+
+
+def story_opening(rng: random.Random, share_none: float = 0.5) -> Callable[[random.Random, Sequence[str]], str]:
+    """Draw how the examples of one task open: with nothing (probability `share_none`) or with a sentence or two beside
+    the point.
+
+    Returns:
+        A function of rng and the names in the story; what it returns ends in a space, or is empty.
+    """
+    sentences = rng.sample(_OPENINGS, rng.randint(1, 2))
+    if rng.random() < share_none:
+        return lambda r, names: ""
+
+    def opening(r: random.Random, names: Sequence[str]) -> str:
+        who = ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "Somebody"
+        return " ".join(sentence.format(who=who) for sentence in sentences) + " "
+
+    return opening
 
 
 def question_style(rng: random.Random, share_open: float = 0.4) -> Ask:
