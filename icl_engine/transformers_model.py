@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ class TransformersModel:
         module: the transformers model, in evaluation mode.
         encoding: how tasks are written for it.
         lock: held during every pass; training holds it too.
-        put_on: what others have put on the module (adapters), by its settings, to be found again.
     """
 
     def __init__(self, module: Any, encoding: Encoding, fingerprint: str) -> None:
@@ -50,7 +49,6 @@ class TransformersModel:
         self.encoding = encoding
         self.fingerprint = fingerprint
         self.lock = threading.RLock()
-        self.put_on: dict[Hashable, object] = {}
 
     @classmethod
     def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
@@ -119,8 +117,8 @@ class TransformersModel:
 
     @property
     def n_parameters(self) -> int:
-        """Weights of the base model, without any adapter."""
-        return sum(p.numel() for name, p in self.module.named_parameters() if "lora_" not in name)
+        """Weights of the base model."""
+        return sum(p.numel() for p in self.module.parameters())
 
     def encode(self, task: Task, answer: Value | None = None) -> Encoded:
         """Write a task as tokens.

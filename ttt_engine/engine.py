@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused
-from ttt_engine.lora import LoraSlot, lora_slot
+from ttt_engine.lora import LoraStack
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
-from ttt_engine.training import train
+from ttt_engine.training import TrainingJob, train
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
@@ -41,7 +40,7 @@ class Adapted:
 class TttEngine:
     """Adapts one base model to tasks, one task at a time.
 
-    The LoRA is put on the model with the first use; the base weights are shared by all tasks and never written. Of
+    The base weights are shared by all tasks and never written. Of
     several that want the same adapter at the same time one trains and the others wait for it.
 
     Args:
@@ -161,8 +160,8 @@ class TttEngine:
             ContextOverflow: the task does not fit the model.
         """
         with self.model.lock:
-            self._load(adapter)
-            with lora_slot(self.model, self.lora).active(merged=merged):
+            stack = self._stack_of(adapter)
+            with stack.merged() if merged else stack.active():
                 return answer_by_vote(self.model, task, n_views=n_views, seed=seed)
 
     def _find(self, key: str) -> tuple[Adapter | None, tuple[str, ...]]:
@@ -170,8 +169,7 @@ class TttEngine:
         if fetched.adapter is None:
             return None, fetched.degraded
         try:
-            with self.model.lock:
-                self._load(fetched.adapter)
+            self._stack_of(fetched.adapter)
         except AdapterRefused as error:  # a store of somebody else's may vouch for anything
             return None, (*fetched.degraded, str(error))
         return fetched.adapter, fetched.degraded
@@ -186,30 +184,21 @@ class TttEngine:
         deadline: float | None,
         progress: Callable[[int, int, float], None],
     ) -> Adapter:
-        with self.model.lock:
-            slot = lora_slot(self.model, self.lora)
-            run = train(
-                slot,
-                task,
-                spec.training,
-                seed=spec.seed,
-                start=None if relative is None else _tensors(relative),
-                deadline=deadline,
-                progress=progress,
-            )
-            return Adapter(
-                key=spec.key,
-                weights=save(slot.tensors()),
-                peft_config=_peft_config(slot),
-                base_fingerprint=spec.base,
-                task_fingerprint=spec.task,
-                losses=run.losses,
-                train_seconds=run.seconds,
-                train_tokens=run.tokens,
-                spec=spec.document,
-                sketch=sketch,
-                parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
-            )
+        start = None if relative is None else _tensors(relative)
+        run = train(self.model, self.lora, TrainingJob(task, spec.training, spec.seed, start, deadline, progress))
+        return Adapter(
+            key=spec.key,
+            weights=save(dict(run.tensors)),
+            peft_config=LoraStack(self.model, self.lora).peft_config(),
+            base_fingerprint=spec.base,
+            task_fingerprint=spec.task,
+            losses=run.losses,
+            train_seconds=run.seconds,
+            train_tokens=run.tokens,
+            spec=spec.document,
+            sketch=sketch,
+            parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
+        )
 
     def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> tuple[Adapter | None, tuple[str, ...]]:
         """Return the kept adapter of the task most like this one, if it is alike enough and fits; and what went wrong.
@@ -230,10 +219,17 @@ class TttEngine:
                 return relative, tuple(degraded)
         return None, tuple(degraded)
 
-    def _load(self, adapter: Adapter) -> None:
+    def _stack_of(self, adapter: Adapter) -> LoraStack:
+        """Return a stack of one slot with the adapter in it.
+
+        Raises:
+            AdapterRefused: the adapter does not fit the model.
+        """
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
-        lora_slot(self.model, self.lora).fill(_tensors(adapter))
+        stack = LoraStack(self.model, self.lora)
+        stack.fill(_tensors(adapter))
+        return stack
 
 
 def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
@@ -253,10 +249,3 @@ def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
 
 def _aligned(values: torch.Tensor) -> torch.Tensor:
     return values if values.data_ptr() % 8 == 0 else values.clone()  # after an odd number of 2-byte values
-
-
-def _peft_config(slot: LoraSlot) -> str:
-    config = {**slot.peft_config.to_dict(), "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True}
-    return json.dumps(
-        config, default=lambda value: sorted(value) if isinstance(value, set) else str(value), indent=1, sort_keys=True
-    )

@@ -1,20 +1,21 @@
-"""One LoRA on a base model: put on once, then reset, trained, read out, filled and switched on and off per task.
+"""LoRAs of several tasks side by side on one base model: drawn, trained, read out, filled, and switched on and off.
 
-The base weights are never written: merging swaps in a sum and swaps the very same tensors back.
+The base weights are never written. While a stack is on, hooks add each task's update to the layers it adapts; merging
+swaps in a sum for the time of an answer and swaps the very same tensors back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import math
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig
 
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings
@@ -23,141 +24,214 @@ from ttt_engine.errors import AdapterRefused
 _PEFT_PREFIX = "base_model.model."  # under which PEFT files its tensors
 
 
-def lora_slot(model: TransformersModel, settings: LoraSettings) -> LoraSlot:
-    """Return the model's slot for these settings, put on with the first call."""
-    with model.lock:
-        slot = model.put_on.get(settings)
-        if not isinstance(slot, LoraSlot):
-            slot = model.put_on[settings] = LoraSlot(model, settings)
-        return slot
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One adapted layer and its matrices: views of the stack's buffers, a row of them a slot."""
+
+    name: str
+    module: torch.nn.Linear
+    a: torch.nn.Parameter  # (slots, rank, inputs)
+    b: torch.nn.Parameter  # (slots, outputs, rank)
 
 
-class LoraSlot:
-    """The trainable matrices of one LoRA on `model`; off until `active` or `training` switches it on.
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which slots the rows of a batch are for: those of one slot stand together, slots in rising order."""
 
-    There is one slot per model and settings, from `lora_slot`: hold `model.lock` from `reset` or `fill` to the last
-    pass with it.
+    slots: torch.Tensor  # (groups,) the slot of each group
+    index: torch.Tensor | None  # (groups, most rows) rows of each group, filled up with its last; None: equal groups
+    places: torch.Tensor | None  # (rows,) where each row stands in the flattened index
+
+    @classmethod
+    def of(cls, slots: Sequence[int], device: torch.device) -> _Rows:
+        groups = [(slot, len(list(rows))) for slot, rows in groupby(slots)]
+        if [slot for slot, _ in groups] != sorted({*slots}):
+            raise ValueError(f"the rows of a slot must stand together, in rising order; got {list(slots)}")
+        most = max(n for _, n in groups)
+        chosen = torch.tensor([slot for slot, _ in groups], device=device)
+        if all(n == most for _, n in groups):
+            return cls(chosen, None, None)
+        index, places, first = [], [], 0
+        for i, (_, n) in enumerate(groups):
+            index.append([first + min(place, n - 1) for place in range(most)])
+            places += [i * most + place for place in range(n)]
+            first += n
+        return cls(chosen, torch.tensor(index, device=device), torch.tensor(places, device=device))
+
+
+class LoraStack:
+    """The LoRA matrices of `n_slots` tasks for one base model; off until `training`, `active` or `merged` is entered.
+
+    All matrices are views of one buffer (n_slots, weights): an optimiser step is a few operations on the whole. Hold
+    `model.lock` from `reset` or `fill` to the last pass with it.
+
+    Raises:
+        AdapterRefused: the model has no layer that `settings.target_modules` names.
     """
 
-    def __init__(self, model: TransformersModel, settings: LoraSettings) -> None:
+    def __init__(self, model: TransformersModel, settings: LoraSettings, n_slots: int = 1) -> None:
         self.model = model
         self.settings = settings
-        self._name = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]  # other settings, another adapter to PEFT
-        targets = settings.target_modules
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            lora_dropout=0.0,
-            bias="none",
-        )
-        self.peft_config = config
-        # PEFT draws the matrices from the global generator, which is not ours to move on; `reset` draws them anew
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # several slots on one model are meant
-            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            inject_adapter_in_model(config, model.module, adapter_name=self._name)
-        self._layers: dict[str, Any] = {
-            name: module
-            for name, module in model.module.named_modules()
-            if isinstance(module, LoraLayer) and self._name in module.lora_A
-        }
-        for parameter in self.parameters():
-            parameter.data = parameter.data.float()  # small, and trained: full precision whatever the base has
-        self._switch(False)
+        self.n_slots = n_slots
+        modules = _target_modules(model, settings)
+        sizes = [settings.rank * n for _, layer in modules for n in (layer.in_features, layer.out_features)]
+        self.weights = torch.zeros(n_slots, sum(sizes), device=model.device)  # fp32, whatever the base has
+        parts = iter(self.weights.split(sizes, dim=1))
+        self._layers = []
+        for name, layer in modules:
+            a = next(parts).view(n_slots, settings.rank, layer.in_features)
+            b = next(parts).view(n_slots, layer.out_features, settings.rank)
+            self._layers.append(
+                _Layer(name, layer, *(torch.nn.Parameter(part, requires_grad=False) for part in (a, b)))
+            )
+        self._scale = settings.alpha / settings.rank
+        self._rows = _Rows.of([0], model.device)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the trainable matrices: A and B of every layer, in the model's order."""
-        return [
-            matrix
-            for layer in self._layers.values()
-            for matrix in (layer.lora_A[self._name].weight, layer.lora_B[self._name].weight)
-        ]
+        """Return the matrices, A and B of every layer in the model's order, each of all slots."""
+        return [matrix for layer in self._layers for matrix in (layer.a, layer.b)]
 
-    def reset(self, seed: int) -> None:
-        """Start anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained."""
+    def gradients(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the gradients of a loss, laid out as `weights`."""
+        found = torch.autograd.grad(loss, self.parameters())
+        return torch.cat([gradient.reshape(self.n_slots, -1) for gradient in found], dim=1)
+
+    def reset(self, seed: int, slot: int = 0) -> None:
+        """Start a slot anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained."""
         generator = torch.Generator().manual_seed(seed)
-        for layer in self._layers.values():
-            a, b = layer.lora_A[self._name].weight, layer.lora_B[self._name].weight
-            bound = math.sqrt(1.0 / a.shape[1])  # kaiming_uniform_ with a = sqrt(5)
-            a.data = ((torch.rand(a.shape, generator=generator) * 2 - 1) * bound).to(a.device)
-            b.data.zero_()
+        with torch.no_grad():
+            for layer in self._layers:
+                bound = math.sqrt(1.0 / layer.a.shape[2])  # kaiming_uniform_ with a = sqrt(5)
+                drawn = (torch.rand(layer.a.shape[1:], generator=generator) * 2 - 1) * bound
+                layer.a[slot] = drawn.to(layer.a.device)
+                layer.b[slot] = 0.0
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return copies of the matrices under PEFT's names."""
-        return {
-            f"{_PEFT_PREFIX}{name}.{which}.weight": getattr(layer, which)[self._name]
-            .weight.detach()
-            .cpu()
-            .clone()
-            .contiguous()
-            for name, layer in self._layers.items()
-            for which in ("lora_A", "lora_B")
-        }
+    def tensors(self, slot: int = 0) -> dict[str, torch.Tensor]:
+        """Return copies of a slot's matrices under PEFT's names."""
+        return {name: matrix[slot].detach().cpu().clone() for name, matrix in self._named().items()}
 
-    def fill(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take the matrices of a trained adapter.
+    def fill(self, tensors: Mapping[str, torch.Tensor], slot: int = 0) -> None:
+        """Take the matrices of a trained adapter into a slot.
 
         Raises:
-            AdapterRefused: names, shapes or types are not exactly this slot's, or a value is not finite. PEFT itself
-            would
-                load half an adapter without complaint.
+            AdapterRefused: names, shapes or types are not exactly this stack's, or a value is not finite. PEFT itself
+                would load half an adapter without complaint.
         """
-        own = {
-            f"{_PEFT_PREFIX}{name}.{which}.weight": getattr(layer, which)[self._name].weight
-            for name, layer in self._layers.items()
-            for which in ("lora_A", "lora_B")
-        }
+        own = self._named()
         if own.keys() != tensors.keys():
             odd = sorted(own.keys() ^ tensors.keys())[0]
             raise AdapterRefused(f"tensor names differ from this model's, first at {odd!r}. Train the adapter anew.")
-        for name, parameter in own.items():
+        for name, matrix in own.items():
             given = tensors[name]
-            if (
-                given.shape != parameter.shape
-                or given.dtype != parameter.dtype
-                or not bool(torch.isfinite(given).all())
-            ):
+            finite = bool(torch.isfinite(given).all())
+            if given.shape != matrix.shape[1:] or given.dtype != matrix.dtype or not finite:
                 raise AdapterRefused(
-                    f"{name}: got {tuple(given.shape)} {given.dtype}, finite: {bool(torch.isfinite(given).all())}; "
-                    f"wanted {tuple(parameter.shape)} {parameter.dtype}. Train the adapter anew."
+                    f"{name}: got {tuple(given.shape)} {given.dtype}, finite: {finite}; "
+                    f"wanted {tuple(matrix.shape[1:])} {matrix.dtype}. Train the adapter anew."
                 )
-        for name, parameter in own.items():
-            parameter.data = tensors[name].to(parameter.device).clone()
+        with torch.no_grad():
+            for name, matrix in own.items():
+                matrix[slot] = tensors[name].to(matrix.device)
+
+    def peft_config(self) -> str:
+        """Return PEFT's adapter_config.json for an adapter of this stack."""
+        config = LoraConfig(
+            r=self.settings.rank,
+            lora_alpha=self.settings.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
+            target_modules=sorted({layer.name.rpartition(".")[2] for layer in self._layers}),
+            lora_dropout=0.0,
+            bias="none",
+        )
+        content = {**config.to_dict(), "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True}
+        return json.dumps(
+            content,
+            default=lambda value: sorted(value) if isinstance(value, set) else str(value),
+            indent=1,
+            sort_keys=True,
+        )
+
+    def use(self, slots: Sequence[int]) -> None:
+        """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order."""
+        self._rows = _Rows.of(slots, self.model.device)
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[list[torch.nn.Parameter]]:
-        """Switch the adapter on, unmerged and trainable, for the time of a with block; yield its parameters."""
-        self._switch(True)
+    def training(self) -> Iterator[None]:
+        """Let the matrices be trained for the time of a with block; `use` says which rows are for which slot."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
         try:
-            yield self.parameters()
-        finally:
-            self._switch(False)
-
-    @contextlib.contextmanager
-    def active(self, *, merged: bool = True) -> Iterator[None]:
-        """Let the model answer with the adapter for the time of a with block.
-
-        Args:
-            merged: add the update to the weights, which makes decoding as fast as the base's, or keep it beside them.
-        """
-        if not merged:
-            with self.training(), torch.no_grad():
+            with self._hooks():
                 yield
-            return
-        originals = {name: layer.get_base_layer().weight.data for name, layer in self._layers.items()}
+        finally:
+            for parameter in self.parameters():
+                parameter.requires_grad_(False)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Let the model answer with the slots that `use` names, computed beside its weights."""
+        with torch.no_grad(), self._hooks():
+            yield
+
+    @contextlib.contextmanager
+    def merged(self, slot: int = 0) -> Iterator[None]:
+        """Let the model answer with one slot added to its weights: decoding is as fast as the base's."""
+        originals = [layer.module.weight.data for layer in self._layers]
         try:
-            for name, layer in self._layers.items():
-                original = originals[name]
-                delta = layer.get_delta_weight(self._name).detach()
-                layer.get_base_layer().weight.data = (original.float() + delta.float()).to(original.dtype)
+            for layer, original in zip(self._layers, originals, strict=True):
+                update = self._scale * (layer.b[slot] @ layer.a[slot]).detach()
+                layer.module.weight.data = (original.float() + update).to(original.dtype)
             yield
         finally:
-            for name, layer in self._layers.items():
-                layer.get_base_layer().weight.data = originals[name]
+            for layer, original in zip(self._layers, originals, strict=True):
+                layer.module.weight.data = original
 
-    def _switch(self, on: bool) -> None:
-        for layer in self._layers.values():
-            layer.set_adapter([self._name])
-            layer.enable_adapters(on)
-        for parameter in self.parameters():
-            parameter.requires_grad_(on)
+    @contextlib.contextmanager
+    def _hooks(self) -> Iterator[None]:
+        handles = [layer.module.register_forward_hook(self._adding(layer)) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _adding(self, layer: _Layer) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]:
+        def add(module: Any, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+            return self._with_update(layer, given[0], output)
+
+        return add
+
+    def _with_update(self, layer: _Layer, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Return output + scale * x A^T B^T, each row of the batch with its own slot's A and B."""
+        rows = self._rows
+        whole = len(rows.slots) == self.n_slots
+        a, b = (matrix if whole else matrix[rows.slots] for matrix in (layer.a, layer.b))
+        n_groups = len(rows.slots)
+        if rows.index is not None:
+            given, base = x[rows.index.flatten()], output[rows.index.flatten()]
+        else:
+            given, base = x, output
+        inner = given.reshape(n_groups, -1, x.shape[-1]).to(a.dtype) @ a.mT  # (groups, tokens, rank)
+        summed = torch.baddbmm(base.reshape(n_groups, -1, base.shape[-1]).to(a.dtype), inner, b.mT, alpha=self._scale)
+        summed = summed.to(output.dtype).view(base.shape)
+        return summed if rows.places is None else summed[rows.places]
+
+    def _named(self) -> dict[str, torch.nn.Parameter]:
+        return {
+            f"{_PEFT_PREFIX}{layer.name}.{which}.weight": matrix
+            for layer in self._layers
+            for which, matrix in (("lora_A", layer.a), ("lora_B", layer.b))
+        }
+
+
+def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tuple[str, torch.nn.Linear]]:
+    head = model.module.get_output_embeddings()
+    targets = settings.target_modules
+    found = [
+        (name, module)
+        for name, module in model.module.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and (module is not head if targets == "all-linear" else name.rpartition(".")[2] in targets)
+    ]
+    if not found:
+        raise AdapterRefused(f"the model has no linear layer that target_modules={targets!r} names. Name others.")
+    return found

@@ -1,121 +1,286 @@
-"""The training loop: a task in, a trained LoRA in the slot out. Knows nothing of stores or decisions."""
+"""The training loop: tasks in, trained LoRAs out, many at once over one frozen base. Knows nothing of stores."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 
-from icl_engine.decoding import left_padded
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
 from icl_engine.leave_one_out import leave_one_out
-from icl_engine.task import Task
+from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
-from ttt_engine.lora import LoraSlot
+from ttt_engine.lora import LoraStack
+from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.training_data import training_batches
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 288 tokens costs 5.7
+_PASS_TOKENS = {"cpu": 4_096, "cuda": 65_536}  # read in one pass, padding included, where tasks are trained together
+
+Batch = list[tuple[Task, Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One task to be trained on."""
+
+    task: Task
+    settings: TrainingSettings
+    seed: int
+    start: Mapping[str, torch.Tensor] | None = None  # an adapter to begin with, under PEFT's names; None: a fresh start
+    deadline: float | None = None  # on the clock of time.monotonic; looked at before every step
+    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """What a training run did."""
+    """What training on one task came to."""
 
+    tensors: Mapping[str, torch.Tensor]  # of the adapter, under PEFT's names
     losses: tuple[float, ...]  # nats per output token, each step
     tokens: int  # read in training
-    seconds: float
+    seconds: float  # of the passes with this task in them, shared evenly by the tasks in a pass
 
 
-def train(
-    slot: LoraSlot,
-    task: Task,
-    settings: TrainingSettings,
-    *,
-    seed: int,
-    start: Mapping[str, torch.Tensor] | None = None,
-    deadline: float | None = None,
-    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-) -> TrainingRun:
-    """Train `slot` on the leave-one-out tasks of `task`.
-
-    Args:
-        start: tensors of an adapter to begin with, under PEFT's names; None: a fresh start.
-        deadline: on the clock of `time.monotonic`; checked before every step.
-        progress: told of (steps done, steps, loss in nats per token).
+def train(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> TrainingRun:
+    """Train on the leave-one-out tasks of one task.
 
     Raises:
-        TooFewDemonstrations: `task` has fewer than two.
+        TooFewDemonstrations: the task has fewer than two.
         TrainingFailed: the loss is not finite or explodes, memory or time runs out, a sequence is too long.
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
-    started = time.monotonic()
-    steps = settings.steps_for(_sequence_tokens(slot.model, task))
-    batches = training_batches(task, steps=steps, batch_size=settings.batch_size, seed=seed, fits=slot.model.fits)
-    losses: list[float] = []
-    n_tokens = 0
-    slot.reset(seed)
-    if start is not None:
-        slot.fill(start)
-    with slot.model.lock, slot.training() as parameters:
-        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    (run,) = train_many(model, lora, [job])
+    if isinstance(run, TrainingFailed):
+        raise run
+    return run
+
+
+def train_many(
+    model: TransformersModel, lora: LoraSettings, jobs: Sequence[TrainingJob], *, pass_tokens: int | None = None
+) -> list[TrainingRun | TrainingFailed]:
+    """Train on several tasks at once over the frozen base; each goes the way it would go alone (fp32: to rounding).
+
+    Tasks of like length share a pass. As soon as one is done or fails, the next takes its slot.
+
+    Args:
+        pass_tokens: tokens that one pass may read, padding included; at least one task is trained at a time.
+
+    Returns:
+        In the order of the jobs, what came of each.
+
+    Raises:
+        TooFewDemonstrations: a task has fewer than two.
+    """
+    limit = pass_tokens or _PASS_TOKENS.get(model.device.type, _PASS_TOKENS["cpu"])
+    runs = [_Run.of(model, job, place) for place, job in enumerate(jobs)]
+    done: dict[int, TrainingRun | TrainingFailed] = {}
+    with model.lock:
+        for alike in _alike(runs):
+            longest = alike[0].length * alike[0].job.settings.batch_size
+            n_slots = max(1, min(len(alike), int(limit / longest)))
+            done.update(_Loop(model, LoraStack(model, lora, n_slots)).work_off(deque(alike)))
+    return [done[place] for place in range(len(jobs))]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One job on its way."""
+
+    job: TrainingJob
+    place: int  # among the jobs
+    length: float  # mean tokens of a sequence
+    steps: int
+    batches: Iterator[Batch]
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, model: TransformersModel, job: TrainingJob, place: int) -> _Run:
+        length = _sequence_tokens(model, job.task)
+        steps = job.settings.steps_for(length)
+        batches = training_batches(
+            job.task, steps=steps, batch_size=job.settings.batch_size, seed=job.seed, fits=model.fits
+        )
+        return cls(job, place, length, steps, batches)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step whose loss was taken last; it falls linearly to 0."""
+        return self.job.settings.learning_rate * (1.0 - (len(self.losses) - 1) / self.steps)
+
+    def check_deadline(self) -> None:
+        if self.job.deadline is not None and time.monotonic() > self.job.deadline:
+            raise TrainingFailed(
+                f"deadline reached after {len(self.losses)} of {self.steps} steps", task_id=self.job.task.id
+            )
+
+    def take(self, loss: float) -> None:
+        """Note the loss of a step.
+
+        Raises:
+            TrainingFailed: it is not finite, or far above the first.
+        """
+        self.losses.append(loss)
+        if not math.isfinite(loss) or loss > self.losses[0] + _EXPLODED:
+            raise TrainingFailed(f"loss became {loss:.3g} at step {len(self.losses)}", task_id=self.job.task.id)
+
+
+def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
+    """Group runs that can share passes: as many rows of each task, none twice as long as another; longest first."""
+
+    def kind(run: _Run) -> tuple[int, int]:
+        return run.job.settings.batch_size, int(math.log2(run.length))
+
+    ordered = sorted(runs, key=lambda run: (kind(run), -run.length, run.place))
+    return [list(group) for _, group in groupby(ordered, key=kind)]
+
+
+class _Loop:
+    """A stack of slots that a queue of runs passes through."""
+
+    def __init__(self, model: TransformersModel, stack: LoraStack) -> None:
+        self.model = model
+        self.stack = stack
+        self.optimizer = StackedAdamW(stack.weights)
+        self.live: dict[int, _Run] = {}  # by slot
+        self.done: dict[int, TrainingRun | TrainingFailed] = {}  # by place
+
+    def work_off(self, queue: deque[_Run]) -> dict[int, TrainingRun | TrainingFailed]:
+        """Train every run in the queue; return what came of each, by its place."""
+        with self.stack.training():
+            while queue or self.live:
+                self._fill_slots(queue)
+                self._step()
+        return self.done
+
+    def _fill_slots(self, queue: deque[_Run]) -> None:
+        for slot in range(self.stack.n_slots):
+            while queue and slot not in self.live:
+                run = queue.popleft()
+                self.stack.reset(run.job.seed, slot)
+                self.optimizer.reset(slot)
+                self.live[slot] = run
+                if run.job.start is not None:
+                    self.stack.fill(run.job.start, slot)
+                if run.steps == 0:
+                    self._finish(slot)
+
+    def _step(self) -> None:
+        """Take one step in every live slot; what fails or is done leaves its slot."""
+        began = time.perf_counter()
+        encoded: dict[int, list[Encoded]] = {}
+        for slot in sorted(self.live):
+            with self._failing_alone(slot):
+                self.live[slot].check_deadline()
+                encoded[slot] = [self.model.encode(*sequence) for sequence in next(self.live[slot].batches)]
+        if not encoded:
+            return
         try:
-            for step, batch in enumerate(batches):
-                if deadline is not None and time.monotonic() > deadline:
-                    raise TrainingFailed(f"deadline reached after {step} of {steps} steps", task_id=task.id)
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * (1.0 - step / steps)
-                encoded = [slot.model.encode(left_out, answer) for left_out, answer in batch]
-                loss = loss_after_first(slot.model, encoded)
-                losses.append(loss.item())
-                if not math.isfinite(losses[-1]) or losses[-1] > losses[0] + _EXPLODED:
-                    raise TrainingFailed(f"loss became {losses[-1]:.3g} at step {step + 1}", task_id=task.id)
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, settings.max_norm)
-                optimizer.step()
-                n_tokens += sum(len(sequence.ids) for sequence in encoded)
-                progress(step + 1, steps, losses[-1])
-        except torch.OutOfMemoryError as error:
-            raise TrainingFailed("out of memory", task_id=task.id) from error
+            self._learn(encoded)
         except RuntimeError as error:
-            if "alloc" not in str(error):  # what the CPU allocator says: "can't allocate memory"
+            # torch.OutOfMemoryError is one; the CPU's allocator says "can't allocate memory"
+            if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
                 raise
-            raise TrainingFailed("out of memory", task_id=task.id) from error
-        except ContextOverflow as error:
-            raise TrainingFailed("a training sequence is longer than the context", task_id=task.id) from error
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            raise TrainingFailed("a weight of the adapter is not finite", task_id=task.id)
-    return TrainingRun(tuple(losses), n_tokens, time.monotonic() - started)
+            for slot in list(self.live):
+                self._fail(slot, TrainingFailed("out of memory", task_id=self.live[slot].job.task.id))
+            return
+        seconds = (time.perf_counter() - began) / len(encoded)
+        for slot in sorted(self.live):
+            run = self.live[slot]
+            run.tokens += sum(len(sequence.ids) for sequence in encoded[slot])
+            run.seconds += seconds
+            run.job.progress(len(run.losses), run.steps, run.losses[-1])
+            if len(run.losses) == run.steps:
+                self._finish(slot)
+
+    def _learn(self, encoded: Mapping[int, list[Encoded]]) -> None:
+        """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
+        self.stack.use([slot for slot, sequences in encoded.items() for _ in sequences])
+        losses = losses_of(self.model, [each for sequences in encoded.values() for each in sequences], len(encoded))
+        kept = []
+        for i, (slot, loss) in enumerate(zip(encoded, losses.tolist(), strict=True)):
+            with self._failing_alone(slot):
+                self.live[slot].take(loss)
+                kept.append(i)
+        if not kept:
+            return
+        rates, max_norms = torch.zeros(self.stack.n_slots), torch.ones(self.stack.n_slots)
+        for slot, run in self.live.items():
+            rates[slot], max_norms[slot] = run.rate, run.job.settings.max_norm
+        device = self.stack.weights.device
+        gradients = self.stack.gradients(losses[kept].sum())
+        self.optimizer.step(gradients, rates.to(device), max_norms.to(device))
+
+    def _finish(self, slot: int) -> None:
+        run = self.live.pop(slot)
+        if bool(torch.isfinite(self.stack.weights[slot]).all()):
+            self.done[run.place] = TrainingRun(self.stack.tensors(slot), tuple(run.losses), run.tokens, run.seconds)
+        else:
+            failed = TrainingFailed("a weight of the adapter is not finite", task_id=run.job.task.id)
+            self.done[run.place] = failed
+
+    def _fail(self, slot: int, failed: TrainingFailed) -> None:
+        self.done[self.live.pop(slot).place] = failed
+
+    @contextlib.contextmanager
+    def _failing_alone(self, slot: int) -> Iterator[None]:
+        """Let a run that cannot go on leave its slot; the others go on."""
+        try:
+            yield
+        except TrainingFailed as failed:
+            self._fail(slot, failed)
+        except ContextOverflow:
+            task_id = self.live[slot].job.task.id
+            self._fail(slot, TrainingFailed("a training sequence is longer than the context", task_id=task_id))
+
+
+def losses_of(model: TransformersModel, encoded: Sequence[Encoded], n_groups: int) -> torch.Tensor:
+    """Return the mean cross-entropy, nats per token, over all outputs but the first of each sequence; (n_groups,).
+
+    Args:
+        encoded: as many sequences of each group, group after group.
+    """
+    ids, wanted = _right_padded(encoded, model.encoding.pad_id)
+    rows, places = wanted.nonzero(as_tuple=True)  # of the tokens that are learned
+    mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence in encoded])[:, None]
+    logits = model.module(
+        input_ids=ids.to(model.device),
+        # what pads stands behind all that counts, where no token looks: without a mask attention skips half its work
+        attention_mask=torch.ones_like(ids).to(model.device),
+        position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
+        use_cache=False,
+        logits_to_keep=wanted.roll(-1, dims=1).to(model.device),
+    ).logits  # (learned tokens, vocabulary)
+    nll = torch.nn.functional.cross_entropy(logits.float(), ids[rows, places].to(model.device), reduction="none")
+    group = (rows // (len(encoded) // n_groups)).to(model.device)
+    sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
+    return sums / torch.bincount(group, minlength=n_groups)
+
+
+def _right_padded(encoded: Sequence[Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and which of them are learned, both (sequences, longest)."""
+    width = max(len(sequence.ids) for sequence in encoded)
+    ids = torch.full((len(encoded), width), pad_id)
+    wanted = torch.zeros(len(encoded), width, dtype=torch.bool)
+    for row, sequence in enumerate(encoded):
+        ids[row, : len(sequence.ids)] = torch.tensor(sequence.ids)
+        for start, stop in sequence.outputs[1:] or sequence.outputs:
+            wanted[row, start:stop] = True
+    return ids, wanted
 
 
 def _sequence_tokens(model: TransformersModel, task: Task) -> float:
     """Return the mean length of the task's leave-one-out sequences, in tokens; those too long for the context count."""
     lengths = [len(model.encoding.encode(left_out, answer).ids) for left_out, answer in leave_one_out(task)]
     return sum(lengths) / len(lengths)
-
-
-def loss_after_first(model: TransformersModel, encoded: list[Encoded]) -> torch.Tensor:
-    """Return the mean cross-entropy, nats per token, over all outputs but the first of each sequence."""
-    ids, mask = left_padded([sequence.ids for sequence in encoded], model.encoding.pad_id, model.device)
-    wanted = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, sequence in enumerate(encoded):
-        shift = ids.shape[1] - len(sequence.ids)
-        for start, stop in sequence.outputs[1:] or sequence.outputs:
-            wanted[row, start + shift : stop + shift] = True
-    places = wanted.any(dim=0).nonzero()[:, 0]  # the columns in which any row has a target
-    logits = model.module(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=model.encoding.positions(ids, mask),
-        use_cache=False,
-        logits_to_keep=(places - 1).to(ids.device),
-    ).logits  # (rows, len(places), vocabulary)
-    chosen = wanted[:, places].to(ids.device)  # (rows, len(places))
-    targets = ids[:, places.to(ids.device)]
-    return torch.nn.functional.cross_entropy(logits[chosen].float(), targets[chosen])

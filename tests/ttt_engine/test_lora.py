@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load
 
 from icl_engine.embedded.encoding import EmbeddedEncoding
 from icl_engine.transformers_model import TransformersModel
@@ -17,31 +19,31 @@ from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
 from ttt_engine.errors import AdapterRefused
 from ttt_engine.export import export_adapter
-from ttt_engine.lora import LoraSlot, lora_slot
+from ttt_engine.lora import LoraStack
 from ttt_engine.stores import MemoryAdapterStore
-from ttt_engine.training import train
+from ttt_engine.training import TrainingJob, train
 
 Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture
-def slot(model: TransformersModel, lora: LoraSettings) -> LoraSlot:
-    return LoraSlot(model, lora)
+def stack(model: TransformersModel, lora: LoraSettings) -> LoraStack:
+    return LoraStack(model, lora)
 
 
 @pytest.fixture
-def trained(slot: LoraSlot, training: TrainingSettings) -> LoraSlot:
-    train(slot, CONSTANT_TASK, training, seed=0)
-    return slot
+def trained(stack: LoraStack, training: TrainingSettings) -> LoraStack:
+    stack.fill(train(stack.model, stack.settings, TrainingJob(CONSTANT_TASK, training, 0)).tensors)
+    return stack
+
+
+def on(stack: LoraStack, *, merged: bool) -> AbstractContextManager[None]:
+    return stack.merged() if merged else stack.active()
 
 
 def base_weights(model: TransformersModel) -> Tensors:
     """Copies of the base model's own weights, under their own names."""
-    return {
-        name.replace(".base_layer", ""): tensor.clone()
-        for name, tensor in model.module.state_dict().items()
-        if "lora_" not in name
-    }
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
 
 
 def same(some: Tensors, others: Tensors) -> bool:
@@ -59,7 +61,10 @@ def logits_of(module: torch.nn.Module) -> torch.Tensor:
 
 def test_putting_a_lora_on_changes_no_answer(model: TransformersModel, lora: LoraSettings) -> None:
     before, weights, n_parameters = logits_of(model.module), base_weights(model), model.n_parameters
-    LoraSlot(model, lora)
+    stack = LoraStack(model, lora)
+    stack.reset(0)
+    with stack.active():
+        assert torch.equal(logits_of(model.module), before)
 
     assert torch.equal(logits_of(model.module), before)
     assert same(base_weights(model), weights)
@@ -67,14 +72,14 @@ def test_putting_a_lora_on_changes_no_answer(model: TransformersModel, lora: Lor
 
 
 def test_the_base_is_the_same_to_the_bit_after_training_and_answering(
-    slot: LoraSlot, training: TrainingSettings
+    stack: LoraStack, training: TrainingSettings
 ) -> None:
-    model = slot.model
+    model = stack.model
     before, logits = base_weights(model), logits_of(model.module)
     for task, seed in ((CONSTANT_TASK, 0), (TEXT_TASK, 1)):
-        train(slot, task, training, seed=seed)
+        stack.fill(train(model, stack.settings, TrainingJob(task, training, seed)).tensors)
         for merged in (True, False):
-            with slot.active(merged=merged):
+            with on(stack, merged=merged):
                 model.generate([task])
 
     assert same(base_weights(model), before)
@@ -83,9 +88,9 @@ def test_the_base_is_the_same_to_the_bit_after_training_and_answering(
 
 
 @pytest.mark.parametrize("merged", [True, False])
-def test_the_base_is_back_after_a_fault_while_the_adapter_was_on(trained: LoraSlot, merged: bool) -> None:
+def test_the_base_is_back_after_a_fault_while_the_adapter_was_on(trained: LoraStack, merged: bool) -> None:
     def fail_while_on() -> None:
-        with trained.active(merged=merged):
+        with on(trained, merged=merged):
             assert not torch.equal(logits_of(trained.model.module), logits)
             raise ZeroDivisionError
 
@@ -99,9 +104,9 @@ def test_the_base_is_back_after_a_fault_while_the_adapter_was_on(trained: LoraSl
     assert not any(parameter.requires_grad for parameter in trained.model.module.parameters())
 
 
-def test_merging_does_not_copy_the_base_back_but_puts_the_very_tensors_back(trained: LoraSlot) -> None:
+def test_merging_does_not_copy_the_base_back_but_puts_the_very_tensors_back(trained: LoraStack) -> None:
     before = {name: parameter.data_ptr() for name, parameter in trained.model.module.named_parameters()}
-    with trained.active():
+    with trained.merged():
         pass
 
     assert {name: parameter.data_ptr() for name, parameter in trained.model.module.named_parameters()} == before
@@ -110,12 +115,12 @@ def test_merging_does_not_copy_the_base_back_but_puts_the_very_tensors_back(trai
 # The adapter
 
 
-def test_merged_or_not_the_model_says_the_same(trained: LoraSlot) -> None:
+def test_merged_or_not_the_model_says_the_same(trained: LoraStack) -> None:
     base = logits_of(trained.model.module)
-    with trained.active(merged=True):
+    with trained.merged():
         merged = logits_of(trained.model.module)
         (answer,) = trained.model.generate([CONSTANT_TASK])
-    with trained.active(merged=False):
+    with trained.active():
         beside = logits_of(trained.model.module)
         (same_answer,) = trained.model.generate([CONSTANT_TASK])
 
@@ -124,11 +129,11 @@ def test_merged_or_not_the_model_says_the_same(trained: LoraSlot) -> None:
     assert answer.value == same_answer.value == CONSTANT
 
 
-def test_what_is_read_out_and_filled_in_again_answers_alike(trained: LoraSlot) -> None:
+def test_what_is_read_out_and_filled_in_again_answers_alike(trained: LoraStack) -> None:
     with trained.active():
         before = logits_of(trained.model.module)
     tensors = trained.tensors()
-    train(trained, TEXT_TASK, TrainingSettings(steps=2, batch_size=2), seed=0)
+    trained.reset(1)
     trained.fill(tensors)
     with trained.active():
         after = logits_of(trained.model.module)
@@ -137,38 +142,77 @@ def test_what_is_read_out_and_filled_in_again_answers_alike(trained: LoraSlot) -
     assert same(trained.tensors(), tensors)
 
 
-def test_every_matrix_of_attention_and_mlp_is_adapted_and_the_head_is_not(slot: LoraSlot) -> None:
-    tensors = slot.tensors()
-    n_layers = slot.model.module.config.num_hidden_layers
+def test_every_matrix_of_attention_and_mlp_is_adapted_and_the_head_is_not(stack: LoraStack) -> None:
+    tensors = stack.tensors()
+    n_layers = stack.model.module.config.num_hidden_layers
 
     assert len(tensors) == 2 * 7 * n_layers
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
     assert not any("lm_head" in name or "embed" in name for name in tensors)
 
 
-def test_slots_of_other_settings_live_side_by_side(trained: LoraSlot, training: TrainingSettings) -> None:
+def test_stacks_of_other_settings_live_side_by_side(trained: LoraStack) -> None:
     model = trained.model
     with trained.active():
         before = logits_of(model.module)
-    base, weights = logits_of(model.module), base_weights(model)
-    others = [lora_slot(model, LoraSettings(2, 4.0)), lora_slot(model, LoraSettings(4, 8.0, ("q_proj", "v_proj")))]
+    base = logits_of(model.module)
+    others = [LoraStack(model, LoraSettings(2, 4.0)), LoraStack(model, LoraSettings(4, 8.0, ("q_proj", "v_proj")))]
     for other in others:
-        train(other, ROW_TASK, TrainingSettings(steps=2, batch_size=2), seed=0)
+        other.fill(train(model, other.settings, TrainingJob(ROW_TASK, TrainingSettings(2, 2), 0)).tensors)
     with trained.active():
         after = logits_of(model.module)
 
     assert torch.equal(before, after)
     assert torch.equal(logits_of(model.module), base)
-    assert same(base_weights(model), weights)
     assert [len(other.tensors()) for other in others] == [28, 8]
     assert {tensor.shape[0] for name, tensor in others[0].tensors().items() if "lora_A" in name} == {2}
 
 
-def test_a_model_has_one_slot_per_settings(model: TransformersModel, lora: LoraSettings) -> None:
-    slot = lora_slot(model, lora)
+def test_a_model_without_the_named_layers_is_refused(model: TransformersModel) -> None:
+    with pytest.raises(AdapterRefused, match="query_key_value"):
+        LoraStack(model, LoraSettings(target_modules=("query_key_value",)))
 
-    assert lora_slot(model, LoraSettings(lora.rank, lora.alpha)) is slot
-    assert lora_slot(model, LoraSettings(lora.rank + 1, lora.alpha)) is not slot
+
+# Several slots
+
+
+@pytest.mark.parametrize("slots", [[0, 1, 2], [0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2], [1], [0, 2, 2], [2, 2]])
+def test_every_row_is_answered_with_the_adapter_of_its_own_slot(model: TransformersModel, slots: list[int]) -> None:
+    stack, alone = LoraStack(model, LoraSettings(4, 8.0), 3), LoraStack(model, LoraSettings(4, 8.0))
+    for slot in range(3):
+        stack.fill(noise(alone, seed=slot), slot)
+    ids = torch.tensor([EmbeddedEncoding().encode(CONSTANT_TASK).ids]).expand(len(slots), -1)
+    stack.use(slots)
+    with stack.active():
+        together = model.module(input_ids=ids).logits
+    for row, slot in enumerate(slots):
+        alone.fill(stack.tensors(slot))
+        with alone.active():
+            expected = logits_of(model.module)[0]
+        assert torch.allclose(together[row], expected, atol=1e-3)
+
+    assert not torch.allclose(logits_of(model.module)[0], together[0], atol=1e-1)
+
+
+def test_rows_of_a_slot_that_stand_apart_are_refused(model: TransformersModel, lora: LoraSettings) -> None:
+    with pytest.raises(ValueError, match="stand together"):
+        LoraStack(model, lora, 2).use([0, 1, 0])
+
+
+def test_filling_and_starting_a_slot_leaves_the_others_alone(model: TransformersModel, lora: LoraSettings) -> None:
+    stack = LoraStack(model, lora, 3)
+    stack.fill(noise(stack, seed=1), 0)
+    before = stack.tensors(0)
+    stack.fill(noise(stack, seed=2), 1)
+    stack.reset(3, 2)
+
+    assert same(stack.tensors(0), before)
+    assert not same(stack.tensors(1), before)
+
+
+def noise(stack: LoraStack, seed: int) -> Tensors:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(tensor.shape, generator=generator) * 0.3 for name, tensor in stack.tensors().items()}
 
 
 def _renamed(tensors: Tensors) -> Tensors:
@@ -207,7 +251,7 @@ ODD: dict[str, Callable[[Tensors], Tensors]] = {
 
 
 @pytest.mark.parametrize("what", sorted(ODD))
-def test_an_adapter_that_does_not_fit_is_refused_whole(trained: LoraSlot, what: str) -> None:
+def test_an_adapter_that_does_not_fit_is_refused_whole(trained: LoraStack, what: str) -> None:
     before = trained.tensors()
     given = ODD[what]({name: tensor + 1 for name, tensor in before.items()})
 
@@ -219,15 +263,16 @@ def test_an_adapter_that_does_not_fit_is_refused_whole(trained: LoraSlot, what: 
 
 def test_half_precision_of_the_base_is_kept_and_the_adapter_is_full(lora: LoraSettings) -> None:
     model = TransformersModel(tiny_module().to(torch.bfloat16), EmbeddedEncoding(), "half")  # type: ignore[arg-type]
-    slot = LoraSlot(model, lora)
+    stack = LoraStack(model, lora)
     before = base_weights(model)
-    run = train(slot, CONSTANT_TASK, TrainingSettings(steps=8, batch_size=4, learning_rate=3e-2), seed=0)
-    with slot.active():
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(8, 4, 3e-2), 0))
+    stack.fill(run.tensors)
+    with stack.merged():
         merged = logits_of(model.module)
 
     assert run.losses[-1] < run.losses[0]
     assert merged.dtype == torch.bfloat16
-    assert all(tensor.dtype == torch.float32 for tensor in slot.tensors().values())
+    assert all(tensor.dtype == torch.float32 for tensor in stack.tensors().values())
     assert same(base_weights(model), before)
 
 
@@ -240,7 +285,9 @@ def test_peft_loads_an_exported_adapter_as_one_of_its_own(
 ) -> None:
     engine = TttEngine(model, MemoryAdapterStore(), lora)
     adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
-    with lora_slot(model, lora).active(merged=False):
+    stack = LoraStack(model, lora)
+    stack.fill(load(bytes(adapter.weights)))
+    with stack.active():
         ours = logits_of(model.module)
 
     with torch.random.fork_rng(devices=[]):

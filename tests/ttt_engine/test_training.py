@@ -7,26 +7,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save
 
 from icl_engine.encoding import Encoded
 from icl_engine.errors import TooFewDemonstrations
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK
+from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
-from ttt_engine.lora import LoraSlot
-from ttt_engine.training import loss_after_first, train
+from ttt_engine.lora import LoraStack
+from ttt_engine.optimizer import StackedAdamW
+from ttt_engine.training import TrainingJob, TrainingRun, losses_of, train, train_many
+from ttt_engine.training_data import training_batches
 
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte."
 )
-
-
-@pytest.fixture
-def slot(model: TransformersModel, lora: LoraSettings) -> LoraSlot:
-    return LoraSlot(model, lora)
 
 
 def loss_by_hand(model: TransformersModel, sequences: list[Encoded]) -> float:
@@ -41,9 +39,9 @@ def loss_by_hand(model: TransformersModel, sequences: list[Encoded]) -> float:
     return sum(nll) / len(nll)
 
 
-def assert_is_off(slot: LoraSlot, base_logits: torch.Tensor) -> None:
-    assert torch.equal(logits_of(slot.model), base_logits)
-    assert not any(parameter.requires_grad for parameter in slot.model.module.parameters())
+def assert_is_off(model: TransformersModel, base_logits: torch.Tensor) -> None:
+    assert torch.equal(logits_of(model), base_logits)
+    assert not any(parameter.requires_grad for parameter in model.module.parameters())
 
 
 def logits_of(model: TransformersModel) -> torch.Tensor:
@@ -59,15 +57,13 @@ def test_the_loss_counts_exactly_the_outputs_after_the_first_and_the_query_s(mod
     sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
 
     with torch.no_grad():
-        together = float(loss_after_first(model, sequences))
+        together = float(losses_of(model, sequences, 1))
 
     assert len({len(sequence.ids) for sequence in sequences}) == 3
     assert together == pytest.approx(loss_by_hand(model, sequences), abs=1e-4)
     for sequence in sequences:
         with torch.no_grad():
-            assert float(loss_after_first(model, [sequence])) == pytest.approx(
-                loss_by_hand(model, [sequence]), abs=1e-4
-            )
+            assert float(losses_of(model, [sequence], 1)) == pytest.approx(loss_by_hand(model, [sequence]), abs=1e-4)
 
 
 def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
@@ -75,7 +71,7 @@ def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
     (scores,) = model.score([(TEXT_TASK.replace(demonstrations=()), "größer")])
 
     with torch.no_grad():
-        loss = float(loss_after_first(model, [bare]))
+        loss = float(losses_of(model, [bare], 1))
 
     assert loss == pytest.approx(scores[0].nll_per_token, abs=1e-4)
 
@@ -96,14 +92,27 @@ def test_no_input_and_no_first_output_is_learned_from(model: TransformersModel) 
     assert (logits.grad.abs().sum(-1) > 0).nonzero()[:, 0].tolist() == [place - 1 for place in wanted]
 
 
+def test_each_group_has_its_own_mean(model: TransformersModel) -> None:
+    sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
+
+    with torch.no_grad():
+        losses = losses_of(model, sequences, 3).tolist()
+
+    assert losses == pytest.approx([loss_by_hand(model, [sequence]) for sequence in sequences], abs=1e-4)
+
+
 # The run
 
 
-def test_training_lowers_the_loss_of_a_simple_task(slot: LoraSlot, training: TrainingSettings) -> None:
-    ((*_, before),) = slot.model.score([(CONSTANT_TASK, CONSTANT)])
-    run = train(slot, CONSTANT_TASK, training, seed=0)
-    with slot.active():
-        ((*_, after),) = slot.model.score([(CONSTANT_TASK, CONSTANT)])
+def test_training_lowers_the_loss_of_a_simple_task(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    ((*_, before),) = model.score([(CONSTANT_TASK, CONSTANT)])
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, training, 0))
+    stack = LoraStack(model, lora)
+    stack.fill(run.tensors)
+    with stack.merged():
+        ((*_, after),) = model.score([(CONSTANT_TASK, CONSTANT)])
 
     assert len(run.losses) == training.steps
     assert 0 < run.losses[-1] < 0.3 * run.losses[0]
@@ -113,126 +122,275 @@ def test_training_lowers_the_loss_of_a_simple_task(slot: LoraSlot, training: Tra
     assert run.seconds > 0
 
 
-def test_no_step_leaves_an_adapter_that_changes_nothing(slot: LoraSlot) -> None:
-    before = logits_of(slot.model)
-    run = train(slot, CONSTANT_TASK, TrainingSettings(steps=0), seed=0)
+def test_no_step_leaves_an_adapter_that_changes_nothing(model: TransformersModel, lora: LoraSettings) -> None:
+    before = logits_of(model)
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(steps=0), 0))
+    stack = LoraStack(model, lora)
+    stack.fill(run.tensors)
 
     assert (run.losses, run.tokens) == ((), 0)
-    for merged in (True, False):
-        with slot.active(merged=merged):
-            assert torch.equal(logits_of(slot.model), before)
+    for on in (stack.merged(), stack.active()):
+        with on:
+            assert torch.equal(logits_of(model), before)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     short = replace(training, steps=3)
     runs = []
     for task, seed in ((CONSTANT_TASK, 1), (TEXT_TASK, 7), (CONSTANT_TASK, 1), (CONSTANT_TASK, 2)):
-        run = train(slot, task, short, seed=seed)
-        runs.append((save(slot.tensors()), run.losses))
+        run = train(model, lora, TrainingJob(task, short, seed))
+        runs.append((save(dict(run.tensors)), run.losses))
 
     assert runs[0] == runs[2]
     assert runs[0] != runs[3]
 
 
-def test_what_was_answered_between_does_not_change_what_is_learned(slot: LoraSlot, training: TrainingSettings) -> None:
-    short = replace(training, steps=2)
-    train(slot, CONSTANT_TASK, short, seed=1)
-    first = save(slot.tensors())
-    with slot.active():
-        slot.model.generate(TASKS)
-    slot.model.score(list(zip(TASKS, ANSWERS, strict=True)))
-    train(slot, CONSTANT_TASK, short, seed=1)
+def test_what_was_answered_between_does_not_change_what_is_learned(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    job = TrainingJob(CONSTANT_TASK, replace(training, steps=2), 1)
+    first = train(model, lora, job)
+    stack = LoraStack(model, lora)
+    stack.fill(first.tensors)
+    with stack.merged():
+        model.generate(TASKS)
+    model.score(list(zip(TASKS, ANSWERS, strict=True)))
 
-    assert save(slot.tensors()) == first
+    assert save(dict(train(model, lora, job).tensors)) == save(dict(first.tensors))
 
 
-def test_progress_is_told_after_every_step(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_progress_is_told_after_every_step(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     told: list[tuple[int, int, float]] = []
     run = train(
-        slot, ROW_TASK, replace(training, steps=3), seed=0, progress=lambda *of: told.append((of[0], of[1], of[2]))
+        model,
+        lora,
+        TrainingJob(
+            ROW_TASK, replace(training, steps=3), 0, progress=lambda done, of, loss: told.append((done, of, loss))
+        ),
     )
 
     assert told == [(1, 3, run.losses[0]), (2, 3, run.losses[1]), (3, 3, run.losses[2])]
 
 
-def test_one_demonstration_is_too_few(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_one_demonstration_is_too_few(model: TransformersModel, lora: LoraSettings, training: TrainingSettings) -> None:
     single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
 
     with pytest.raises(TooFewDemonstrations):
-        train(slot, single, training, seed=0)
+        train(model, lora, TrainingJob(single, training, 0))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
+def test_a_run_goes_as_it_goes_with_peft_and_torch_s_own_adamw(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, training, 3))
+    start = LoraStack(model, lora)
+    start.reset(3)
+    config = LoraConfig(r=lora.rank, lora_alpha=8, target_modules="all-linear", lora_dropout=0.0)
+    with torch.random.fork_rng(devices=[]):
+        theirs = get_peft_model(tiny_module(), config)
+    set_peft_model_state_dict(theirs, start.tensors())
+    parameters = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
+    losses = []
+    batches = training_batches(CONSTANT_TASK, steps=training.steps, batch_size=training.batch_size, seed=3)
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = training.learning_rate * (1.0 - step / training.steps)
+        sequences = [model.encode(task, answer) for task, answer in batch]
+        nll = torch.stack([nll_by_hand(theirs, each) for each in sequences]).sum()
+        loss = nll / sum(n_learned(each) for each in sequences)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, training.max_norm)
+        optimizer.step()
+
+    assert run.losses == pytest.approx(losses, rel=1e-4)
+    expected = get_peft_model_state_dict(theirs)
+    for name, tensor in run.tensors.items():
+        assert relative_difference(tensor, expected[name]) < 1e-4
+
+
+def nll_by_hand(module: torch.nn.Module, sequence: Encoded) -> torch.Tensor:
+    ids = torch.tensor(sequence.ids)
+    log_p: torch.Tensor = module(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
+    places = [place for start, stop in sequence.outputs[1:] for place in range(start, stop)]
+    return -log_p[[place - 1 for place in places], ids[places]].sum()
+
+
+def n_learned(sequence: Encoded) -> int:
+    return sum(stop - start for start, stop in sequence.outputs[1:])
+
+
+def relative_difference(some: torch.Tensor, other: torch.Tensor) -> float:
+    return float((some - other).norm() / other.norm().clamp(min=1e-12))
+
+
+# Many at once
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 400, 100_000])
+def test_every_task_of_many_goes_as_it_goes_alone(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, pass_tokens: int
+) -> None:
+    jobs = [
+        TrainingJob(CONSTANT_TASK, replace(training, steps=6), 1),
+        TrainingJob(TEXT_TASK, replace(training, steps=3, learning_rate=1e-2), 2),
+        TrainingJob(ROW_TASK, replace(training, steps=9, max_norm=0.1), 3),
+        TrainingJob(CONSTANT_TASK, replace(training, steps=0), 4),
+        TrainingJob(ROW_TASK, replace(training, batch_size=3, steps=2), 5),
+        TrainingJob(CONSTANT_TASK, replace(training, steps=2), 6),
+    ]
+    alone = [train(model, lora, job) for job in jobs]
+
+    together = train_many(model, lora, jobs, pass_tokens=pass_tokens)
+
+    for run, expected in zip(together, alone, strict=True):
+        assert isinstance(run, TrainingRun)
+        assert run.losses == pytest.approx(expected.losses, rel=1e-4)
+        assert run.tokens == expected.tokens
+        assert run.tensors.keys() == expected.tensors.keys()
+        for name, tensor in run.tensors.items():
+            assert relative_difference(tensor, expected.tensors[name]) < 1e-4
+
+
+def test_an_adapter_to_begin_with_reaches_its_own_slot(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    start = train(model, lora, TrainingJob(CONSTANT_TASK, training, 0)).tensors
+    jobs = [
+        TrainingJob(CONSTANT_TASK, replace(training, steps=1), 0),
+        TrainingJob(CONSTANT_TASK, replace(training, steps=1), 0, start),
+    ]
+
+    afresh, on = train_many(model, lora, jobs)
+
+    assert isinstance(afresh, TrainingRun)
+    assert isinstance(on, TrainingRun)
+    assert on.losses[0] < 0.3 * afresh.losses[0]
+
+
+def test_what_stops_one_task_does_not_touch_the_others(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=4)
+    fine = TrainingJob(CONSTANT_TASK, short, 1)
+    jobs = [
+        TrainingJob(CONSTANT_TASK, replace(short, learning_rate=float("inf")), 2),
+        TrainingJob(ROW_TASK, short, 3, deadline=time.monotonic() - 1),
+        fine,
+        TrainingJob(Task.from_pairs([("a", "b" * 200), ("c", "d" * 400)], "e", id="long"), short, 4),
+        TrainingJob(ROW_TASK, replace(short, learning_rate=1e30), 5),
+    ]
+    alone = train(model, lora, fine)
+
+    exploded, late, run, long, wild = train_many(model, lora, jobs, pass_tokens=100_000)
+
+    assert isinstance(run, TrainingRun)
+    assert run.losses == pytest.approx(alone.losses, rel=1e-4)
+    for failed, reason in ((exploded, "loss became"), (late, "deadline"), (long, "context"), (wild, "loss became")):
+        assert isinstance(failed, TrainingFailed)
+        assert reason in failed.reason
+
+
+def test_no_job_is_no_work(model: TransformersModel, lora: LoraSettings) -> None:
+    assert train_many(model, lora, []) == []
 
 
 # What stops it
 
 
 @pytest.mark.parametrize("rate", [1e30, float("inf")])
-def test_a_loss_that_explodes_stops_training(slot: LoraSlot, training: TrainingSettings, rate: float) -> None:
-    before = logits_of(slot.model)
+def test_a_loss_that_explodes_stops_training(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, rate: float
+) -> None:
+    before = logits_of(model)
 
     with pytest.raises(TrainingFailed, match=r"loss became|not finite") as stopped:
-        train(slot, CONSTANT_TASK, replace(training, learning_rate=rate), seed=0)
+        train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, learning_rate=rate), 0))
 
     assert stopped.value.task_id == CONSTANT_TASK.id
-    assert_is_off(slot, before)
+    assert_is_off(model, before)
 
 
-def test_a_poisoned_model_stops_training_at_the_first_step(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_a_poisoned_model_stops_training_at_the_first_step(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     with torch.no_grad():
-        slot.model.module.model.norm.weight[0] = float("nan")
+        model.module.model.norm.weight[0] = float("nan")
 
     with pytest.raises(TrainingFailed, match="nan at step 1"):
-        train(slot, CONSTANT_TASK, training, seed=0)
+        train(model, lora, TrainingJob(CONSTANT_TASK, training, 0))
 
 
-def test_a_weight_that_is_not_finite_after_the_last_step_is_noticed(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_a_weight_that_is_not_finite_after_the_last_step_is_noticed(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     with pytest.raises(TrainingFailed, match="not finite"):
-        train(slot, CONSTANT_TASK, replace(training, steps=1, learning_rate=float("inf")), seed=0)
+        train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, steps=1, learning_rate=float("inf")), 0))
 
 
-def test_a_deadline_that_is_past_stops_before_the_first_step(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_a_deadline_that_is_past_stops_before_the_first_step(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     with pytest.raises(TrainingFailed, match="deadline reached after 0 of 20 steps"):
-        train(slot, CONSTANT_TASK, training, seed=0, deadline=time.monotonic() - 1)
+        train(model, lora, TrainingJob(CONSTANT_TASK, training, 0, deadline=time.monotonic() - 1))
 
 
-def test_a_deadline_is_looked_at_before_every_step(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_a_deadline_is_looked_at_before_every_step(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     deadline = time.monotonic() + 1.0
+    job = TrainingJob(CONSTANT_TASK, training, 0, deadline=deadline, progress=lambda *_: time.sleep(1.0))
 
     with pytest.raises(TrainingFailed, match="deadline reached after 1 of 20 steps"):
-        train(slot, CONSTANT_TASK, training, seed=0, deadline=deadline, progress=lambda *_: time.sleep(1.0))
+        train(model, lora, job)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(NO_MEMORY)])
 def test_running_out_of_memory_stops_training(
-    slot: LoraSlot, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
+    model: TransformersModel,
+    lora: LoraSettings,
+    training: TrainingSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def step(*_: object) -> None:
         raise error
 
-    before = logits_of(slot.model)
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    before = logits_of(model)
+    monkeypatch.setattr(StackedAdamW, "step", step)
 
     with pytest.raises(TrainingFailed, match="out of memory"):
-        train(slot, CONSTANT_TASK, training, seed=0)
+        train(model, lora, TrainingJob(CONSTANT_TASK, training, 0))
 
-    assert_is_off(slot, before)
+    assert_is_off(model, before)
 
 
-def test_any_other_fault_is_passed_on_with_the_adapter_off(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_any_other_fault_is_passed_on_with_the_adapter_off(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = logits_of(slot.model)
+    before = logits_of(model)
 
     with pytest.raises(KeyboardInterrupt):
-        train(slot, CONSTANT_TASK, training, seed=0, progress=interrupted)
+        train(model, lora, TrainingJob(CONSTANT_TASK, training, 0, progress=interrupted))
 
-    assert_is_off(slot, before)
+    assert_is_off(model, before)
 
 
-def test_demonstrations_that_do_not_fit_the_context_stop_training(slot: LoraSlot, training: TrainingSettings) -> None:
+def test_demonstrations_that_do_not_fit_the_context_stop_training(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
     long = Task.from_pairs([("a", "b" * 200), ("c", "d" * 400)], "e", id="long")
 
     with pytest.raises(TrainingFailed, match="longer than the context") as stopped:
-        train(slot, long, training, seed=0)
+        train(model, lora, TrainingJob(long, training, 0))
 
     assert stopped.value.task_id == "long"
