@@ -12,13 +12,13 @@ import torch
 from icl_engine.decoding import left_padded
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
-from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import TrainingSettings
+from ttt_engine.config import LossOn, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraSlot
-from ttt_engine.training_data import training_batches
+from ttt_engine.loss import target_spans
+from ttt_engine.training_data import training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 288 tokens costs 5.7
 
@@ -27,7 +27,7 @@ _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 28
 class TrainingRun:
     """What a training run did."""
 
-    losses: tuple[float, ...]  # nats per output token, each step
+    losses: tuple[float, ...]  # nats per target token, each step
     tokens: int  # read in training
     seconds: float
 
@@ -42,7 +42,7 @@ def train(
     deadline: float | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> TrainingRun:
-    """Train `slot` on the leave-one-out tasks of `task`.
+    """Train `slot` on sequences made of the demonstrations of `task`, as `settings` choose.
 
     Args:
         start: tensors of an adapter to begin with, under PEFT's names; None: a fresh start.
@@ -50,13 +50,22 @@ def train(
         progress: told of (steps done, steps, loss in nats per token).
 
     Raises:
-        TooFewDemonstrations: `task` has fewer than two.
+        TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
         TrainingFailed: the loss is not finite or explodes, memory or time runs out, a sequence is too long.
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
     started = time.monotonic()
-    steps = settings.steps_for(_sequence_tokens(slot.model, task))
-    batches = training_batches(task, steps=steps, batch_size=settings.batch_size, seed=seed, fits=slot.model.fits)
+    steps = settings.steps_for(_sequence_tokens(slot.model, task, settings, seed))
+    batches = training_batches(
+        task,
+        steps=steps,
+        batch_size=settings.batch_size,
+        seed=seed,
+        fits=slot.model.fits,
+        data=settings.data,
+        augmentation=settings.augmentation,
+        max_sequences=settings.max_sequences,
+    )
     losses: list[float] = []
     n_tokens = 0
     slot.reset(seed)
@@ -71,7 +80,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * (1.0 - step / steps)
                 encoded = [slot.model.encode(left_out, answer) for left_out, answer in batch]
-                loss = loss_after_first(slot.model, encoded)
+                loss = training_loss(slot.model, encoded, settings.loss_on)
                 losses.append(loss.item())
                 if not math.isfinite(losses[-1]) or losses[-1] > losses[0] + _EXPLODED:
                     raise TrainingFailed(f"loss became {losses[-1]:.3g} at step {step + 1}", task_id=task.id)
@@ -94,19 +103,22 @@ def train(
     return TrainingRun(tuple(losses), n_tokens, time.monotonic() - started)
 
 
-def _sequence_tokens(model: TransformersModel, task: Task) -> float:
-    """Return the mean length of the task's leave-one-out sequences, in tokens; those too long for the context count."""
-    lengths = [len(model.encoding.encode(left_out, answer).ids) for left_out, answer in leave_one_out(task)]
+def _sequence_tokens(model: TransformersModel, task: Task, settings: TrainingSettings, seed: int) -> float:
+    """Return the mean length of the task's training sequences, in tokens; those too long for the context count."""
+    sequences = typical_sequences(
+        task, seed=seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
+    )
+    lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
     return sum(lengths) / len(lengths)
 
 
-def loss_after_first(model: TransformersModel, encoded: list[Encoded]) -> torch.Tensor:
-    """Return the mean cross-entropy, nats per token, over all outputs but the first of each sequence."""
+def training_loss(model: TransformersModel, encoded: list[Encoded], loss_on: LossOn = "after_first") -> torch.Tensor:
+    """Return the mean cross-entropy, nats per token, over the `target_spans` of each sequence."""
     ids, mask = left_padded([sequence.ids for sequence in encoded], model.encoding.pad_id, model.device)
     wanted = torch.zeros(ids.shape, dtype=torch.bool)
     for row, sequence in enumerate(encoded):
         shift = ids.shape[1] - len(sequence.ids)
-        for start, stop in sequence.outputs[1:] or sequence.outputs:
+        for start, stop in target_spans(sequence, loss_on):
             wanted[row, start + shift : stop + shift] = True
     places = wanted.any(dim=0).nonzero()[:, 0]  # the columns in which any row has a target
     logits = model.module(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,10 +15,10 @@ from icl_engine.errors import TooFewDemonstrations
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import LoraSettings, LossOn, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraSlot
-from ttt_engine.training import loss_after_first, train
+from ttt_engine.training import train, training_loss
 
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte."
@@ -29,15 +30,20 @@ def slot(model: TransformersModel, lora: LoraSettings) -> LoraSlot:
     return LoraSlot(model, lora)
 
 
-def loss_by_hand(model: TransformersModel, sequences: list[Encoded]) -> float:
-    """The mean over every token of every output but each sequence's first, one plain pass a sequence."""
+def loss_by_hand(model: TransformersModel, sequences: list[Encoded], loss_on: LossOn = "after_first") -> float:
+    """The mean over every token that is learned, one plain pass a sequence."""
     nll: list[float] = []
     for sequence in sequences:
         ids = torch.tensor(sequence.ids)
         with torch.no_grad():
             log_p = model.module(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
-        for start, stop in sequence.outputs[1:]:
-            nll += [-float(log_p[place - 1, ids[place]]) for place in range(start, stop)]
+        places = {
+            "after_first": [place for span in sequence.outputs[1:] for place in range(*span)],
+            "last": range(*sequence.outputs[-1]),
+            "outputs": [place for span in sequence.outputs for place in range(*span)],
+            "all": range(1, len(ids)),
+        }[loss_on]
+        nll += [-float(log_p[place - 1, ids[place]]) for place in places]
     return sum(nll) / len(nll)
 
 
@@ -59,15 +65,23 @@ def test_the_loss_counts_exactly_the_outputs_after_the_first_and_the_query_s(mod
     sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
 
     with torch.no_grad():
-        together = float(loss_after_first(model, sequences))
+        together = float(training_loss(model, sequences))
 
     assert len({len(sequence.ids) for sequence in sequences}) == 3
     assert together == pytest.approx(loss_by_hand(model, sequences), abs=1e-4)
     for sequence in sequences:
         with torch.no_grad():
-            assert float(loss_after_first(model, [sequence])) == pytest.approx(
-                loss_by_hand(model, [sequence]), abs=1e-4
-            )
+            assert float(training_loss(model, [sequence])) == pytest.approx(loss_by_hand(model, [sequence]), abs=1e-4)
+
+
+@pytest.mark.parametrize("loss_on", get_args(LossOn))
+def test_the_loss_counts_what_is_chosen(model: TransformersModel, loss_on: LossOn) -> None:
+    sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
+
+    with torch.no_grad():
+        together = float(training_loss(model, sequences, loss_on))
+
+    assert together == pytest.approx(loss_by_hand(model, sequences, loss_on), abs=1e-4)
 
 
 def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
@@ -75,7 +89,7 @@ def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
     (scores,) = model.score([(TEXT_TASK.replace(demonstrations=()), "größer")])
 
     with torch.no_grad():
-        loss = float(loss_after_first(model, [bare]))
+        loss = float(training_loss(model, [bare]))
 
     assert loss == pytest.approx(scores[0].nll_per_token, abs=1e-4)
 
@@ -111,6 +125,41 @@ def test_training_lowers_the_loss_of_a_simple_task(slot: LoraSlot, training: Tra
     assert after.nll < 0.2 * before.nll
     assert run.tokens > training.steps * training.batch_size * len(CONSTANT_TASK.demonstrations)
     assert run.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        TrainingSettings(data="leave_two_out", augmentation="order"),
+        TrainingSettings(data="shuffles", augmentation="none", loss_on="outputs"),
+        TrainingSettings(data="direct", augmentation="paper", loss_on="all"),
+        TrainingSettings(augmentation="visual", loss_on="last", max_sequences=4),
+    ],
+    ids=lambda chosen: f"{chosen.data}-{chosen.augmentation}-{chosen.loss_on}",
+)
+def test_every_choice_trains_and_trains_something_else(slot: LoraSlot, chosen: TrainingSettings) -> None:
+    runs = [train(slot, CONSTANT_TASK, replace(chosen, steps=3), seed=0).losses for _ in range(2)]
+
+    assert runs[0] == runs[1]
+    assert runs[0] != train(slot, CONSTANT_TASK, TrainingSettings(steps=3), seed=0).losses
+
+
+def test_one_demonstration_trains_directly(slot: LoraSlot) -> None:
+    single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
+
+    assert len(train(slot, single, TrainingSettings(steps=2, data="direct"), seed=0).losses) == 2
+
+
+def test_the_budget_is_of_the_sequences_as_they_are_chosen(slot: LoraSlot) -> None:
+    grid = [[1, 2, 3, 4]] * 5
+    task = Task.from_pairs([(grid, grid)] * 3, [[1]])
+    in_context = TrainingSettings(steps=40, batch_size=2, token_budget=3000)
+    whole = train(slot, task, in_context, seed=0)
+    direct = train(slot, task, replace(in_context, data="direct"), seed=0)
+    larger = train(slot, task, replace(in_context, data="direct", augmentation="paper"), seed=0)
+
+    assert len(whole.losses) < len(larger.losses) < len(direct.losses)
+    assert all(1500 < run.tokens < 3600 for run in (whole, larger, direct))
 
 
 def test_no_step_leaves_an_adapter_that_changes_nothing(slot: LoraSlot) -> None:
