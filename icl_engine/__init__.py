@@ -16,7 +16,7 @@ from icl_engine.errors import (
     UnreadableTaskFile,
 )
 from icl_engine.language_model import Generation, LanguageModel, OutputScore, load_model
-from icl_engine.leave_one_out import leave_one_out
+from icl_engine.leave_one_out import leave_one_out, leave_two_out
 from icl_engine.loaders import load_tasks, take
 from icl_engine.probe import ProbeResult, probe
 from icl_engine.scripted_model import ScriptedModel
@@ -48,6 +48,7 @@ __all__ = [
     "Value",
     "Vote",
     "leave_one_out",
+    "leave_two_out",
     "load_model",
     "load_tasks",
     "probe",

@@ -37,6 +37,11 @@ class Limits:
     max_task_json_chars: int = 4_000_000  # one task as JSON text, white space included
     max_file_bytes: int = 50_000_000  # one file of tasks, or one folder
 
+    def hold(self, n_rows: int, n_columns: int) -> bool:
+        """Say whether a grid may have this many rows and columns."""
+        longest = self.line if n_rows == 1 or n_columns == 1 else self.side
+        return max(n_rows, n_columns) <= longest and n_rows * n_columns <= self.max_cells
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -144,8 +149,7 @@ def _checked_grid(raw: Sequence[object], field: str, limits: Limits) -> Grid:
     is_row = not isinstance(raw[0], list | tuple)
     rows: Sequence[Any] = (raw,) if is_row else raw
     n_columns = len(rows[0])
-    limit = limits.line if len(rows) == 1 or n_columns == 1 else limits.side
-    if max(len(rows), n_columns) > limit or len(rows) * n_columns > limits.max_cells:
+    if not limits.hold(len(rows), n_columns):
         bounds = f"{limits.side} x {limits.side}, {limits.line} for a single row or column, {limits.max_cells} cells"
         raise TaskTooLarge(f"got {len(rows)} x {n_columns}", field=field, remedy=f"A grid is at most {bounds}.")
     # Sets of all cells at once instead of a loop over them: a task at its limit has 200,000.

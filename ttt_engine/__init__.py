@@ -4,7 +4,7 @@ Importing this loads no torch; `TttEngine` comes from `ttt_engine.engine`, which
 """
 
 from ttt_engine.adapter import Adapter, AdapterSpec, adapter_key
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, TrainingSettings
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 from ttt_engine.export import export_adapter
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore, open_store
@@ -15,8 +15,11 @@ __all__ = [
     "AdapterRejected",
     "AdapterSpec",
     "AdapterStore",
+    "AugmentationForm",
+    "DataForm",
     "LocalAdapterStore",
     "LoraSettings",
+    "LossOn",
     "MemoryAdapterStore",
     "StoreMisconfigured",
     "StoreUnavailable",

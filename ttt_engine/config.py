@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from icl_engine.errors import TaskRefused
+
+DataForm = Literal["leave_one_out", "leave_two_out", "shuffles", "direct"]
+AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
+LossOn = Literal["after_first", "last", "outputs", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +25,30 @@ class LoraSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """The training loop. Defaults are for models of a few million weights; an 8B model wants 1e-4 (the paper's Table
-    6).
+    """The training data, the loss and the loop. Defaults are for models of a few million weights; an 8B model wants a
+    learning rate of 1e-4 (the paper's Table 6).
+
+    Raises:
+        TaskRefused: a choice is not among those known, or `max_sequences` is below one.
     """
 
     steps: int = 40
-    batch_size: int = 4  # augmented leave-one-out tasks a step
+    batch_size: int = 4  # sequences a step
     learning_rate: float = 2e-3  # of AdamW, falling linearly to 0
     max_norm: float = 1.0  # gradient clip
     token_budget: int = 160_000  # tokens read in training, about: a task too long for all steps gets fewer of them
+    data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
+    augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
+    loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss
+    max_sequences: int | None = None  # different sequences drawn on (the paper: 250); None: each is drawn anew
+
+    def __post_init__(self) -> None:
+        _check_known("data", self.data, get_args(DataForm))
+        _check_known("augmentation", self.augmentation, get_args(AugmentationForm))
+        _check_known("loss_on", self.loss_on, get_args(LossOn))
+        if self.max_sequences is not None and self.max_sequences < 1:
+            remedy = "Give at least 1, or None for no such limit."
+            raise TaskRefused(f"got {self.max_sequences}", field="max_sequences", remedy=remedy)
 
     def shortened(self) -> TrainingSettings:
         """The `ttt_short` arm's loop: a quarter of the steps, and of the budget."""
@@ -39,3 +61,8 @@ class TrainingSettings:
             sequence_tokens: mean length of a training sequence.
         """
         return min(self.steps, max(1, int(self.token_budget / (sequence_tokens * self.batch_size))))
+
+
+def _check_known(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise TaskRefused(f"got {value!r}", field=field, remedy=f"Known are {', '.join(known)}.")

@@ -108,7 +108,7 @@ class TttEngine:
             on_fault: told at once of what is told of in `degraded`, so also where this raises.
 
         Raises:
-            TooFewDemonstrations: `task` has fewer than two.
+            TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)

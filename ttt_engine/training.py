@@ -14,19 +14,20 @@ import torch
 
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
-from icl_engine.leave_one_out import leave_one_out
-from icl_engine.task import Task, Value
+from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.augmenters import Example
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraStack
+from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
-from ttt_engine.training_data import training_batches
+from ttt_engine.training_data import training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 288 tokens costs 5.7
 _PASS_TOKENS = {"cpu": 4_096, "cuda": 65_536}  # read in one pass, padding included, where tasks are trained together
 
-Batch = list[tuple[Task, Value]]
+Learned = tuple[Encoded, Spans]  # a sequence, and which of its tokens are learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class TrainingRun:
 
 
 def train(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> TrainingRun:
-    """Train on the leave-one-out tasks of one task.
+    """Train on sequences made of the demonstrations of one task, as its settings choose.
 
     Raises:
-        TooFewDemonstrations: the task has fewer than two.
+        TooFewDemonstrations: the task has fewer than the form of data needs: two where one is left out, else one.
         TrainingFailed: the loss is not finite or explodes, memory or time runs out, a sequence is too long.
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
@@ -79,7 +80,7 @@ def train_many(
         In the order of the jobs, what came of each.
 
     Raises:
-        TooFewDemonstrations: a task has fewer than two.
+        TooFewDemonstrations: a task has fewer than its form of data needs.
     """
     limit = pass_tokens or _PASS_TOKENS.get(model.device.type, _PASS_TOKENS["cpu"])
     runs = [_Run.of(model, job, place) for place, job in enumerate(jobs)]
@@ -100,17 +101,25 @@ class _Run:
     place: int  # among the jobs
     length: float  # mean tokens of a sequence
     steps: int
-    batches: Iterator[Batch]
+    batches: Iterator[list[Example]]
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
 
     @classmethod
     def of(cls, model: TransformersModel, job: TrainingJob, place: int) -> _Run:
-        length = _sequence_tokens(model, job.task)
-        steps = job.settings.steps_for(length)
+        settings = job.settings
+        length = _sequence_tokens(model, job)
+        steps = settings.steps_for(length)
         batches = training_batches(
-            job.task, steps=steps, batch_size=job.settings.batch_size, seed=job.seed, fits=model.fits
+            job.task,
+            steps=steps,
+            batch_size=settings.batch_size,
+            seed=job.seed,
+            fits=model.fits,
+            data=settings.data,
+            augmentation=settings.augmentation,
+            max_sequences=settings.max_sequences,
         )
         return cls(job, place, length, steps, batches)
 
@@ -119,7 +128,18 @@ class _Run:
         """The learning rate of the step whose loss was taken last; it falls linearly to 0."""
         return self.job.settings.learning_rate * (1.0 - (len(self.losses) - 1) / self.steps)
 
-    def check_deadline(self) -> None:
+    def next_batch(self, model: TransformersModel) -> list[Learned]:
+        """Return the sequences of the coming step.
+
+        Raises:
+            TrainingFailed: time has run out.
+            ContextOverflow: a sequence is longer than the context.
+        """
+        self._check_deadline()
+        encoded = [model.encode(task, answer) for task, answer in next(self.batches)]
+        return [(each, target_spans(each, self.job.settings.loss_on)) for each in encoded]
+
+    def _check_deadline(self) -> None:
         if self.job.deadline is not None and time.monotonic() > self.job.deadline:
             raise TrainingFailed(
                 f"deadline reached after {len(self.losses)} of {self.steps} steps", task_id=self.job.task.id
@@ -179,15 +199,14 @@ class _Loop:
     def _step(self) -> None:
         """Take one step in every live slot; what fails or is done leaves its slot."""
         began = time.perf_counter()
-        encoded: dict[int, list[Encoded]] = {}
+        batch: dict[int, list[Learned]] = {}
         for slot in sorted(self.live):
             with self._failing_alone(slot):
-                self.live[slot].check_deadline()
-                encoded[slot] = [self.model.encode(*sequence) for sequence in next(self.live[slot].batches)]
-        if not encoded:
+                batch[slot] = self.live[slot].next_batch(self.model)
+        if not batch:
             return
         try:
-            self._learn(encoded)
+            self._learn(batch)
         except RuntimeError as error:
             # torch.OutOfMemoryError is one; the CPU's allocator says "can't allocate memory"
             if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
@@ -195,21 +214,21 @@ class _Loop:
             for slot in list(self.live):
                 self._fail(slot, TrainingFailed("out of memory", task_id=self.live[slot].job.task.id))
             return
-        seconds = (time.perf_counter() - began) / len(encoded)
+        seconds = (time.perf_counter() - began) / len(batch)
         for slot in sorted(self.live):
             run = self.live[slot]
-            run.tokens += sum(len(sequence.ids) for sequence in encoded[slot])
+            run.tokens += sum(len(sequence.ids) for sequence, _ in batch[slot])
             run.seconds += seconds
             run.job.progress(len(run.losses), run.steps, run.losses[-1])
             if len(run.losses) == run.steps:
                 self._finish(slot)
 
-    def _learn(self, encoded: Mapping[int, list[Encoded]]) -> None:
+    def _learn(self, batch: Mapping[int, list[Learned]]) -> None:
         """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
-        self.stack.use([slot for slot, sequences in encoded.items() for _ in sequences])
-        losses = losses_of(self.model, [each for sequences in encoded.values() for each in sequences], len(encoded))
+        self.stack.use([slot for slot, sequences in batch.items() for _ in sequences])
+        losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
         kept = []
-        for i, (slot, loss) in enumerate(zip(encoded, losses.tolist(), strict=True)):
+        for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
             with self._failing_alone(slot):
                 self.live[slot].take(loss)
                 kept.append(i)
@@ -245,15 +264,15 @@ class _Loop:
             self._fail(slot, TrainingFailed("a training sequence is longer than the context", task_id=task_id))
 
 
-def losses_of(model: TransformersModel, encoded: Sequence[Encoded], n_groups: int) -> torch.Tensor:
-    """Return the mean cross-entropy, nats per token, over all outputs but the first of each sequence; (n_groups,).
+def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1) -> torch.Tensor:
+    """Return the mean cross-entropy of each group, nats per learned token; (n_groups,).
 
     Args:
-        encoded: as many sequences of each group, group after group.
+        sequences: as many of each group, group after group.
     """
-    ids, wanted = _right_padded(encoded, model.encoding.pad_id)
+    ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)  # of the tokens that are learned
-    mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence in encoded])[:, None]
+    mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
     logits = model.module(
         input_ids=ids.to(model.device),
         # what pads stands behind all that counts, where no token looks: without a mask attention skips half its work
@@ -263,24 +282,28 @@ def losses_of(model: TransformersModel, encoded: Sequence[Encoded], n_groups: in
         logits_to_keep=wanted.roll(-1, dims=1).to(model.device),
     ).logits  # (learned tokens, vocabulary)
     nll = torch.nn.functional.cross_entropy(logits.float(), ids[rows, places].to(model.device), reduction="none")
-    group = (rows // (len(encoded) // n_groups)).to(model.device)
+    group = (rows // (len(sequences) // n_groups)).to(model.device)
     sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
     return sums / torch.bincount(group, minlength=n_groups)
 
 
-def _right_padded(encoded: Sequence[Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _right_padded(sequences: Sequence[Learned], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and which of them are learned, both (sequences, longest)."""
-    width = max(len(sequence.ids) for sequence in encoded)
-    ids = torch.full((len(encoded), width), pad_id)
-    wanted = torch.zeros(len(encoded), width, dtype=torch.bool)
-    for row, sequence in enumerate(encoded):
+    width = max(len(sequence.ids) for sequence, _ in sequences)
+    ids = torch.full((len(sequences), width), pad_id)
+    wanted = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, (sequence, spans) in enumerate(sequences):
         ids[row, : len(sequence.ids)] = torch.tensor(sequence.ids)
-        for start, stop in sequence.outputs[1:] or sequence.outputs:
+        for start, stop in spans:
             wanted[row, start:stop] = True
     return ids, wanted
 
 
-def _sequence_tokens(model: TransformersModel, task: Task) -> float:
-    """Return the mean length of the task's leave-one-out sequences, in tokens; those too long for the context count."""
-    lengths = [len(model.encoding.encode(left_out, answer).ids) for left_out, answer in leave_one_out(task)]
+def _sequence_tokens(model: TransformersModel, job: TrainingJob) -> float:
+    """Return the mean length of the task's training sequences, in tokens; those too long for the context count."""
+    settings = job.settings
+    sequences = typical_sequences(
+        job.task, seed=job.seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
+    )
+    lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
     return sum(lengths) / len(lengths)

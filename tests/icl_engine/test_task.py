@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,18 @@ def test_a_single_row_or_column_may_be_longer_than_a_side() -> None:
     assert len(task.queries[0][0]) == 100
     with pytest.raises(TaskTooLarge):
         Task.from_pairs([([1], [1])], [3] * 101)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "held"),
+    [(30, 30, True), (31, 30, False), (30, 31, False), (31, 2, False), (1, 100, True), (100, 1, True), (1, 101, False)],
+)
+def test_limits_hold_what_a_task_may_be_made_of(n_rows: int, n_columns: int, held: bool) -> None:
+    data = with_output([[1] * n_columns] * n_rows)
+
+    assert Limits().hold(n_rows, n_columns) is held
+    with nullcontext() if held else pytest.raises(TaskTooLarge):
+        Task.parse(data)
 
 
 def test_errors_survive_leaving_their_process() -> None:

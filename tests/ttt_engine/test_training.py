@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from icl_engine.errors import TooFewDemonstrations
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import LoraSettings, LossOn, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraStack
+from ttt_engine.loss import target_spans
 from ttt_engine.optimizer import StackedAdamW
-from ttt_engine.training import TrainingJob, TrainingRun, losses_of, train, train_many
+from ttt_engine.training import Learned, TrainingJob, TrainingRun, losses_of, train, train_many
 from ttt_engine.training_data import training_batches
 
 NO_MEMORY = (
@@ -27,14 +29,18 @@ NO_MEMORY = (
 )
 
 
-def loss_by_hand(model: TransformersModel, sequences: list[Encoded]) -> float:
-    """The mean over every token of every output but each sequence's first, one plain pass a sequence."""
+def learned(sequences: list[Encoded], loss_on: LossOn = "after_first") -> list[Learned]:
+    return [(sequence, target_spans(sequence, loss_on)) for sequence in sequences]
+
+
+def loss_by_hand(model: TransformersModel, sequences: list[Encoded], loss_on: LossOn = "after_first") -> float:
+    """The mean over every token that is learned, one plain pass a sequence."""
     nll: list[float] = []
     for sequence in sequences:
         ids = torch.tensor(sequence.ids)
         with torch.no_grad():
             log_p = model.module(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
-        for start, stop in sequence.outputs[1:]:
+        for start, stop in target_spans(sequence, loss_on):
             nll += [-float(log_p[place - 1, ids[place]]) for place in range(start, stop)]
     return sum(nll) / len(nll)
 
@@ -57,13 +63,15 @@ def test_the_loss_counts_exactly_the_outputs_after_the_first_and_the_query_s(mod
     sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
 
     with torch.no_grad():
-        together = float(losses_of(model, sequences, 1))
+        together = float(losses_of(model, learned(sequences)))
 
     assert len({len(sequence.ids) for sequence in sequences}) == 3
     assert together == pytest.approx(loss_by_hand(model, sequences), abs=1e-4)
     for sequence in sequences:
         with torch.no_grad():
-            assert float(losses_of(model, [sequence], 1)) == pytest.approx(loss_by_hand(model, [sequence]), abs=1e-4)
+            assert float(losses_of(model, learned([sequence]))) == pytest.approx(
+                loss_by_hand(model, [sequence]), abs=1e-4
+            )
 
 
 def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
@@ -71,7 +79,7 @@ def test_where_there_is_one_output_it_counts(model: TransformersModel) -> None:
     (scores,) = model.score([(TEXT_TASK.replace(demonstrations=()), "größer")])
 
     with torch.no_grad():
-        loss = float(losses_of(model, [bare], 1))
+        loss = float(losses_of(model, learned([bare])))
 
     assert loss == pytest.approx(scores[0].nll_per_token, abs=1e-4)
 
@@ -92,11 +100,21 @@ def test_no_input_and_no_first_output_is_learned_from(model: TransformersModel) 
     assert (logits.grad.abs().sum(-1) > 0).nonzero()[:, 0].tolist() == [place - 1 for place in wanted]
 
 
+@pytest.mark.parametrize("loss_on", get_args(LossOn))
+def test_the_loss_counts_what_is_chosen(model: TransformersModel, loss_on: LossOn) -> None:
+    sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
+
+    with torch.no_grad():
+        together = float(losses_of(model, learned(sequences, loss_on)))
+
+    assert together == pytest.approx(loss_by_hand(model, sequences, loss_on), abs=1e-4)
+
+
 def test_each_group_has_its_own_mean(model: TransformersModel) -> None:
     sequences = [model.encode(task, answer) for task, answer in zip(TASKS, ANSWERS, strict=True)]
 
     with torch.no_grad():
-        losses = losses_of(model, sequences, 3).tolist()
+        losses = losses_of(model, learned(sequences), 3).tolist()
 
     assert losses == pytest.approx([loss_by_hand(model, [sequence]) for sequence in sequences], abs=1e-4)
 
@@ -120,6 +138,44 @@ def test_training_lowers_the_loss_of_a_simple_task(
     assert after.nll < 0.2 * before.nll
     assert run.tokens > training.steps * training.batch_size * len(CONSTANT_TASK.demonstrations)
     assert run.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        TrainingSettings(data="leave_two_out", augmentation="order"),
+        TrainingSettings(data="shuffles", augmentation="none", loss_on="outputs"),
+        TrainingSettings(data="direct", augmentation="paper", loss_on="all"),
+        TrainingSettings(augmentation="visual", loss_on="last", max_sequences=4),
+    ],
+    ids=lambda chosen: f"{chosen.data}-{chosen.augmentation}-{chosen.loss_on}",
+)
+def test_every_choice_trains_and_trains_something_else(
+    model: TransformersModel, lora: LoraSettings, chosen: TrainingSettings
+) -> None:
+    job = TrainingJob(CONSTANT_TASK, replace(chosen, steps=3), 0)
+    losses = train(model, lora, job).losses
+
+    assert losses == train(model, lora, job).losses
+    assert losses != train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(steps=3), 0)).losses
+
+
+def test_one_demonstration_trains_directly(model: TransformersModel, lora: LoraSettings) -> None:
+    single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
+    run = train(model, lora, TrainingJob(single, TrainingSettings(steps=2, data="direct"), 0))
+
+    assert len(run.losses) == 2
+
+
+def test_the_budget_is_of_the_sequences_as_they_are_chosen(model: TransformersModel, lora: LoraSettings) -> None:
+    grid = [[1, 2, 3, 4]] * 5
+    task = Task.from_pairs([(grid, grid)] * 3, [[1]])
+    in_context = TrainingSettings(steps=40, batch_size=2, token_budget=3000)
+    chosen = (in_context, replace(in_context, data="direct", augmentation="paper"), replace(in_context, data="direct"))
+    whole, larger, direct = (train(model, lora, TrainingJob(task, settings, 0)) for settings in chosen)
+
+    assert len(whole.losses) < len(larger.losses) < len(direct.losses)
+    assert all(1500 < run.tokens < 3600 for run in (whole, larger, direct))
 
 
 def test_no_step_leaves_an_adapter_that_changes_nothing(model: TransformersModel, lora: LoraSettings) -> None:

@@ -1,0 +1,43 @@
+"""Choices that are not known are refused where they are made, and the error names the field and what would do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import get_args
+
+import pytest
+
+from icl_engine.errors import TaskRefused
+from ttt_engine.config import AugmentationForm, DataForm, LossOn, TrainingSettings
+
+
+@pytest.mark.parametrize("form", get_args(DataForm))
+@pytest.mark.parametrize("augmentation", get_args(AugmentationForm))
+@pytest.mark.parametrize("loss_on", get_args(LossOn))
+def test_every_form_of_data_goes_with_every_augmentation_and_every_loss(
+    form: DataForm, augmentation: AugmentationForm, loss_on: LossOn
+) -> None:
+    settings = TrainingSettings(data=form, augmentation=augmentation, loss_on=loss_on, max_sequences=1)
+
+    assert asdict(settings.shortened()).items() >= {
+        "data": form, "augmentation": augmentation, "loss_on": loss_on, "max_sequences": 1
+    }.items()  # fmt: skip
+
+
+def test_an_unknown_choice_is_refused_with_those_known() -> None:
+    with pytest.raises(TaskRefused, match=r"leave_one_out, leave_two_out, shuffles, direct") as data:
+        TrainingSettings(data="leave_three_out")  # type: ignore[arg-type]
+    with pytest.raises(TaskRefused, match=r"invertible, order, none, paper, visual") as augmentation:
+        TrainingSettings(augmentation="spin")  # type: ignore[arg-type]
+    with pytest.raises(TaskRefused, match=r"after_first, last, outputs, all") as loss_on:
+        TrainingSettings(loss_on="inputs")  # type: ignore[arg-type]
+
+    assert [caught.value.field for caught in (data, augmentation, loss_on)] == ["data", "augmentation", "loss_on"]
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_no_sequences_at_all_are_refused(n: int) -> None:
+    with pytest.raises(TaskRefused, match="at least 1") as caught:
+        TrainingSettings(max_sequences=n)
+
+    assert caught.value.field == "max_sequences"
