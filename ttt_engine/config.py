@@ -29,7 +29,7 @@ class TrainingSettings:
     learning rate of 1e-4 (the paper's Table 6).
 
     Raises:
-        TaskRefused: a choice is not among those known, or `max_sequences` is below one.
+        TaskRefused: a choice is not among those known, or `max_sequences` or `check_every` is below one.
     """
 
     steps: int = 40
@@ -41,14 +41,15 @@ class TrainingSettings:
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
     loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss
     max_sequences: int | None = None  # different sequences drawn on (the paper: 250); None: each is drawn anew
+    check_every: int | None = None  # steps between looks at a held-out demonstration (ttt_engine.checks); None: none
 
     def __post_init__(self) -> None:
         _check_known("data", self.data, get_args(DataForm))
         _check_known("augmentation", self.augmentation, get_args(AugmentationForm))
         _check_known("loss_on", self.loss_on, get_args(LossOn))
-        if self.max_sequences is not None and self.max_sequences < 1:
-            remedy = "Give at least 1, or None for no such limit."
-            raise TaskRefused(f"got {self.max_sequences}", field="max_sequences", remedy=remedy)
+        for field, value in (("max_sequences", self.max_sequences), ("check_every", self.check_every)):
+            if value is not None and value < 1:
+                raise TaskRefused(f"got {value}", field=field, remedy="Give at least 1, or None.")
 
     def shortened(self) -> TrainingSettings:
         """The `ttt_short` arm's loop: a quarter of the steps, and of the budget."""

@@ -195,6 +195,7 @@ class TttEngine:
             losses=run.losses,
             train_seconds=run.seconds,
             train_tokens=run.tokens,
+            verdict=run.verdict,
             spec=spec.document,
             sketch=sketch,
             parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
