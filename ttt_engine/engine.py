@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors.torch import save
@@ -14,13 +14,15 @@ from icl_engine.answering import answer_by_vote
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
+from ttt_engine.auto import Choice, choose
+from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused
+from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.lora import LoraStack
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
-from ttt_engine.training import TrainingJob, train
+from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
@@ -99,6 +101,7 @@ class TttEngine:
         deadline: float | None = None,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         on_fault: Callable[[str], None] = lambda told: None,
+        seat: Seat | None = None,
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
@@ -106,6 +109,7 @@ class TttEngine:
 
         Args:
             on_fault: told at once of what is told of in `degraded`, so also where this raises.
+            seat: in a cohort, whose members are trained together.
 
         Raises:
             TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
@@ -137,14 +141,15 @@ class TttEngine:
             sketch = sketch_of(task)
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(task, spec, sketch, relative, deadline=deadline, progress=step)
+            adapter = self._train(task, spec, sketch, relative, deadline=deadline, progress=step, seat=seat)
             note(self.store.keep(adapter))
             return adapter
 
         found = find()
         if found is not None:
             return Adapted(found, True, tuple(degraded))
-        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline)
+        waiting = (lambda: None) if seat is None else seat.leave
+        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline, waiting=waiting)
         return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(
@@ -183,9 +188,12 @@ class TttEngine:
         *,
         deadline: float | None,
         progress: Callable[[int, int, float], None],
+        seat: Seat | None,
     ) -> Adapter:
         start = None if relative is None else _tensors(relative)
-        run = train(self.model, self.lora, TrainingJob(task, spec.training, spec.seed, start, deadline, progress))
+        job = TrainingJob(task, spec.training, spec.seed, start, deadline, progress)
+        tuned = choose(self.model, self.lora, job) if spec.training.auto else Choice(spec.training, 0, 0.0)
+        run = self._run(replace(job, settings=tuned.training), seat)
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),
@@ -193,13 +201,19 @@ class TttEngine:
             base_fingerprint=spec.base,
             task_fingerprint=spec.task,
             losses=run.losses,
-            train_seconds=run.seconds,
-            train_tokens=run.tokens,
+            train_seconds=run.seconds + tuned.seconds,
+            train_tokens=run.tokens + tuned.tokens,
             verdict=run.verdict,
             spec=spec.document,
             sketch=sketch,
             parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
         )
+
+    def _run(self, job: TrainingJob, seat: Seat | None) -> TrainingRun:
+        return train(self.model, self.lora, job) if seat is None else seat.ask(self._run_all, job)
+
+    def _run_all(self, jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | TrainingFailed]:
+        return train_many(self.model, self.lora, jobs)
 
     def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> tuple[Adapter | None, tuple[str, ...]]:
         """Return the kept adapter of the task most like this one, if it is alike enough and fits; and what went wrong.

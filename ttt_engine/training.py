@@ -169,8 +169,8 @@ class _Run:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the step whose loss was taken last; it falls linearly to 0."""
-        return self.job.settings.learning_rate * (1.0 - (len(self.losses) - 1) / self.steps)
+        """The learning rate of the step whose loss was taken last."""
+        return self.job.settings.rate_at(len(self.losses) - 1, self.steps)
 
     def next_batch(self, model: TransformersModel) -> list[Learned]:
         """Return the sequences of the coming step.
@@ -232,7 +232,7 @@ class _Loop:
         for slot in range(self.stack.n_slots):
             while queue and slot not in self.live:
                 run = queue.popleft()
-                self.stack.reset(run.job.seed, slot)
+                self.stack.reset(run.job.seed, slot, used_rank=run.job.settings.used_rank)
                 self.optimizer.reset(slot)
                 self.live[slot] = run
                 if run.job.start is not None:
