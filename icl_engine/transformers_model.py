@@ -19,10 +19,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hub_logging
 
-from icl_engine.decoding import decode, left_padded
+from icl_engine.decoding import decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import Generation, OutputScore
+from icl_engine.reading import left_padded
 from icl_engine.task import Task, Value
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
