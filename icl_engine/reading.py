@@ -82,7 +82,9 @@ class Reading:
         self.ids = self.ids.gather(1, place).masked_fill(padding, self.pad_id)
         self.mask = self.mask.gather(1, place).masked_fill(padding, 0)
         for layer in self.cache.layers:
-            assert type(layer) is DynamicLayer  # can_forget said so
+            assert type(layer) is DynamicLayer, "can_forget was not asked"
+            assert layer.keys is not None
+            assert layer.values is not None
             layer.keys, layer.values = (
                 states.gather(2, place[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
                 for states in (layer.keys, layer.values)  # (rows, heads, places, head_dim)

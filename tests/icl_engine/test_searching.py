@@ -89,12 +89,17 @@ def every_answer(
 
 
 def searched(
-    module: HashedModule, prompts: Sequence[Sequence[int]], limits: Sequence[int], **more: float
+    module: HashedModule,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    *,
+    cut_off: float,
+    max_nodes: int = 4096,
 ) -> list[SearchedPrompt]:
     return search(
         module, prompts, max_new_tokens=limits, end_ids=frozenset({END}), pad_id=PAD, positions=NO_POSITIONS,
-        constraint=NoneTwice(len(prompts)), **more,
-    )  # type: ignore[arg-type]  # fmt: skip
+        constraint=NoneTwice(len(prompts)), cut_off=cut_off, max_nodes=max_nodes,
+    )  # fmt: skip
 
 
 def greedy(module: HashedModule, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Decoded]:
