@@ -167,11 +167,11 @@ def _with_greedy(search: Search) -> tuple[Found, ...]:
 def _chosen(model: LanguageModel, asked: Asked, settings: InferenceSettings) -> Answer:
     tokens = sum(search.tokens for search in asked.said)
     votes = asked.votes
-    if settings.vote == "scored":
+    if settings.vote == "scored" and len({vote.value for vote in votes}) > 1:  # of one there is nothing to choose
         scores, n_read = _scores(model, asked, settings.n_scored)
         candidates, tokens = vote_by_score(votes, scores), tokens + n_read
     else:
-        candidates = vote_flat(votes) if settings.vote == "flat" else vote_hierarchically(votes)
+        candidates = vote_hierarchically(votes) if settings.vote == "hierarchical" else vote_flat(votes)
     confidence = candidates[0].n_votes / len(asked.views) if candidates else 0.0
     return Answer(candidates[:MAX_CANDIDATES], confidence, tokens)
 

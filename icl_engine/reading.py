@@ -64,6 +64,8 @@ class Reading:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; one that is given several times goes on as several."""
+        if list(rows) == list(range(len(self.ids))):
+            return
         index = torch.tensor(rows, device=self.ids.device)
         self.ids, self.mask = self.ids[index], self.mask[index]
         self.cache.batch_select_indices(index)
