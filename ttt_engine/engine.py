@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
@@ -153,11 +154,19 @@ class TttEngine:
         return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(
-        self, task: Task, adapter: Adapter, *, n_views: int, seed: int = 0, merged: bool = True
+        self,
+        task: Task,
+        adapter: Adapter,
+        *,
+        n_views: int | None = None,
+        seed: int = 0,
+        merged: bool = True,
+        settings: InferenceSettings | None = None,
     ) -> tuple[Answer, ...]:
         """Answer each query of the task with the adapter on the model, by a vote over augmented prompts.
 
         Args:
+            n_views: at most so many, in place of the settings' number.
             merged: add the adapter to the weights while answering (faster), or compute it beside them: same answers.
 
         Raises:
@@ -167,7 +176,7 @@ class TttEngine:
         with self.model.lock:
             stack = self._stack_of(adapter)
             with stack.merged() if merged else stack.active():
-                return answer_by_vote(self.model, task, n_views=n_views, seed=seed)
+                return answer_by_vote(self.model, task, n_views=n_views, seed=seed, settings=settings)
 
     def _find(self, key: str) -> tuple[Adapter | None, tuple[str, ...]]:
         fetched = self.store.fetch(key)
