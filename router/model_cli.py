@@ -47,6 +47,9 @@ def run_eval(
     ] = None,
     arms: Annotated[list[str] | None, typer.Option("--arm", metavar="A", help="Default: icl and ttt.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Take N tasks of each set.")] = None,
+    queries: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Take the first N queries of each text file; default: all.")
+    ] = None,
     max_tokens: Annotated[
         int, typer.Option(metavar="N", help="Leave out tasks longer than this, the answer included.")
     ] = 2048,
@@ -78,7 +81,7 @@ def run_eval(
         each = zip(range(len(task.queries)), labelled.solutions, strict=True)
         return all(len(encoding.encode(task.for_query(i), known).ids) <= max_tokens for i, known in each)
 
-    wanted = [load_set(name, data, fits=fits, limit=limit) for name in sets or SETS]
+    wanted = [load_set(name, data, fits=fits, limit=limit, n_queries=queries) for name in sets or SETS]
     file = results or settings.home / "model_eval.jsonl"
     with EvaluationProgress(Console(stderr=True)) as progress:
         found = evaluate(wanted, settings, file, arms=arms or ARMS, processes=processes, progress=progress)

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl_engine.errors import UnreadableTaskFile
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks, take
 from icl_engine.task import LabelledTask
 from router.settings import Settings
+from ttt_engine.config import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from router.router import Router
@@ -31,6 +33,8 @@ TEXT_SET = "bbh"  # a folder of files, each of which is one task with many queri
 SETS = (*GRID_SETS, TEXT_SET)
 ARMS = ("icl", "ttt")
 SHOTS = 10  # of a text file, or as many as fit
+_ALWAYS_SAID = ("n_views", "seed", "rank", "alpha", "steps", "batch_size", "learning_rate", "token_budget")
+_UNCHOSEN = {**asdict(InferenceSettings()), **asdict(LoraSettings()), **asdict(TrainingSettings())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,18 @@ class TaskSet:
     n_all: int
 
 
-def load_set(name: str, data: Path, *, fits: Callable[[LabelledTask], bool], limit: int | None = None) -> TaskSet:
+def load_set(
+    name: str,
+    data: Path,
+    *,
+    fits: Callable[[LabelledTask], bool],
+    limit: int | None = None,
+    n_queries: int | None = None,
+) -> TaskSet:
     """Read a set of tasks below `data` and keep those that `fits`; of text files, with as many demonstrations as fit.
+
+    Args:
+        n_queries: of a text file, the first so many; None: all.
 
     Raises:
         UnreadableTaskFile: the set is not there.
@@ -77,7 +91,7 @@ def load_set(name: str, data: Path, *, fits: Callable[[LabelledTask], bool], lim
             raise UnreadableTaskFile(
                 f"no files in {data / TEXT_SET}", field="data", remedy="Name the folder with --data."
             )
-        found = [_text_task(file, fits) for file in files]
+        found = [_text_task(file, fits, n_queries) for file in files]
         tasks = [labelled for labelled in found if labelled is not None]
         return TaskSet(name, tuple(tasks[:limit]), len(tasks), len(files))
     tasks = load_tasks(data / GRID_SETS[name])
@@ -85,9 +99,9 @@ def load_set(name: str, data: Path, *, fits: Callable[[LabelledTask], bool], lim
     return TaskSet(name, tuple(fitting if limit is None else take(fitting, limit)), len(fitting), len(tasks))
 
 
-def _text_task(file: Path, fits: Callable[[LabelledTask], bool]) -> LabelledTask | None:
-    """Make one task of a file: its first examples are the demonstrations, all from the eleventh on the queries."""
-    rest = load_tasks(file, shots=SHOTS)
+def _text_task(file: Path, fits: Callable[[LabelledTask], bool], n_queries: int | None = None) -> LabelledTask | None:
+    """Make one task of a file: its first examples are the demonstrations, those from the eleventh on the queries."""
+    rest = load_tasks(file, shots=SHOTS)[:n_queries]
     for n_shots in range(SHOTS, 1, -1):
         whole = rest[0].task.replace(
             demonstrations=rest[0].task.demonstrations[:n_shots],
@@ -154,8 +168,11 @@ def describe(settings: Settings) -> tuple[str, str]:
     from icl_engine.language_model import load_model
 
     model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
-    names = sorted(name for name in Settings.model_fields if name.startswith("ttt_") or name in ("n_views", "seed"))
-    return model.fingerprint, ", ".join(f"{name}={getattr(settings, name)}" for name in names)
+    preset = settings.ttt(model.n_parameters)
+    chosen = {**asdict(settings.inference), **asdict(preset.lora), **asdict(preset.training), "seed": settings.seed}
+    # what is as it was before it could be chosen is not said, so that results stay comparable as choices are added
+    said = {name: value for name, value in chosen.items() if name in _ALWAYS_SAID or value != _UNCHOSEN.get(name)}
+    return model.fingerprint, ", ".join(f"{name}={value}" for name, value in sorted(said.items()))
 
 
 def read_results(file: Path) -> list[Result]:

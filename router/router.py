@@ -318,7 +318,6 @@ class Router:
         from icl_engine.transformers_model import TransformersModel
         from policies.costs import CostModel
         from router.steps import Steps
-        from ttt_engine.config import LoraSettings, TrainingSettings
         from ttt_engine.engine import TttEngine
 
         settings, model = self.settings, self.model
@@ -326,17 +325,12 @@ class Router:
             ledger: Ledger | None = self._open_ledger()
         except LedgerUnavailable as error:  # no record is no reason for no answer; every solution says so
             ledger, self._ledger_fault = None, str(error)
-        ttt = None
+        ttt, chosen = None, settings.ttt(0)
         if isinstance(model, TransformersModel):
-            lora = LoraSettings(rank=settings.ttt_rank, alpha=settings.ttt_alpha)
+            chosen = settings.ttt(model.n_parameters)
             store = self._store if self._store is not None else self._open_store()
-            ttt = TttEngine(model, store, lora, tenant=settings.tenant, warm_start=settings.warm_start)
-        training = TrainingSettings(
-            steps=settings.ttt_steps,
-            batch_size=settings.ttt_batch_size,
-            learning_rate=settings.ttt_learning_rate,
-            token_budget=settings.ttt_token_budget,
-        )
+            ttt = TttEngine(model, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
+        training = chosen.training
         return Steps(
             model=model,
             prober=Prober(model),
@@ -346,7 +340,7 @@ class Router:
             costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
             arms=settings.arms,
             training=training,
-            n_views=settings.n_views,
+            inference=settings.inference,
             limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
         )

@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 
@@ -34,8 +34,11 @@ from pydantic_settings import (
 )
 
 from icl_engine.errors import FewShotError
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import Arm
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Schedule
+from ttt_engine.presets import Preset, preset, preset_for
 
 PREFIX = "TTT_ROUTER_"
 FILE_NAME = "ttt-router.toml"
@@ -136,14 +139,41 @@ class Settings(BaseSettings):
         description="likeness of tasks from which training begins with a relative's adapter; none: never",
     )
     n_views: int = Field(8, ge=1, le=1024, description="augmented prompts per query that vote on its answer")
+    views: Literal["symmetries", "paper"] = Field(
+        "symmetries", description="prompts turned, recoloured and reordered, or the paper's, with one left out"
+    )
+    vote: Literal["hierarchical", "flat", "scored"] = Field(
+        "hierarchical", description="how candidates are chosen; scored: by their likelihood under all views"
+    )
+    decode: Literal["greedy", "search"] = Field(
+        "greedy", description="one answer a view, or every answer above a probability of 9 %"
+    )
+    ttt_preset: Literal["small", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
+        "small", description="where the ttt_ settings that are not given come from; by_size: by the model's weights"
+    )
     ttt_rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA matrices")
     ttt_alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank")
+    ttt_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("all-linear",), description="names of the layers that are adapted; all-linear: all but the head"
+    )
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
+    ttt_schedule: Schedule = Field("linear", description="how the learning rate falls to 0")
+    ttt_warmup_share: float = Field(0.0, ge=0, le=1, description="of the steps, over which the learning rate rises")
     ttt_steps: int = Field(40, ge=0, le=100_000, description="optimiser steps of test-time training")
     ttt_batch_size: int = Field(4, ge=1, le=4096, description="leave-one-out tasks in one step")
     ttt_token_budget: int = Field(
         160_000, ge=1, description="tokens read in training; a long task gets as many steps as this allows"
     )
+    ttt_data: DataForm = Field("leave_one_out", description="what a training sequence shows and asks")
+    ttt_augmentation: AugmentationForm = Field("invertible", description="what training sequences are drawn under")
+    ttt_loss_on: LossOn = Field("after_first", description="which tokens of a sequence are learned")
+    ttt_max_sequences: int | None = Field(
+        None, ge=1, description="different training sequences that are drawn on; none: each is drawn anew"
+    )
+    ttt_check_every: int | None = Field(
+        None, ge=1, description="steps between looks at a held-out demonstration, which may stop training; none: none"
+    )
+    ttt_auto: bool = Field(False, description="choose rate, rank and steps by the early curve of each task")
     deadline_s: float | None = Field(
         None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
     )
@@ -156,6 +186,28 @@ class Settings(BaseSettings):
         return self.ledger_url or str(self.home)
 
     @property
+    def inference(self) -> InferenceSettings:
+        """How views are asked and chosen from."""
+        return InferenceSettings(views=self.views, n_views=self.n_views, vote=self.vote, decode=self.decode)
+
+    def ttt(self, n_parameters: int) -> Preset:
+        """Return how a model of so many weights is trained: as the preset says, but for what is set."""
+        name = preset_for(n_parameters, "grid") if self.ttt_preset == "by_size" else self.ttt_preset
+        chosen = preset(name)
+        given = {
+            field.removeprefix("ttt_"): getattr(self, field)
+            for field in self.model_fields_set
+            if field.startswith("ttt_") and field != "ttt_preset"
+        }
+        if (targets := given.pop("targets", None)) is not None:
+            given["target_modules"] = "all-linear" if targets == ("all-linear",) else targets
+        shape = {field.name for field in fields(LoraSettings)}
+        return Preset(
+            replace(chosen.lora, **{key: value for key, value in given.items() if key in shape}),
+            replace(chosen.training, **{key: value for key, value in given.items() if key not in shape}),
+        )
+
+    @property
     def policy_folder(self) -> Path | None:
         """Where the files of the policies are if the ledger is a server; None: beside the ledger's own file."""
         is_file = "://" not in self.ledger_location or self.ledger_location.startswith("sqlite")
@@ -166,10 +218,10 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return _expanded(home).absolute()
 
-    @field_validator("arms", mode="before")
+    @field_validator("arms", "ttt_targets", mode="before")
     @classmethod
-    def _split(cls, arms: object) -> object:
-        return [name.strip() for name in arms.split(",")] if isinstance(arms, str) else arms
+    def _split(cls, names: object) -> object:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
     @field_validator("arms")
     @classmethod

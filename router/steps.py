@@ -19,6 +19,7 @@ import numpy as np
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_zero_shot
 from icl_engine.errors import FewShotError
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult
 from icl_engine.task import Limits, Task
@@ -84,7 +85,7 @@ class Steps:
     costs: CostModel
     arms: tuple[str, ...]
     training: TrainingSettings
-    n_views: int
+    inference: InferenceSettings
     gpu: bool
     limits: Limits
 
@@ -151,7 +152,7 @@ class Steps:
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
         try:
-            answers = answer_by_vote(self.model, state["task"], n_views=self.n_views, seed=state["seed"])
+            answers = answer_by_vote(self.model, state["task"], settings=self.inference, seed=state["seed"])
         except Exception as error:
             return {**self._floor(state), "degraded": (f"the vote failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ICL_VOTE, "tokens": _tokens(answers)}
@@ -199,7 +200,7 @@ class Steps:
             }
         try:
             answers = self.ttt.answer(
-                state["task"], adapter, n_views=self.n_views, seed=state["seed"], seat=state["seat"]
+                state["task"], adapter, settings=self.inference, seed=state["seed"], seat=state["seat"]
             )
         except Exception as error:
             return {**self._floor(state), "degraded": (f"answering failed ({_described(error)}); answered in context",)}

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from icl_engine.answer import Answer
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.probe import Prober
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
@@ -67,7 +68,7 @@ def steps(model: ScriptedModel | None = None, ttt: FakeTtt | None = None, arm: s
         costs=CostModel(n_views=2, training_sequences=8),
         arms=ALL,
         training=TrainingSettings(steps=8),
-        n_views=2,
+        inference=InferenceSettings(n_views=2),
         gpu=False,
         limits=Limits(),
     )
