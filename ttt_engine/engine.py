@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
+from icl_engine.errors import TaskRefused
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
+from ttt_engine.adaptation import Adaptation, adaptation_of
+from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, family_fingerprint, kin_of
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused
-from ttt_engine.lora import LoraStack
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
@@ -112,6 +113,45 @@ class TttEngine:
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)
+        return self._adapt((task,), spec, deadline=deadline, progress=progress, on_fault=on_fault)
+
+    def adapt_shared(
+        self,
+        tasks: Sequence[Task],
+        training: TrainingSettings,
+        *,
+        seed: int,
+        deadline: float | None = None,
+        progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        on_fault: Callable[[str], None] = lambda told: None,
+    ) -> Adapted:
+        """Return one adapter for a family of tasks, from the store or trained on the demonstrations of all in turn.
+
+        It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks. It
+        begins afresh, and no other training begins with it; a family of one is that task: see `adapt`.
+
+        Raises:
+            TaskRefused: there is no task.
+            TooFewDemonstrations: a task has fewer than the form of data needs.
+            TrainingFailed: as for `adapt`.
+        """
+        family = tuple(task for _, task in sorted({task.demonstrations_fingerprint: task for task in tasks}.items()))
+        if not family:
+            raise TaskRefused("got none", field="tasks", remedy="Give at least one.")
+        spec = self.spec(family[0], training, seed=seed)
+        if len(family) > 1:
+            spec = replace(spec, task=family_fingerprint(family), start="fresh")
+        return self._adapt(family, spec, deadline=deadline, progress=progress, on_fault=on_fault)
+
+    def _adapt(
+        self,
+        tasks: tuple[Task, ...],
+        spec: AdapterSpec,
+        *,
+        deadline: float | None,
+        progress: Callable[[int, int, float], None],
+        on_fault: Callable[[str], None],
+    ) -> Adapted:
         degraded: list[str] = []
         trained = False
 
@@ -134,10 +174,10 @@ class TttEngine:
                 renew()
                 progress(done, of, loss)
 
-            sketch = sketch_of(task)
+            sketch = sketch_of(tasks[0]) if len(tasks) == 1 else ()  # no family is like a task
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(task, spec, sketch, relative, deadline=deadline, progress=step)
+            adapter = self._train(tasks, spec, sketch, relative, deadline=deadline, progress=step)
             note(self.store.keep(adapter))
             return adapter
 
@@ -176,7 +216,7 @@ class TttEngine:
 
     def _train(
         self,
-        task: Task,
+        tasks: tuple[Task, ...],
         spec: AdapterSpec,
         sketch: tuple[int, ...],
         relative: Adapter | None,
@@ -185,11 +225,12 @@ class TttEngine:
         progress: Callable[[int, int, float], None],
     ) -> Adapter:
         start = None if relative is None else _tensors(relative)
-        run = train(self.model, self.lora, TrainingJob(task, spec.training, spec.seed, start, deadline, progress))
+        job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, tasks[1:])
+        run = train(self.model, self.lora, job)
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),
-            peft_config=LoraStack(self.model, self.lora).peft_config(),
+            peft_config=adaptation_of(self.model, self.lora).peft_config(),
             base_fingerprint=spec.base,
             task_fingerprint=spec.task,
             losses=run.losses,
@@ -205,7 +246,7 @@ class TttEngine:
 
         What the store says of likeness is a hint; the sketch in the adapter is signed.
         """
-        if self.warm_start is None:
+        if self.warm_start is None or not sketch:
             return None, ()
         degraded: list[str] = []
         for _, key in nearest(sketch, self.store.sketches(spec.kin), n=_RELATIVES_TRIED, least=self.warm_start):
@@ -219,7 +260,7 @@ class TttEngine:
                 return relative, tuple(degraded)
         return None, tuple(degraded)
 
-    def _stack_of(self, adapter: Adapter) -> LoraStack:
+    def _stack_of(self, adapter: Adapter) -> Adaptation:
         """Return a stack of one slot with the adapter in it.
 
         Raises:
@@ -227,7 +268,7 @@ class TttEngine:
         """
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
-        stack = LoraStack(self.model, self.lora)
+        stack = adaptation_of(self.model, self.lora)
         stack.fill(_tensors(adapter))
         return stack
 

@@ -16,13 +16,13 @@ from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
-from ttt_engine.lora import LoraStack
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
-from ttt_engine.training_data import training_batches, typical_sequences
+from ttt_engine.training_data import in_turn, training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 288 tokens costs 5.7
 _PASS_TOKENS = {"cpu": 4_096, "cuda": 65_536}  # read in one pass, padding included, where tasks are trained together
@@ -32,7 +32,7 @@ Learned = tuple[Encoded, Spans]  # a sequence, and which of its tokens are learn
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One task to be trained on."""
+    """One task to be trained on, or a family of tasks that share an adapter."""
 
     task: Task
     settings: TrainingSettings
@@ -40,6 +40,7 @@ class TrainingJob:
     start: Mapping[str, torch.Tensor] | None = None  # an adapter to begin with, under PEFT's names; None: a fresh start
     deadline: float | None = None  # on the clock of time.monotonic; looked at before every step
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
+    family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def train_many(
         for alike in _alike(runs):
             longest = alike[0].length * alike[0].job.settings.batch_size
             n_slots = max(1, min(len(alike), int(limit / longest)))
-            done.update(_Loop(model, LoraStack(model, lora, n_slots)).work_off(deque(alike)))
+            done.update(_Loop(model, adaptation_of(model, lora, n_slots)).work_off(deque(alike)))
     return [done[place] for place in range(len(jobs))]
 
 
@@ -111,17 +112,20 @@ class _Run:
         settings = job.settings
         length = _sequence_tokens(model, job)
         steps = settings.steps_for(length)
-        batches = training_batches(
-            job.task,
-            steps=steps,
-            batch_size=settings.batch_size,
-            seed=job.seed,
-            fits=model.fits,
-            data=settings.data,
-            augmentation=settings.augmentation,
-            max_sequences=settings.max_sequences,
-        )
-        return cls(job, place, length, steps, batches)
+        batches = [
+            training_batches(
+                task,
+                steps=steps,
+                batch_size=settings.batch_size,
+                seed=job.seed,
+                fits=model.fits,
+                data=settings.data,
+                augmentation=settings.augmentation,
+                max_sequences=settings.max_sequences,
+            )
+            for task in (job.task, *job.family)
+        ]
+        return cls(job, place, length, steps, in_turn(batches, steps))
 
     @property
     def rate(self) -> float:
@@ -169,7 +173,7 @@ def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
 class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
-    def __init__(self, model: TransformersModel, stack: LoraStack) -> None:
+    def __init__(self, model: TransformersModel, stack: Adaptation) -> None:
         self.model = model
         self.stack = stack
         self.optimizer = StackedAdamW(stack.weights)
@@ -300,10 +304,13 @@ def _right_padded(sequences: Sequence[Learned], pad_id: int) -> tuple[torch.Tens
 
 
 def _sequence_tokens(model: TransformersModel, job: TrainingJob) -> float:
-    """Return the mean length of the task's training sequences, in tokens; those too long for the context count."""
+    """Return the mean length of the job's training sequences, in tokens; those too long for the context count."""
     settings = job.settings
-    sequences = typical_sequences(
-        job.task, seed=job.seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
-    )
-    lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
-    return sum(lengths) / len(lengths)
+    means = []
+    for task in (job.task, *job.family):
+        sequences = typical_sequences(
+            task, seed=job.seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
+        )
+        lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
+        means.append(sum(lengths) / len(lengths))
+    return sum(means) / len(means)
