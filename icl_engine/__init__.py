@@ -15,13 +15,15 @@ from icl_engine.errors import (
     TooFewDemonstrations,
     UnreadableTaskFile,
 )
-from icl_engine.language_model import Generation, LanguageModel, OutputScore, load_model
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import Found, Generation, LanguageModel, OutputScore, Search, load_model
 from icl_engine.leave_one_out import leave_one_out, leave_two_out
 from icl_engine.loaders import load_tasks, take
+from icl_engine.paper_views import LeaveOutView, paper_views
 from icl_engine.probe import ProbeResult, probe
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Demonstration, Grid, LabelledTask, Limits, Task, Value
-from icl_engine.voting import Candidate, Vote, vote_flat, vote_hierarchically
+from icl_engine.voting import Candidate, Vote, oracle, vote_by_score, vote_flat, vote_hierarchically
 
 __all__ = [
     "Answer",
@@ -30,16 +32,20 @@ __all__ = [
     "ContextOverflow",
     "Demonstration",
     "FewShotError",
+    "Found",
     "Generation",
     "Grid",
+    "InferenceSettings",
     "LabelledTask",
     "LanguageModel",
+    "LeaveOutView",
     "Limits",
     "ModelUnavailable",
     "OutOfMemory",
     "OutputScore",
     "ProbeResult",
     "ScriptedModel",
+    "Search",
     "Task",
     "TaskRefused",
     "TaskTooLarge",
@@ -51,10 +57,13 @@ __all__ = [
     "leave_two_out",
     "load_model",
     "load_tasks",
+    "oracle",
+    "paper_views",
     "probe",
     "random_augmentation",
     "take",
     "views",
+    "vote_by_score",
     "vote_flat",
     "vote_hierarchically",
 ]

@@ -6,12 +6,18 @@ The ttt arms answer through `answer_by_vote` too, with their adapter on the mode
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from icl_engine.answer import MAX_CANDIDATES, Answer
 from icl_engine.augmentations import Augmentation, views
-from icl_engine.language_model import Generation, LanguageModel
-from icl_engine.task import Task
-from icl_engine.voting import Candidate, Vote, vote_hierarchically
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import Found, Generation, LanguageModel, Search
+from icl_engine.paper_views import LeaveOutView, paper_views
+from icl_engine.task import Task, Value
+from icl_engine.voting import Candidate, Vote, vote_by_score, vote_flat, vote_hierarchically
+
+View = Augmentation | LeaveOutView
 
 
 def answer_zero_shot(model: LanguageModel, task: Task) -> tuple[Answer, ...]:
@@ -33,44 +39,159 @@ def answer_in_context(model: LanguageModel, task: Task) -> tuple[Answer, ...]:
     return tuple(map(answer_of, model.generate([task.for_query(i) for i in range(len(task.queries))])))
 
 
-def answer_by_vote(model: LanguageModel, task: Task, *, n_views: int, seed: int = 0) -> tuple[Answer, ...]:
-    """Answer each query under up to `n_views` augmentations, undo them on the answers and let those vote.
+def answer_by_vote(
+    model: LanguageModel,
+    task: Task,
+    *,
+    n_views: int | None = None,
+    seed: int = 0,
+    settings: InferenceSettings | None = None,
+) -> tuple[Answer, ...]:
+    """Answer each query under several views, undo these on the answers and let those vote.
 
     The confidence is the best candidate's share of all views, those that gave no value included.
+
+    Args:
+        n_views: at most so many, in place of the settings' number.
 
     Raises:
         ContextOverflow: the task does not fit the model.
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 4 (augmented inference, hierarchical voting).
     """
+    settings = settings or InferenceSettings()
+    if n_views is not None:
+        settings = replace(settings, n_views=n_views)
+    return tuple(_chosen(model, asked, settings) for asked in ask_under_views(model, task, settings, seed=seed))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query, and what was said to it under each view."""
+
+    question: Task
+    views: tuple[View, ...]
+    said: tuple[Search, ...]  # one per view; of greedy decoding what was said is all that was found
+
+    @property
+    def votes(self) -> tuple[Vote, ...]:
+        """Every answer found, in the question's own terms."""
+        return tuple(
+            Vote(view.undo_value(found.value), view.transform, found.log_probability)
+            for view, search in zip(self.views, self.said, strict=True)
+            for found in _with_greedy(search)
+        )
+
+
+def ask_under_views(
+    model: LanguageModel, task: Task, settings: InferenceSettings, *, seed: int = 0
+) -> tuple[Asked, ...]:
+    """Ask each query under its views, and leave it to others to choose from what is said.
+
+    A view that does not fit the model, as a wide grid turned upright may not, is left out. Where of the paper's views
+    none fits, two demonstrations are left out instead of one, and then the task is asked as it is.
+
+    Raises:
+        ContextOverflow: the task does not fit the model.
+    """
     questions = [task.for_query(i) for i in range(len(task.queries))]
-    shared = views(task, n_views, seed)
-    chosen = [
-        tuple(view for view in shared if view == Augmentation() or model.fits(view.apply(question)))
-        for question in questions
-    ]  # a wide grid turned upright has more row ends: a view may be too long where the task itself is not
-    prompts = [view.apply(question) for question, each in zip(questions, chosen, strict=True) for view in each]
-    generations = iter(model.generate(prompts))
-    answers = []
-    for each in chosen:
-        asked = [(view, next(generations)) for view in each]
-        votes = [
-            Vote(view.undo_value(said.value), view.transform, said.log_probability)
-            for view, said in asked
-            if said.value is not None
-        ]
-        candidates = vote_hierarchically(votes)[:MAX_CANDIDATES]
-        confidence = candidates[0].n_votes / len(asked) if candidates else 0.0
-        answers.append(Answer(candidates, confidence, sum(_tokens(said) for _, said in asked)))
-    return tuple(answers)
+    if settings.views == "paper":
+        shared: list[Sequence[View]] = [paper_views(task, seed, n_left_out=n)[: settings.n_views] for n in (1, 2)]
+    else:
+        shared = [views(task, settings.n_views, seed)]
+    chosen = [_fitting(model, question, shared) for question in questions]
+    said = _said(model, questions, chosen, settings)
+    return tuple(Asked(*each) for each in zip(questions, chosen, said, strict=True))
 
 
 def answer_of(generation: Generation) -> Answer:
     """Make an answer of one greedy generation: its value is the only candidate, its probability the confidence."""
     if generation.value is None:
-        return Answer((), 0.0, _tokens(generation))
+        return Answer((), 0.0, generation.tokens)
     candidate = Candidate(generation.value, 1, 1.0, generation.log_probability)
-    return Answer((candidate,), math.exp(generation.log_probability), _tokens(generation))
+    return Answer((candidate,), math.exp(generation.log_probability), generation.tokens)
 
 
-def _tokens(generation: Generation) -> int:
-    return generation.prompt_tokens + len(generation.token_log_probabilities)
+def _fitting(model: LanguageModel, question: Task, alternatives: Sequence[Sequence[View]]) -> tuple[View, ...]:
+    """Return, of the first views of which any fits, those that do; the whole task as it is stays in any case."""
+    for each in alternatives:
+        fitting = tuple(view for view in each if view == Augmentation() or model.fits(view.apply(question)))
+        if fitting or not each:
+            return fitting
+    return (Augmentation(),)
+
+
+def _said(
+    model: LanguageModel, questions: Sequence[Task], views: Sequence[Sequence[View]], settings: InferenceSettings
+) -> list[tuple[Search, ...]]:
+    """Ask every question under its views; all in one call, but for those that drafts come from."""
+    if settings.decode == "search":
+        prompts = [view.apply(question) for question, each in zip(questions, views, strict=True) for view in each]
+        searches = iter(model.search(prompts, cut_off=settings.cut_off))
+        return [tuple(next(searches) for _ in each) for each in views]
+    n_first = 1 if settings.verify else 0
+    first = _generated(model, questions, [each[:n_first] for each in views], [None] * len(questions))
+    drafts = [
+        each[0].undo_value(said[0].value) if said and said[0].value is not None else None
+        for each, said in zip(views, first, strict=True)
+    ]
+    rest = _generated(model, questions, [each[n_first:] for each in views], drafts)
+    return [tuple(map(_as_search, (*one, *others))) for one, others in zip(first, rest, strict=True)]
+
+
+def _generated(
+    model: LanguageModel, questions: Sequence[Task], views: Sequence[Sequence[View]], drafts: Sequence[Value | None]
+) -> list[list[Generation]]:
+    """Answer every question under its views, of which each may come out as the question's draft."""
+    asked = [
+        (view.apply(question), None if draft is None else view.apply_value(draft))
+        for question, each, draft in zip(questions, views, drafts, strict=True)
+        for view in each
+    ]
+    generations = iter(model.generate([task for task, _ in asked], drafts=[draft for _, draft in asked]))
+    return [[next(generations) for _ in each] for each in views]
+
+
+def _as_search(said: Generation) -> Search:
+    found = () if said.value is None else (Found(said.value, said.log_probability),)
+    return Search(said, found, said.tokens)
+
+
+def _with_greedy(search: Search) -> tuple[Found, ...]:
+    """Return all that was found; the greedy answer is part of it, however unlikely."""
+    said = search.greedy
+    if said.value is None or said.value in [found.value for found in search.found]:
+        return search.found
+    return (*search.found, Found(said.value, said.log_probability))
+
+
+def _chosen(model: LanguageModel, asked: Asked, settings: InferenceSettings) -> Answer:
+    tokens = sum(search.tokens for search in asked.said)
+    votes = asked.votes
+    if settings.vote == "scored" and len({vote.value for vote in votes}) > 1:  # of one there is nothing to choose
+        scores, n_read = _scores(model, asked, settings.n_scored)
+        candidates, tokens = vote_by_score(votes, scores), tokens + n_read
+    else:
+        candidates = vote_hierarchically(votes) if settings.vote == "hierarchical" else vote_flat(votes)
+    confidence = candidates[0].n_votes / len(asked.views) if candidates else 0.0
+    return Answer(candidates[:MAX_CANDIDATES], confidence, tokens)
+
+
+def _scores(model: LanguageModel, asked: Asked, n_scored: int) -> tuple[dict[Value, float], int]:
+    """Return the mean log-probability under all views of the most voted for candidates, and the tokens read for it.
+
+    A view under which one of them would not fit the model speaks for none.
+    """
+    candidates = [candidate.value for candidate in vote_flat(asked.votes)[:n_scored]]
+    rewritten = [
+        (view.apply(asked.question), [view.apply_value(value) for value in candidates], search.greedy.prompt_tokens)
+        for view, search in zip(asked.views, asked.said, strict=True)
+    ]
+    comparing = [each for each in rewritten if all(model.fits(each[0], value) for value in each[1])]
+    scores = iter(model.score([(task, value) for task, values, _ in comparing for value in values]))
+    sums, n_read = dict.fromkeys(candidates, 0.0), 0
+    for _, _, prompt_tokens in comparing:
+        for candidate in candidates:
+            score = next(scores)[-1]  # of the answer; the others are the demonstrations'
+            sums[candidate] -= score.nll / len(comparing)
+            n_read += prompt_tokens + score.n_tokens
+    return sums, n_read

@@ -1,18 +1,17 @@
-"""Greedy decoding of several prompts at once: left-padded, key-value cache, finished rows dropped, forbidden tokens
-masked.
+"""Greedy decoding of several prompts at once: finished rows dropped, forbidden tokens masked, drafts checked in one
+pass.
 
 Knows nothing of tasks: token ids in, token ids and log-probabilities out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from transformers import DynamicCache
 
-# of ids (batch, tokens), left-padded, and their mask; the result is what the model takes as `position_ids`
-Positions = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from icl_engine.reading import Positions, read_prompts
+from icl_engine.reading import left_padded as left_padded  # training pads as decoding does
 
 
 class Constraint(Protocol):
@@ -22,12 +21,12 @@ class Constraint(Protocol):
         """Return a bool tensor (rows, vocabulary)."""
         ...
 
-    def chose(self, tokens: Sequence[int]) -> None:
-        """Take note of the token chosen in each row."""
+    def chose(self, tokens: Sequence[int | None]) -> None:
+        """Take note of the token chosen in each row; None: that row waits."""
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these."""
+        """Go on with these rows, in this order; one that is given several times goes on as several."""
         ...
 
 
@@ -38,19 +37,6 @@ class Decoded:
     ids: tuple[int, ...]  # without the end
     log_probabilities: tuple[float, ...]  # nats, of each token chosen, the end included
     ended: bool  # False where the token limit came first
-
-
-def left_padded(
-    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and attention mask, both (rows, longest prompt)."""
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(prompts), width, dtype=torch.long)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt)
-        mask[i, width - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
 
 
 @torch.inference_mode()
@@ -65,79 +51,101 @@ def decode(
     constraint: Constraint,
     prefix: Sequence[int] = (),
     kept_logits: Sequence[int] = (),
+    drafts: Sequence[Sequence[int]] | None = None,
+    on_keep: Callable[[list[int]], None] = lambda rows: None,
 ) -> tuple[list[Decoded], torch.Tensor]:
     """Decode every prompt to its end token or its own limit of new tokens.
 
     Args:
         module: a transformers causal language model.
-        prefix: what stands before every prompt: read once, for all of them. The padding of shorter prompts then stands
-            between the two, masked.
-        kept_logits: places whose logits are wanted too: in the prefix or, where there is none, in the padded prompts.
+        prefix: what stands before every prompt: read once, for all of them.
+        kept_logits: places whose logits are wanted too: in the prefix or, where there is none, in the padded prompts
+            with their drafts.
+        drafts: what each prompt may be answered with, the end left out; none: an empty one. They are read in the same
+            pass as the prompts, and what the model would have written itself need not be written token by token. They
+            change no result. Only for a model of which `can_forget` is true.
+        on_keep: told, where rows are dropped, which places of the batch as it was then go on.
 
     Returns:
         The decoded rows in order, and the logits at `kept_logits`, (rows, len(kept_logits), vocabulary).
     """
-    ids, mask = left_padded(prompts, pad_id, module.device)
-    cache = DynamicCache(config=module.config)
-    last_place = ids.shape[1] - 1
-    if prefix:
-        shared = torch.tensor([prefix], device=ids.device)
-        prefix_logits = module(
-            input_ids=shared,
-            attention_mask=torch.ones_like(shared),
-            position_ids=positions(shared, torch.ones_like(shared)),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(kept_logits, dtype=torch.long, device=ids.device),
-        ).logits.expand(len(prompts), -1, -1)  # (rows, len(kept_logits), vocabulary)
-        cache.batch_repeat_interleave(len(prompts))
-        ids = torch.cat((shared.expand(len(prompts), -1), ids), dim=1)
-        mask = torch.cat((torch.ones_like(shared).expand(len(prompts), -1), mask), dim=1)
-    logits = module(
-        input_ids=ids[:, len(prefix) :],
-        attention_mask=mask,
-        position_ids=positions(ids, mask)[..., len(prefix) :],
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=torch.tensor([*(() if prefix else kept_logits), last_place], device=ids.device),
-    ).logits  # (rows, places, vocabulary)
-    prompt_logits, last = prefix_logits if prefix else logits[:, :-1], logits[:, -1]
-    chosen: list[list[int]] = [[] for _ in prompts]
-    chances: list[list[float]] = [[] for _ in prompts]
-    ended = [False] * len(prompts)
-    alive = list(range(len(prompts)))
-
-    while True:
-        log_p = torch.log_softmax(last.float().masked_fill(~constraint.allowed(), -torch.inf), dim=-1)
-        best = log_p.max(dim=-1)
-        tokens: list[int] = best.indices.tolist()
-        constraint.chose(tokens)
-        for row, token, chance in zip(alive, tokens, best.values.tolist(), strict=True):
-            chances[row].append(chance)
-            if token in end_ids:
-                ended[row] = True
-            else:
-                chosen[row].append(token)
-        kept = [i for i, row in enumerate(alive) if not ended[row] and len(chosen[row]) < max_new_tokens[row]]
-        if not kept:
-            break
-        ids, mask = _appended(ids, tokens), _appended(mask, [1] * len(alive))
+    drafts = [()] * len(prompts) if drafts is None else drafts
+    reading, prompt_logits, last = read_prompts(
+        module,
+        [(*prompt, *draft) for prompt, draft in zip(prompts, drafts, strict=True)],
+        pad_id=pad_id,
+        positions=positions,
+        prefix=prefix,
+        kept_logits=kept_logits,
+        n_last=1 + max(map(len, drafts)),
+    )
+    rows = [_Row(end_ids, limit) for limit in max_new_tokens]
+    _follow(drafts, last, rows, constraint)
+    # read and not written; the newest token written is not read yet
+    n_ahead = [len(draft) - len(row.ids) + 1 for draft, row in zip(drafts, rows, strict=True)]
+    alive = list(range(len(rows)))
+    while kept := [i for i, row in enumerate(alive) if not rows[row].finished]:
         if len(kept) < len(alive):
-            index = torch.tensor(kept, device=ids.device)
-            ids, mask = ids[index], mask[index]
-            cache.batch_select_indices(index)
+            reading.keep(kept)
             constraint.keep(kept)
+            on_keep(kept)
             alive = [alive[i] for i in kept]
-        last = module(
-            input_ids=ids[:, -1:],
-            attention_mask=mask,
-            position_ids=positions(ids, mask)[..., -1:],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-    rows = zip(chosen, chances, ended, strict=True)
-    return [Decoded(tuple(row), tuple(chance), end) for row, chance, end in rows], prompt_logits
+        reading.forget([n_ahead[row] for row in alive])
+        n_ahead = [0] * len(rows)
+        _write(reading.read_token([rows[row].ids[-1] for row in alive]), [rows[row] for row in alive], constraint)
+    return [Decoded(tuple(row.ids), tuple(row.log_probabilities), row.ended) for row in rows], prompt_logits
 
 
-def _appended(rows: torch.Tensor, column: Sequence[int]) -> torch.Tensor:
-    return torch.cat((rows, torch.tensor(column, device=rows.device)[:, None]), dim=1)
+def constrained(logits: torch.Tensor, constraint: Constraint) -> torch.Tensor:
+    """Return log-probabilities (rows, vocabulary): the tokens allowed share what the forbidden ones had."""
+    return torch.log_softmax(logits.float().masked_fill(~constraint.allowed(), -torch.inf), dim=-1)
+
+
+@dataclass(slots=True)
+class _Row:
+    """What one row has written so far."""
+
+    end_ids: frozenset[int]
+    limit: int
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.ended or len(self.ids) >= self.limit
+
+    def write(self, token: int, log_probability: float) -> None:
+        self.log_probabilities.append(log_probability)
+        if token in self.end_ids:
+            self.ended = True
+        else:
+            self.ids.append(token)
+
+
+def _write(logits: torch.Tensor, rows: Sequence[_Row | None], constraint: Constraint) -> None:
+    """Let every row that does not wait (None) write its likeliest token."""
+    best = constrained(logits, constraint).max(dim=-1)
+    tokens: list[int] = best.indices.tolist()
+    constraint.chose([None if row is None else token for row, token in zip(rows, tokens, strict=True)])
+    for row, token, log_probability in zip(rows, tokens, best.values.tolist(), strict=True):
+        if row is not None:
+            row.write(token, log_probability)
+
+
+def _follow(drafts: Sequence[Sequence[int]], last: torch.Tensor, rows: Sequence[_Row], constraint: Constraint) -> None:
+    """Let every row write as far as it agrees with its draft, and one token more.
+
+    Args:
+        last: logits at the last places of the prompts with their drafts, (rows, 1 + longest draft, vocabulary).
+    """
+    index = torch.arange(len(rows), device=last.device)
+    for step in range(last.shape[1]):
+        agreeing = [
+            row if not row.finished and step <= len(draft) and row.ids == list(draft[:step]) else None
+            for row, draft in zip(rows, drafts, strict=True)
+        ]
+        if not any(agreeing):
+            return
+        after = [last.shape[1] - 1 - max(len(draft) - step, 0) for draft in drafts]
+        _write(last[index, torch.tensor(after, device=last.device)], agreeing, constraint)

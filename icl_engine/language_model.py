@@ -45,6 +45,28 @@ class Generation:
         """Nats, of the whole answer."""
         return sum(self.token_log_probabilities)
 
+    @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return self.prompt_tokens + len(self.token_log_probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer that search found."""
+
+    value: Value
+    log_probability: float  # nats, the end included
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """All answers to one task that are likely enough."""
+
+    greedy: Generation  # however unlikely
+    found: tuple[Found, ...]  # different values at or above the cut-off, best first; the greedy one among them if it is
+    tokens: int  # read and written
+
 
 class LanguageModel(Protocol):
     """A model that answers few-shot tasks. Tasks given to it have one query each; further queries are ignored."""
@@ -61,8 +83,27 @@ class LanguageModel(Protocol):
         """Say whether the task, and the answer if one is given, fit the context."""
         ...
 
-    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
+    def generate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        score_demonstrations: bool = False,
+        drafts: Sequence[Value | None] | None = None,
+    ) -> list[Generation]:
         """Answer each task greedily.
+
+        Args:
+            drafts: for each task what its answer may be, if anything is known. They change no answer, only what it
+                takes: one pass where the draft is what the model would write, token by token from where it is not.
+
+        Raises:
+            ContextOverflow: a prompt leaves no room for an answer.
+            OutOfMemory: not even one prompt fits the device's memory.
+        """
+        ...
+
+    def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
+        """Answer each task greedily and with every answer whose probability is at least `cut_off`.
 
         Raises:
             ContextOverflow: a prompt leaves no room for an answer.

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from icl_engine.language_model import Generation, OutputScore
+from icl_engine.language_model import Found, Generation, OutputScore, Search
 from icl_engine.task import Task, Value
 
 _SURE, _SURPRISED = 0.01, 2.0  # nats per token where the script agrees with an output and where it does not
@@ -35,10 +35,24 @@ class ScriptedModel:
         """Everything fits."""
         return True
 
-    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
-        """Answer with the script."""
+    def generate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        score_demonstrations: bool = False,
+        drafts: Sequence[Value | None] | None = None,
+    ) -> list[Generation]:
+        """Answer with the script; drafts change nothing."""
         self.tasks_seen += tasks
         return [self._generation(task, score_demonstrations) for task in tasks]
+
+    def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
+        """Find the script's answer alone."""
+        searches = []
+        for said in self.generate(tasks):
+            found = () if said.value is None else (Found(said.value, said.log_probability),)
+            searches.append(Search(said, found, said.tokens))
+        return searches
 
     def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
         """Score outputs by whether the script would have written them, given the demonstrations before."""

@@ -139,7 +139,7 @@ class _FixedTokens:
     def allowed(self) -> torch.Tensor:
         return self.rows
 
-    def chose(self, tokens: Sequence[int]) -> None:
+    def chose(self, tokens: Sequence[int | None]) -> None:
         pass
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as hub_logging
 
-from icl_engine.decoding import decode, left_padded
+from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
-from icl_engine.language_model import Generation, OutputScore
+from icl_engine.language_model import Found, Generation, OutputScore, Search
+from icl_engine.reading import can_forget, left_padded
+from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
@@ -149,26 +152,33 @@ class TransformersModel:
         """Say whether the task, and the answer if one is given, fit the context."""
         return len(self.encoding.encode(task, answer).ids) < self.context_tokens
 
-    def generate(self, tasks: Sequence[Task], *, score_demonstrations: bool = False) -> list[Generation]:
+    def generate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        score_demonstrations: bool = False,
+        drafts: Sequence[Value | None] | None = None,
+    ) -> list[Generation]:
         """Answer each task greedily; see `LanguageModel`. Demonstrations that several tasks share are read once."""
-        encoded = [self.encode(task) for task in tasks]
-        scored = [row if score_demonstrations else replace(row, outputs=()) for row in encoded]
-        sharing: dict[tuple[int, ...], list[int]] = {}  # which tasks have the same tokens before their query
-        for i, row in enumerate(encoded):
-            sharing.setdefault(row.ids[: row.query_start], []).append(i)
-        groups = [group for group in sharing.values() if len(group) > 1]
-        alone = [i for group in sharing.values() if len(group) == 1 for i in group]
+        if drafts is None or not can_forget(self.module):
+            drafts = [None] * len(tasks)
+        prompts = [
+            self._prompt(task, draft, scored=score_demonstrations) for task, draft in zip(tasks, drafts, strict=True)
+        ]
         results: dict[int, Generation] = {}
         with self.lock, _typed_out_of_memory():
-            for group, shares in [*((group, True) for group in groups), (alone, False)]:
-                for places in self._batches([scored[i] for i in group]):
-                    batch = [group[place] for place in places]
-                    limits = [
-                        min(most_output_tokens(tasks[i], encoded[i]), self.context_tokens - len(encoded[i].ids))
-                        for i in batch
-                    ]
-                    answers = self._generate([tasks[i] for i in batch], [scored[i] for i in batch], limits, shares)
-                    results.update(zip(batch, answers, strict=True))
+            for batch, n_shared in self._batches_that_share(prompts):
+                results.update(zip(batch, self._generate([prompts[i] for i in batch], n_shared), strict=True))
+        return [results[i] for i in range(len(tasks))]
+
+    def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
+        """Find every likely answer to each task; see `LanguageModel`."""
+        prompts = [self._prompt(task) for task in tasks]
+        results: dict[int, Search] = {}
+        with self.lock, _typed_out_of_memory():
+            for batch, n_shared in self._batches_that_share(prompts, n_branches=1 + int(1 / cut_off)):
+                found = self._search([prompts[i] for i in batch], n_shared, cut_off)
+                results.update(zip(batch, found, strict=True))
         return [results[i] for i in range(len(tasks))]
 
     def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
@@ -190,39 +200,100 @@ class TransformersModel:
                 results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
         return [results[i] for i in range(len(answered))]
 
-    def _generate(
-        self, tasks: Sequence[Task], encoded: Sequence[Encoded], limits: Sequence[int], shares: bool
-    ) -> list[Generation]:
-        """Answer one batch; where it `shares` its demonstrations, what stands before the queries is read once."""
-        n_prefix = encoded[0].query_start if shares else 0
+    def _prompt(self, task: Task, draft: Value | None = None, *, scored: bool = False) -> _Prompt:
+        encoded = self.encode(task)
+        limit = min(most_output_tokens(task, encoded), self.context_tokens - len(encoded.ids))
+        ids: tuple[int, ...] = ()
+        if draft is not None:
+            answered = self.encoding.encode(task, draft)
+            start, stop = answered.outputs[-1]
+            ids = answered.ids[start : stop - 1][: limit - 1]
+        return _Prompt(task, encoded if scored else replace(encoded, outputs=()), limit, ids)
+
+    def _generate(self, prompts: Sequence[_Prompt], n_shared: int) -> list[Generation]:
+        """Answer one batch, whose first `n_shared` tokens are the same in every prompt and read once."""
         # what the scores are of
-        read = [replace(row, ids=row.ids[:n_prefix]) for row in encoded] if shares else list(encoded)
+        read = [
+            replace(each.encoded, ids=each.encoded.ids[:n_shared] if n_shared else (*each.encoded.ids, *each.draft))
+            for each in prompts
+        ]
         places = _places_before_outputs(read, max(len(row.ids) for row in read))
         decoded, logits = decode(
             self.module,
-            [row.ids[n_prefix:] for row in encoded],
-            max_new_tokens=limits,
+            [each.encoded.ids[n_shared:] for each in prompts],
+            max_new_tokens=[each.limit for each in prompts],
             end_ids=self.encoding.end_ids,
             pad_id=self.encoding.pad_id,
             positions=self.encoding.positions,
-            constraint=self.encoding.constraint(tasks, self.device),
-            prefix=encoded[0].ids[:n_prefix],
+            constraint=self.encoding.constraint([each.task for each in prompts], self.device),
+            prefix=prompts[0].encoded.ids[:n_shared],
             kept_logits=places,
+            drafts=[each.draft for each in prompts],
         )
         ids, _ = left_padded([row.ids for row in read], self.encoding.pad_id, self.device)
         shown = _scores(read, ids, places, logits)
         return [
-            Generation(
-                value=self.encoding.decode(task, row.ids) if row.ended else None,
-                token_log_probabilities=row.log_probabilities,
-                prompt_tokens=len(prompt.ids),
-                demonstrations=scores,
-            )
-            for task, row, prompt, scores in zip(tasks, decoded, encoded, shown, strict=True)
+            self._generation(prompt, row, scores) for prompt, row, scores in zip(prompts, decoded, shown, strict=True)
         ]
 
-    def _batches(self, rows: Sequence[Encoded]) -> Iterator[list[int]]:
-        """Yield indices in batches of like length that stay under the device's limits of tokens and of logits."""
+    def _generation(self, prompt: _Prompt, row: Decoded, scores: tuple[OutputScore, ...] = ()) -> Generation:
+        return Generation(
+            value=self.encoding.decode(prompt.task, row.ids) if row.ended else None,
+            token_log_probabilities=row.log_probabilities,
+            prompt_tokens=len(prompt.encoded.ids),
+            demonstrations=scores,
+        )
+
+    def _search(self, prompts: Sequence[_Prompt], n_shared: int, cut_off: float) -> list[Search]:
+        searched = search(
+            self.module,
+            [each.encoded.ids[n_shared:] for each in prompts],
+            cut_off=cut_off,
+            max_new_tokens=[each.limit for each in prompts],
+            end_ids=self.encoding.end_ids,
+            pad_id=self.encoding.pad_id,
+            positions=self.encoding.positions,
+            constraint=self.encoding.constraint([each.task for each in prompts], self.device),
+            prefix=prompts[0].encoded.ids[:n_shared],
+        )
+        return [
+            Search(
+                greedy=self._generation(prompt, row.greedy),
+                found=self._found(prompt.task, row.leaves),
+                tokens=len(prompt.encoded.ids) + row.n_read + 1,  # the last token written is never read
+            )
+            for prompt, row in zip(prompts, searched, strict=True)
+        ]
+
+    def _found(self, task: Task, leaves: Sequence[Leaf]) -> tuple[Found, ...]:
+        """Return the leaves' values: some of them may be written, or ended, in several ways."""
+        probabilities: dict[Value, float] = {}
+        for leaf in leaves:
+            value = self.encoding.decode(task, leaf.ids)
+            if value is not None:
+                probabilities[value] = probabilities.get(value, 0.0) + math.exp(leaf.log_probability)
+        found = [Found(value, math.log(probability)) for value, probability in probabilities.items()]
+        return tuple(sorted(found, key=lambda each: -each.log_probability))
+
+    def _batches_that_share(self, prompts: Sequence[_Prompt], n_branches: int = 1) -> Iterator[tuple[list[int], int]]:
+        """Yield batches of indices, each with the number of tokens that its prompts have in common and are read once:
+        those before the query where several prompts share them, else none.
+        """
+        sharing: dict[tuple[int, ...], list[int]] = {}
+        for i, each in enumerate(prompts):
+            sharing.setdefault(each.encoded.ids[: each.encoded.query_start], []).append(i)
+        groups = [(group, len(shared)) for shared, group in sharing.items() if len(group) > 1]
+        alone = [i for group in sharing.values() if len(group) == 1 for i in group]
+        for group, n_shared in [*groups, (alone, 0)]:
+            for places in self._batches([prompts[i].whole for i in group], n_branches):
+                yield [group[place] for place in places], n_shared
+
+    def _batches(self, rows: Sequence[Encoded], n_branches: int = 1) -> Iterator[list[int]]:
+        """Yield indices in batches of like length that stay under the device's limits of tokens and of logits.
+
+        Args:
+            n_branches: how many rows each may become.
+        """
         kind = self.device.type if self.device.type in _BATCH_TOKENS else "cpu"
         vocabulary = int(self.module.config.vocab_size)
         lengths = [len(row.ids) for row in rows]
@@ -231,14 +302,32 @@ class TransformersModel:
         for i in sorted(range(len(rows)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width
             n_own = sum(stop - start for start, stop in rows[i].outputs)
             width = lengths[batch[0]] if batch else lengths[i]
-            n_logits = (len(batch) + 1) * min(width, n_scored + n_own) * vocabulary
-            if batch and (width * (len(batch) + 1) > _BATCH_TOKENS[kind] or n_logits > _BATCH_LOGITS[kind]):
+            n_logits = (len(batch) + 1) * max(min(width, n_scored + n_own), n_branches) * vocabulary
+            n_tokens = width * (len(batch) + 1) * n_branches
+            if batch and (n_tokens > _BATCH_TOKENS[kind] or n_logits > _BATCH_LOGITS[kind]):
                 yield batch
                 batch, n_scored = [], 0
             batch.append(i)
             n_scored += n_own
         if batch:
             yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A task as it is put to the model."""
+
+    task: Task
+    encoded: Encoded  # its outputs are those to be scored
+    limit: int  # tokens that the answer may have
+    draft: tuple[int, ...]  # what it may be, without the end
+
+    @property
+    def whole(self) -> Encoded:
+        """All that is read in the first pass, and what of it logits are needed for."""
+        n = len(self.encoded.ids)
+        outputs = (*self.encoded.outputs, (n, n + len(self.draft)))
+        return replace(self.encoded, ids=(*self.encoded.ids, *self.draft), outputs=outputs)
 
 
 @contextlib.contextmanager

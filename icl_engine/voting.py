@@ -1,15 +1,16 @@
 """Voting over answers to the augmented prompts of one query, each already undone into the query's own terms.
 
 `vote_hierarchically` is the paper's: inside each transformation first, then over all. `vote_flat` is plain majority.
-Neither depends on the order of the votes. Knows nothing of tasks or models.
+`vote_by_score` goes by how likely each candidate is under all views. None depends on the order of the votes. Knows
+nothing of tasks or models.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from icl_engine.task import Value
 
@@ -33,7 +34,7 @@ class Candidate:
     value: Value
     n_votes: int
     share: float  # of all votes, 0 to 1
-    log_probability: float  # nats, mean over its votes
+    log_probability: float  # nats, mean over its votes; after `vote_by_score` its score
 
 
 def vote_hierarchically(votes: Iterable[Vote]) -> tuple[Candidate, ...]:
@@ -59,6 +60,27 @@ def vote_flat(votes: Iterable[Vote]) -> tuple[Candidate, ...]:
     """Return every value voted for, most frequent first, ties as in `vote_hierarchically`; none for no votes."""
     tally = _Tally(votes)
     return tuple(tally.candidate(value) for value in tally.ranked(tally.all))
+
+
+def vote_by_score(votes: Iterable[Vote], scores: Mapping[Value, float]) -> tuple[Candidate, ...]:
+    """Return every value that was voted for and has a score, best score first, ties as in `vote_hierarchically`.
+
+    Args:
+        scores: nats, of each candidate: its log-probability under all views, summed or as their mean (a product of
+            experts). The same views for all candidates, or they cannot be compared.
+
+    Source: Franzen et al. 2025, "Product of Experts with LLMs".
+    """
+    tally = _Tally(votes)
+    by_votes = [value for value in tally.ranked(tally.all) if value in scores]
+    known = {value: -math.inf if math.isnan(scores[value]) else scores[value] for value in by_votes}
+    ranked = sorted(by_votes, key=lambda value: -known[value])  # stable
+    return tuple(replace(tally.candidate(value), log_probability=known[value]) for value in ranked)
+
+
+def oracle(votes: Iterable[Vote], solution: Value) -> bool:
+    """Say whether any vote is right: what a perfect choice would come to. For evaluation, never to answer."""
+    return any(vote.value == solution for vote in votes)
 
 
 class _Tally:

@@ -186,6 +186,9 @@ class Steps:
         adapter, deadline = state["adapter"], state["deadline"]
         if adapter is None or self.ttt is None:
             return self._floor(state)
+        if not adapter.helps:
+            said = f"training did not help ({adapter.verdict}, by its held-out demonstrations); answered in context"
+            return {**self._floor(state), "degraded": (said,)}
         if deadline is not None and time.monotonic() > deadline:
             return {
                 **self._floor(state),

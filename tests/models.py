@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from icl_engine.decoding import left_padded
 from icl_engine.embedded.encoding import EmbeddedEncoding
 from icl_engine.embedded.grid_llama import GridLlamaForCausalLM
 from icl_engine.embedded.pretraining import PretrainingConfig, build_model
+from icl_engine.reading import left_padded
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
 
@@ -89,7 +89,7 @@ class Anything:
     def allowed(self) -> torch.Tensor:
         return self.rows
 
-    def chose(self, tokens: Sequence[int]) -> None:
+    def chose(self, tokens: Sequence[int | None]) -> None:
         assert len(tokens) == len(self.rows)
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -32,7 +32,13 @@ class Adapter:
     train_tokens: int
     spec: str = ""  # the document that `key` is the SHA-256 of; without it an adapter stays in this process
     sketch: tuple[int, ...] = ()  # of the task (ttt_engine.stores.sketch); () where none was made
+    verdict: str = ""  # of training on itself (ttt_engine.checks.Verdict); "" where it did not look
     parents: tuple[str, ...] = ()  # keys of the adapters training began with, nearest first; () for a fresh start
+
+    @property
+    def helps(self) -> bool:
+        """Say whether answers with it are worth more than those without, as far as training looked."""
+        return self.verdict not in ("gave up", "worse")
 
     @property
     def sha256(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ DataForm = Literal["leave_one_out", "leave_two_out", "shuffles", "direct"]
 AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
 Method = Literal["lora", "full"]
 LossOn = Literal["after_first", "last", "outputs", "all"]
+Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +52,46 @@ class TrainingSettings:
     learning rate of 1e-4 (the paper's Table 6).
 
     Raises:
-        TaskRefused: a choice is not among those known, or `max_sequences` is below one.
+        TaskRefused: a choice is not among those known, or `max_sequences`, `used_rank` or `check_every` is below one.
     """
 
     steps: int = 40
     batch_size: int = 4  # sequences a step
-    learning_rate: float = 2e-3  # of AdamW, falling linearly to 0
+    learning_rate: float = 2e-3  # of AdamW, the highest
+    schedule: Schedule = "linear"  # how the rate falls to 0 after the warm-up
+    warmup_share: float = 0.0  # of the steps, over which the rate rises to its highest
     max_norm: float = 1.0  # gradient clip
     token_budget: int = 160_000  # tokens read in training, about: a task too long for all steps gets fewer of them
     data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
     loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss
     max_sequences: int | None = None  # different sequences drawn on (the paper: 250); None: each is drawn anew
+    used_rank: int | None = None  # of the adapter's rank, how much is trained; the rest stays 0; None: all
+    auto: bool = False  # choose learning rate, rank and steps by the task's early curve (ttt_engine.auto)
+    check_every: int | None = None  # steps between looks at a held-out demonstration (ttt_engine.checks); None: none
 
     def __post_init__(self) -> None:
         _check_known("data", self.data, get_args(DataForm))
         _check_known("augmentation", self.augmentation, get_args(AugmentationForm))
         _check_known("loss_on", self.loss_on, get_args(LossOn))
-        if self.max_sequences is not None and self.max_sequences < 1:
-            remedy = "Give at least 1, or None for no such limit."
-            raise TaskRefused(f"got {self.max_sequences}", field="max_sequences", remedy=remedy)
+        _check_known("schedule", self.schedule, get_args(Schedule))
+        for field in ("max_sequences", "used_rank", "check_every"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise TaskRefused(f"got {value}", field=field, remedy="Give at least 1, or None.")
 
     def shortened(self) -> TrainingSettings:
         """The `ttt_short` arm's loop: a quarter of the steps, and of the budget."""
         return replace(self, steps=max(1, self.steps // 4), token_budget=max(1, self.token_budget // 4))
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step, counted from 0, of `steps`."""
+        warmup = self.warmup_share * steps
+        if step + 1 < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - max(warmup - 1, 0)) / (steps - max(warmup - 1, 0))  # 0 to 1, of the fall
+        left = {"linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done)), "constant": 1.0}
+        return self.learning_rate * left[self.schedule]
 
     def steps_for(self, sequence_tokens: float) -> int:
         """Return how many steps the budget allows: at least one, at most `steps`.

@@ -12,16 +12,19 @@ from safetensors.torch import save
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
 from icl_engine.errors import TaskRefused
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, family_fingerprint, kin_of
+from ttt_engine.auto import Choice, choose
+from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused
+from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
-from ttt_engine.training import TrainingJob, train
+from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
@@ -100,6 +103,7 @@ class TttEngine:
         deadline: float | None = None,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         on_fault: Callable[[str], None] = lambda told: None,
+        seat: Seat | None = None,
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
@@ -107,13 +111,14 @@ class TttEngine:
 
         Args:
             on_fault: told at once of what is told of in `degraded`, so also where this raises.
+            seat: in a cohort, whose members are trained together.
 
         Raises:
             TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)
-        return self._adapt((task,), spec, deadline=deadline, progress=progress, on_fault=on_fault)
+        return self._adapt((task,), spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=seat)
 
     def adapt_shared(
         self,
@@ -127,8 +132,9 @@ class TttEngine:
     ) -> Adapted:
         """Return one adapter for a family of tasks, from the store or trained on the demonstrations of all in turn.
 
-        It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks. It
-        begins afresh, and no other training begins with it; a family of one is that task: see `adapt`.
+        It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks,
+        and all of them are taken. It begins afresh, and no other training begins with it; a family of one is that task:
+        see `adapt`.
 
         Raises:
             TaskRefused: there is no task.
@@ -141,7 +147,7 @@ class TttEngine:
         spec = self.spec(family[0], training, seed=seed)
         if len(family) > 1:
             spec = replace(spec, task=family_fingerprint(family), start="fresh")
-        return self._adapt(family, spec, deadline=deadline, progress=progress, on_fault=on_fault)
+        return self._adapt(family, spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=None)
 
     def _adapt(
         self,
@@ -151,6 +157,7 @@ class TttEngine:
         deadline: float | None,
         progress: Callable[[int, int, float], None],
         on_fault: Callable[[str], None],
+        seat: Seat | None,
     ) -> Adapted:
         degraded: list[str] = []
         trained = False
@@ -177,22 +184,31 @@ class TttEngine:
             sketch = sketch_of(tasks[0]) if len(tasks) == 1 else ()  # no family is like a task
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(tasks, spec, sketch, relative, deadline=deadline, progress=step)
+            adapter = self._train(tasks, spec, sketch, relative, deadline=deadline, progress=step, seat=seat)
             note(self.store.keep(adapter))
             return adapter
 
         found = find()
         if found is not None:
             return Adapted(found, True, tuple(degraded))
-        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline)
+        waiting = (lambda: None) if seat is None else seat.leave
+        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline, waiting=waiting)
         return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(
-        self, task: Task, adapter: Adapter, *, n_views: int, seed: int = 0, merged: bool = True
+        self,
+        task: Task,
+        adapter: Adapter,
+        *,
+        n_views: int | None = None,
+        seed: int = 0,
+        merged: bool = True,
+        settings: InferenceSettings | None = None,
     ) -> tuple[Answer, ...]:
         """Answer each query of the task with the adapter on the model, by a vote over augmented prompts.
 
         Args:
+            n_views: at most so many, in place of the settings' number.
             merged: add the adapter to the weights while answering (faster), or compute it beside them: same answers.
 
         Raises:
@@ -202,7 +218,7 @@ class TttEngine:
         with self.model.lock:
             stack = self._stack_of(adapter)
             with stack.merged() if merged else stack.active():
-                return answer_by_vote(self.model, task, n_views=n_views, seed=seed)
+                return answer_by_vote(self.model, task, n_views=n_views, seed=seed, settings=settings)
 
     def _find(self, key: str) -> tuple[Adapter | None, tuple[str, ...]]:
         fetched = self.store.fetch(key)
@@ -223,10 +239,13 @@ class TttEngine:
         *,
         deadline: float | None,
         progress: Callable[[int, int, float], None],
+        seat: Seat | None,
     ) -> Adapter:
         start = None if relative is None else _tensors(relative)
         job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, tasks[1:])
-        run = train(self.model, self.lora, job)
+        by_curve = spec.training.auto and not job.family  # the curve of one task says nothing of the others
+        tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, 0, 0.0)
+        run = self._run(replace(job, settings=tuned.training), seat)
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),
@@ -234,12 +253,19 @@ class TttEngine:
             base_fingerprint=spec.base,
             task_fingerprint=spec.task,
             losses=run.losses,
-            train_seconds=run.seconds,
-            train_tokens=run.tokens,
+            train_seconds=run.seconds + tuned.seconds,
+            train_tokens=run.tokens + tuned.tokens,
+            verdict=run.verdict,
             spec=spec.document,
             sketch=sketch,
             parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
         )
+
+    def _run(self, job: TrainingJob, seat: Seat | None) -> TrainingRun:
+        return train(self.model, self.lora, job) if seat is None else seat.ask(self._run_all, job)
+
+    def _run_all(self, jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | TrainingFailed]:
+        return train_many(self.model, self.lora, jobs)
 
     def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> tuple[Adapter | None, tuple[str, ...]]:
         """Return the kept adapter of the task most like this one, if it is alike enough and fits; and what went wrong.

@@ -87,14 +87,20 @@ class LoraStack:
         found = torch.autograd.grad(loss, self.parameters())
         return torch.cat([gradient.reshape(self.n_slots, -1) for gradient in found], dim=1)
 
-    def reset(self, seed: int, slot: int = 0) -> None:
-        """Start a slot anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained."""
+    def reset(self, seed: int, slot: int = 0, *, used_rank: int | None = None) -> None:
+        """Start a slot anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained.
+
+        Args:
+            used_rank: rows of A beyond it are 0, and then stay so, as the columns of B that belong to them do.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for layer in self._layers:
                 bound = math.sqrt(1.0 / layer.a.shape[2])  # kaiming_uniform_ with a = sqrt(5)
                 drawn = (torch.rand(layer.a.shape[1:], generator=generator) * 2 - 1) * bound
                 layer.a[slot] = drawn.to(layer.a.device)
+                if used_rank is not None:
+                    layer.a[slot, used_rank:] = 0.0
                 layer.b[slot] = 0.0
             if self._token:
                 self._token.vectors[slot] = 0.0

@@ -7,17 +7,19 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
 
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow
+from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
+from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.loss import Spans, target_spans
@@ -51,6 +53,8 @@ class TrainingRun:
     losses: tuple[float, ...]  # nats per output token, each step
     tokens: int  # read in training
     seconds: float  # of the passes with this task in them, shared evenly by the tasks in a pass
+    checks: tuple[Check, ...] = ()  # looks at a held-out demonstration, where settings ask for them
+    verdict: Verdict = ""  # "learned" and "gave up" stopped early
 
 
 def train(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> TrainingRun:
@@ -102,35 +106,78 @@ class _Run:
     place: int  # among the jobs
     length: float  # mean tokens of a sequence
     steps: int
-    batches: Iterator[list[Example]]
+    untrained: tuple[float, ...]  # nats per token of each demonstration held out, before training; () without checks
+    batches: Iterator[list[Example]] = field(default_factory=lambda: iter(()))
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
+    checks: list[Check] = field(default_factory=list)
 
     @classmethod
     def of(cls, model: TransformersModel, job: TrainingJob, place: int) -> _Run:
+        if job.family:  # a look would judge the first task alone, so that all steps are taken
+            job = replace(job, settings=replace(job.settings, check_every=None))
         settings = job.settings
         length = _sequence_tokens(model, job)
         steps = settings.steps_for(length)
+        untrained: tuple[float, ...] = ()
+        if held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None:
+            with contextlib.suppress(ContextOverflow):  # training itself will say so
+                untrained = tuple(scores[-1].nll_per_token for scores in model.score(list(leave_one_out(job.task))))
+        run = cls(job, place, length, steps, untrained)
+        run.begin_period(model)
+        return run
+
+    def begin_period(self, model: TransformersModel) -> None:
+        """Draw the batches up to the next look, or all of them, from the demonstrations that are not held out."""
+        settings, n_done = self.job.settings, len(self.losses)
+        held_out, task = self.held_out, self.job.task
+        seed, steps = self.job.seed, self.steps
+        if held_out is not None and settings.check_every is not None:
+            task = task.replace(
+                demonstrations=tuple(shown for i, shown in enumerate(task.demonstrations) if i != held_out)
+            )
+            steps = min(settings.check_every, steps - n_done)
+            seed += n_done  # another round over the same demonstrations draws anew
         batches = [
             training_batches(
-                task,
+                each,
                 steps=steps,
                 batch_size=settings.batch_size,
-                seed=job.seed,
+                seed=seed,
                 fits=model.fits,
                 data=settings.data,
                 augmentation=settings.augmentation,
                 max_sequences=settings.max_sequences,
             )
-            for task in (job.task, *job.family)
+            for each in (task, *self.job.family)
         ]
-        return cls(job, place, length, steps, in_turn(batches, steps))
+        self.batches = in_turn(batches, steps)
+
+    @property
+    def held_out(self) -> int | None:
+        """Which demonstration the coming step is not trained on."""
+        return held_out_at(len(self.losses), len(self.job.task.demonstrations), self.job.settings.check_every)
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether a look at the held-out demonstration is due."""
+        every = self.job.settings.check_every
+        return bool(self.untrained) and every is not None and len(self.losses) % every == 0
+
+    def question(self, model: TransformersModel) -> tuple[int, Learned]:
+        """Return the demonstration that the steps before were not trained on, and its output to be scored."""
+        n = len(self.job.task.demonstrations)
+        held_out = held_out_at(len(self.losses) - 1, n, self.job.settings.check_every)
+        assert held_out is not None  # `is_due` says so
+        task, answer = list(leave_one_out(self.job.task))[held_out]
+        encoded = model.encode(task, answer)
+        return held_out, (encoded, encoded.outputs[-1:])
 
     @property
     def rate(self) -> float:
-        """The learning rate of the step whose loss was taken last; it falls linearly to 0."""
-        return self.job.settings.learning_rate * (1.0 - (len(self.losses) - 1) / self.steps)
+        """The learning rate of the step whose loss was taken last."""
+        return self.job.settings.rate_at(len(self.losses) - 1, self.steps)
 
     def next_batch(self, model: TransformersModel) -> list[Learned]:
         """Return the sequences of the coming step.
@@ -192,13 +239,13 @@ class _Loop:
         for slot in range(self.stack.n_slots):
             while queue and slot not in self.live:
                 run = queue.popleft()
-                self.stack.reset(run.job.seed, slot)
+                self.stack.reset(run.job.seed, slot, used_rank=run.job.settings.used_rank)
                 self.optimizer.reset(slot)
                 self.live[slot] = run
                 if run.job.start is not None:
                     self.stack.fill(run.job.start, slot)
                 if run.steps == 0:
-                    self._finish(slot)
+                    self._finish(slot, "")
 
     def _step(self) -> None:
         """Take one step in every live slot; what fails or is done leaves its slot."""
@@ -224,8 +271,30 @@ class _Loop:
             run.tokens += sum(len(sequence.ids) for sequence, _ in batch[slot])
             run.seconds += seconds
             run.job.progress(len(run.losses), run.steps, run.losses[-1])
+        self._check()
+        for slot, run in sorted(self.live.items()):
             if len(run.losses) == run.steps:
-                self._finish(slot)
+                self._finish(slot, final_verdict(run.checks, len(run.job.task.demonstrations)))
+
+    def _check(self) -> None:
+        """Look at the held-out demonstration of every slot where that is due; what has learned or gives up leaves."""
+        questions: dict[int, tuple[int, Learned]] = {}
+        for slot in sorted(slot for slot, run in self.live.items() if run.is_due):
+            with self._failing_alone(slot):
+                questions[slot] = self.live[slot].question(self.model)
+        if not questions:
+            return
+        self.stack.use(list(questions))
+        with torch.no_grad():
+            scores = _scores(self.model, [question for _, question in questions.values()])
+        for (slot, (held_out, _)), (nll, exact) in zip(questions.items(), scores, strict=True):
+            run = self.live[slot]
+            run.checks.append(Check(len(run.losses), held_out, nll, exact, run.untrained[held_out]))
+            verdict = early_verdict(run.checks, len(run.job.task.demonstrations))
+            if verdict:
+                self._finish(slot, verdict)
+            elif len(run.losses) < run.steps:
+                run.begin_period(self.model)
 
     def _learn(self, batch: Mapping[int, list[Learned]]) -> None:
         """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
@@ -245,10 +314,11 @@ class _Loop:
         gradients = self.stack.gradients(losses[kept].sum())
         self.optimizer.step(gradients, rates.to(device), max_norms.to(device))
 
-    def _finish(self, slot: int) -> None:
+    def _finish(self, slot: int, verdict: Verdict) -> None:
         run = self.live.pop(slot)
         if bool(torch.isfinite(self.stack.weights[slot]).all()):
-            self.done[run.place] = TrainingRun(self.stack.tensors(slot), tuple(run.losses), run.tokens, run.seconds)
+            tensors, losses, checks = self.stack.tensors(slot), tuple(run.losses), tuple(run.checks)
+            self.done[run.place] = TrainingRun(tensors, losses, run.tokens, run.seconds, checks, verdict)
         else:
             failed = TrainingFailed("a weight of the adapter is not finite", task_id=run.job.task.id)
             self.done[run.place] = failed
@@ -274,21 +344,36 @@ def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: 
     Args:
         sequences: as many of each group, group after group.
     """
+    rows, nll, _ = _token_scores(model, sequences)
+    group = rows // (len(sequences) // n_groups)
+    sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
+    return sums / torch.bincount(group, minlength=n_groups)
+
+
+def _scores(model: TransformersModel, sequences: Sequence[Learned]) -> list[tuple[float, bool]]:
+    """Return of each sequence the nats per learned token and whether every one of them was the likeliest."""
+    rows, nll, right = (each.cpu() for each in _token_scores(model, sequences))
+    return [(float(nll[rows == row].mean()), bool(right[rows == row].all())) for row in range(len(sequences))]
+
+
+def _token_scores(
+    model: TransformersModel, sequences: Sequence[Learned]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return of every learned token the row it is in, its nats, and whether it was the likeliest."""
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
-    rows, places = wanted.nonzero(as_tuple=True)  # of the tokens that are learned
+    rows, places = wanted.nonzero(as_tuple=True)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
     logits = model.module(
         input_ids=ids.to(model.device),
-        # what pads stands behind all that counts, where no token looks: without a mask attention skips half its work
+        # what pads stands behind all that counts, where no token looks: attention needs no mask but the causal one
         attention_mask=torch.ones_like(ids).to(model.device),
         position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
         use_cache=False,
         logits_to_keep=wanted.roll(-1, dims=1).to(model.device),
     ).logits  # (learned tokens, vocabulary)
-    nll = torch.nn.functional.cross_entropy(logits.float(), ids[rows, places].to(model.device), reduction="none")
-    group = (rows // (len(sequences) // n_groups)).to(model.device)
-    sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
-    return sums / torch.bincount(group, minlength=n_groups)
+    targets = ids[rows, places].to(model.device)
+    nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return rows.to(model.device), nll, logits.argmax(-1) == targets
 
 
 def _right_padded(sequences: Sequence[Learned], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,5 +1,6 @@
 """Tasks in the embedded model's vocabulary, and the grammar that keeps its answers grids where grids are wanted."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -111,9 +112,10 @@ class _Grammar:
             row[state.next()] = True
         return allowed.to(self.device)
 
-    def chose(self, tokens: Sequence[int]) -> None:
+    def chose(self, tokens: Sequence[int | None]) -> None:
         for state, token in zip(self.states, tokens, strict=True):
-            state.chose(token)
+            if token is not None:
+                state.chose(token)
 
     def keep(self, rows: Sequence[int]) -> None:
-        self.states = [self.states[row] for row in rows]
+        self.states = [copy.copy(self.states[row]) for row in rows]  # a row given twice goes two ways

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from tests.adapters import adapter_of, signer, spec_of
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings
-from ttt_engine.stores.envelope import FIXED_BYTES, seal
+from ttt_engine.stores.envelope import FIXED_BYTES, VERSION, seal
 from ttt_engine.stores.signing import Signer
 
 
@@ -44,7 +44,7 @@ def blob_of(adapter: Adapter, by: Signer | None = None) -> bytes:
 def _signed(content: dict[str, Any], weights: bytes, by: Signer | None = None, header: bytes | None = None) -> bytes:
     """Sign anything with the right secret."""
     header = json.dumps(content).encode() if header is None else header
-    prefix = struct.pack(">8sHHIQ", b"\x89TTTADP\n", 1, 0, len(header), len(weights))
+    prefix = struct.pack(">8sHHIQ", b"\x89TTTADP\n", VERSION, 0, len(header), len(weights))
     return prefix + (by or signer()).sign(prefix, header) + header + weights
 
 
@@ -152,7 +152,7 @@ def _huge_safetensors_header(adapter: Adapter) -> Forgery:
 
 
 def _huge_header(adapter: Adapter) -> Forgery:
-    prefix = struct.pack(">8sHHIQ", b"\x89TTTADP\n", 1, 0, 2**32 - 1, 2**63)
+    prefix = struct.pack(">8sHHIQ", b"\x89TTTADP\n", VERSION, 0, 2**32 - 1, 2**63)
     return Forgery(prefix + bytes(32) + b"x" * 100, ("size",))
 
 
@@ -162,7 +162,7 @@ def _deep_header(adapter: Adapter) -> Forgery:
 
 def _newer(adapter: Adapter) -> Forgery:
     blob = bytearray(blob_of(adapter))
-    blob[9] = 2
+    blob[9] = VERSION + 1
     return Forgery(bytes(blob), ("version",))
 
 

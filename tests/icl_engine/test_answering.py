@@ -1,20 +1,31 @@
-"""What is undone after an augmented prompt is an answer to the task itself; a model that has the rule is unanimous."""
+"""What is undone after an augmented prompt is an answer to the task itself; a model that has the rule is unanimous.
+
+Other views, votes and decodings are other ways to the same; checking drafts is another way to exactly the same.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from random import Random
+from typing import Literal
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as testing
 from hypothesis import strategies as st
 
 from icl_engine.answer import MAX_CANDIDATES
-from icl_engine.answering import answer_by_vote, answer_in_context, answer_of, answer_zero_shot
+from icl_engine.answering import Asked, answer_by_vote, answer_in_context, answer_of, answer_zero_shot, ask_under_views
 from icl_engine.augmentations import TRANSFORMS, views
-from icl_engine.language_model import Generation
+from icl_engine.families import FAMILIES, sample_task
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import Generation, OutputScore, load_model
+from icl_engine.paper_views import paper_views
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Grid, Task, Value
 from icl_engine.transformers_model import TransformersModel
+from icl_engine.voting import oracle, vote_flat, vote_hierarchically
 from tests.icl_engine.task_strategies import grid_tasks, text_tasks
 from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK
 
@@ -143,3 +154,149 @@ def test_a_greedy_answer_has_its_own_probability_as_confidence(value: Value | No
     assert answer.confidence == (0.0 if value is None else pytest.approx(math.exp(-0.75)))
     assert answer.tokens == 9
     assert len(answer.candidates) == (value is not None)
+
+
+@given(task=grid_tasks() | text_tasks(), seed=st.integers(0, 9))
+def test_under_the_papers_views_a_rule_without_direction_is_agreed_on(task: Task, seed: int) -> None:
+    settings = InferenceSettings(views="paper", n_views=99)
+    answers = answer_by_vote(ScriptedModel(half_turned), task, seed=seed, settings=settings)
+
+    for i, answer in enumerate(answers):
+        assert answer.value == half_turned(task.for_query(i))
+        assert answer.candidates[0].n_votes == len(paper_views(task, seed))
+
+
+class ShortSighted(ScriptedModel):
+    """Has room for one demonstration."""
+
+    def fits(self, task: Task, answer: Value | None = None) -> bool:
+        return len(task.demonstrations) <= 1
+
+
+def test_where_no_view_of_the_paper_fits_two_demonstrations_are_left_out_and_at_last_none() -> None:
+    paper = InferenceSettings(views="paper")
+    three, four = ShortSighted(half_turned), ShortSighted(half_turned)
+    answer_by_vote(three, ROW_TASK, settings=paper)
+    longer = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations + ROW_TASK.demonstrations[:1])
+    answer_by_vote(four, longer, settings=paper)
+
+    assert {len(task.demonstrations) for task in three.tasks_seen} == {1}
+    assert four.tasks_seen == [longer]
+
+
+def test_settings_say_how_many_views_and_a_caller_may_say_otherwise() -> None:
+    settings = InferenceSettings(n_views=3)
+
+    for n, model in ((3, ScriptedModel(half_turned)), (5, ScriptedModel(half_turned))):
+        answer_by_vote(model, SQUARE, settings=settings, n_views=None if n == 3 else n)
+
+        assert len(model.tasks_seen) == n
+
+
+@pytest.mark.parametrize("vote", ["hierarchical", "flat"])
+def test_the_vote_is_that_of_the_settings(vote: Literal["hierarchical", "flat"]) -> None:
+    settings = InferenceSettings(vote=vote)
+    (asked,) = ask_under_views(ScriptedModel(mirrored), SQUARE, settings)
+    (answer,) = answer_by_vote(ScriptedModel(mirrored), SQUARE, settings=settings)
+
+    expected = (vote_flat if vote == "flat" else vote_hierarchically)(asked.votes)
+    assert answer.candidates == expected[:MAX_CANDIDATES]
+
+
+class Doubtful(ScriptedModel):
+    """Says what the script says; when asked to score, holds a half turn for likelier than all else."""
+
+    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
+        return [(OutputScore(1.0 if answer == half_turned(task) else 5.0, 4, False),) for task, answer in answered]
+
+
+def test_a_candidate_that_is_likelier_under_all_views_beats_one_with_more_votes() -> None:
+    def rarely_right(task: Task) -> Value | None:
+        return half_turned(task) if task.query == SQUARE.query else task.query
+
+    model, settings = Doubtful(rarely_right), InferenceSettings(vote="scored")
+    (by_votes,) = answer_by_vote(model, SQUARE)
+    (by_score,) = answer_by_vote(model, SQUARE, settings=settings)
+
+    assert by_votes.value == SQUARE.query
+    assert by_score.values == (half_turned(SQUARE), SQUARE.query)
+    assert [each.log_probability for each in by_score.candidates] == [-1.0, -5.0]
+    assert by_score.confidence == 1 / 8
+    assert by_score.tokens > by_votes.tokens
+
+
+def test_a_score_is_the_mean_over_all_views_of_what_the_model_says_of_the_rewritten_candidate(
+    taught: TransformersModel,
+) -> None:
+    settings = InferenceSettings(vote="scored", decode="search", cut_off=0.02, n_views=6)
+    for task in TASKS:
+        (asked,) = ask_under_views(taught, task, settings)
+        (answer,) = answer_by_vote(taught, task, settings=settings)
+
+        for candidate in answer.candidates if len({vote.value for vote in asked.votes}) > 1 else ():
+            scores = taught.score([(view.apply(task), view.apply_value(candidate.value)) for view in asked.views])
+            mean = -sum(each[-1].nll for each in scores) / len(scores)
+
+            assert candidate.log_probability == pytest.approx(mean, abs=1e-3)
+            assert oracle(asked.votes, candidate.value)
+
+
+def test_no_more_candidates_are_scored_than_the_settings_allow_and_none_where_there_is_none() -> None:
+    one = InferenceSettings(vote="scored", n_scored=1)
+
+    (answer,) = answer_by_vote(ScriptedModel(mirrored), SQUARE, settings=one)
+    (silent,) = answer_by_vote(ScriptedModel(lambda task: None), SQUARE, settings=one)
+
+    assert len(answer.candidates) == 1
+    assert silent.candidates == ()
+
+
+def test_a_view_votes_for_all_that_search_finds_under_it_and_for_its_greedy_answer(taught: TransformersModel) -> None:
+    searching = InferenceSettings(decode="search", cut_off=0.03, n_views=4)
+    for task in TASKS:
+        (plain,) = ask_under_views(taught, task, InferenceSettings(n_views=4))
+        (searched,) = ask_under_views(taught, task, searching)
+        (answer,) = answer_by_vote(taught, task, settings=searching)
+
+        assert {vote.value for vote in plain.votes} <= {vote.value for vote in searched.votes}
+        assert sum(each.tokens for each in searched.said) >= sum(each.tokens for each in plain.said)
+        assert 0 <= answer.confidence <= 1
+
+
+def assert_same_said(asked: Sequence[Asked], others: Sequence[Asked]) -> None:
+    for one, other in zip(asked, others, strict=True):
+        for said, same in zip(one.said, other.said, strict=True):
+            assert said.greedy.value == same.greedy.value
+            assert said.greedy.token_log_probabilities == pytest.approx(same.greedy.token_log_probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tiny", "taught"])
+@testing(max_examples=8, derandomize=True)  # a tie in the last bit would fall either way
+@given(task=grid_tasks() | text_tasks(), n=st.integers(1, 6))
+def test_checking_a_draft_gives_what_writing_every_view_gives(
+    request: pytest.FixtureRequest, name: str, task: Task, n: int
+) -> None:
+    model: TransformersModel = request.getfixturevalue(name)
+    task = Task.from_pairs([(each.input, each.output) for each in task.demonstrations[:2]], list(task.queries))
+    verified = ask_under_views(model, task, InferenceSettings(verify=True, n_views=n))
+
+    assert_same_said(verified, ask_under_views(model, task, InferenceSettings(n_views=n)))
+
+
+@pytest.mark.parametrize("views", ["symmetries", "paper"])
+@pytest.mark.parametrize("name", ["row_shift_around", "list_interleave"])
+def test_checking_a_draft_gives_what_writing_every_view_gives_with_the_shipped_model(
+    name: str, views: Literal["symmetries", "paper"]
+) -> None:
+    family = next(family for family in FAMILIES if family.name == name)
+    *shown, (query, _) = sample_task(Random(f"verify/{name}"), family, 4)
+    task, model = Task.from_pairs(shown, query), load_model(device="cpu")
+    verified = ask_under_views(model, task, InferenceSettings(views=views, n_views=4, verify=True))
+
+    assert_same_said(verified, ask_under_views(model, task, InferenceSettings(views=views, n_views=4)))
+
+
+@pytest.mark.parametrize("wrong", [{"n_views": -1}, {"cut_off": 0.0}, {"cut_off": 1.5}, {"n_scored": 0}])
+def test_a_number_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        InferenceSettings(**wrong)  # type: ignore[arg-type]

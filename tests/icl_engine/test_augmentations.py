@@ -116,6 +116,13 @@ def test_views_depend_on_the_content_and_the_seed_alone() -> None:
     assert views(WIDE, 2, 7)[1] == Augmentation("rotate90", (0, 4, 5, 7, 1, 2, 9, 8, 3, 6), (0, 2, 1))
 
 
+def test_there_are_views_enough_for_a_small_model() -> None:
+    chosen = views(WIDE, 510, 0)
+
+    assert len({view.apply(WIDE).fingerprint for view in chosen}) == 510
+    assert set(Counter(view.transform for view in chosen).values()) == {63, 64}
+
+
 def test_no_views_are_asked_for_and_none_are_given() -> None:
     assert views(WIDE, 0, 0) == ()
 

@@ -1,12 +1,20 @@
-"""Decoding in a batch is decoding one by one, and decoding with a cache is reading everything again for each token."""
+"""Decoding in a batch is decoding one by one, decoding with a cache is reading everything again for each token, and a
+draft changes nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as testing
+from hypothesis import strategies as st
 
-from icl_engine.decoding import Decoded, decode, left_padded
+from icl_engine.decoding import Decoded, decode
 from icl_engine.embedded.vocabulary import END, PAD, VOCABULARY_SIZE
+from icl_engine.reading import left_padded
 from icl_engine.transformers_model import TransformersModel
 from tests.models import GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, Anything
 
@@ -23,6 +31,9 @@ def free(
     *,
     end_ids: frozenset[int] = frozenset(),
     limits: list[int] | None = None,
+    drafts: list[tuple[int, ...]] | None = None,
+    prefix: tuple[int, ...] = (),
+    on_keep: Callable[[list[int]], None] = lambda rows: None,
 ) -> list[Decoded]:
     """Decode with no token forbidden."""
     decoded, _ = decode(
@@ -33,8 +44,18 @@ def free(
         pad_id=PAD,
         positions=model.encoding.positions,
         constraint=Anything(len(prompts), VOCABULARY_SIZE),
+        prefix=prefix,
+        drafts=drafts,
+        on_keep=on_keep,
     )
     return decoded
+
+
+def same(row: Decoded, other: Decoded) -> bool:
+    return (
+        (row.ids, row.ended) == (other.ids, other.ended)
+        and row.log_probabilities == pytest.approx(other.log_probabilities, abs=1e-4)
+    )  # fmt: skip
 
 
 def test_padding_stands_on_the_left_and_is_masked() -> None:
@@ -50,9 +71,7 @@ def test_a_batch_of_different_lengths_gives_what_each_prompt_gives_alone(tiny: T
     alone = [free(tiny, [prompt])[0] for prompt in prompts]
 
     assert len({len(prompt) for prompt in prompts}) == len(prompts)
-    assert [row.ids for row in together] == [row.ids for row in alone]
-    for row, same in zip(together, alone, strict=True):
-        assert row.log_probabilities == pytest.approx(same.log_probabilities, abs=1e-4)
+    assert all(map(same, together, alone))
 
 
 def test_the_cache_changes_nothing(tiny: TransformersModel) -> None:
@@ -160,6 +179,57 @@ def test_a_prefix_that_is_read_once_gives_what_whole_prompts_give(tiny: Transfor
         plain = tiny.module(input_ids=torch.tensor([encoded[0].ids])).logits[0, places]
     assert kept.shape[:2] == (len(queries), len(places))
     assert all(torch.allclose(logits, plain, atol=1e-4) for logits in kept)
-    assert [row.ids for row in shared] == [row.ids for row in whole]
-    for row, same in zip(shared, whole, strict=True):
-        assert row.log_probabilities == pytest.approx(same.log_probabilities, abs=1e-4)
+    assert all(map(same, shared, whole))
+
+
+@testing(max_examples=30)
+@given(data=st.data())
+def test_a_draft_changes_nothing_whatever_it_says(tiny: TransformersModel, data: st.DataObject) -> None:
+    prompts = prompts_of(tiny)
+    endless = free(tiny, prompts)
+    ends = data.draw(
+        st.frozensets(st.sampled_from(sorted({token for row in endless for token in row.ids})), max_size=2)
+    )
+    limits = [data.draw(st.integers(1, N_NEW)) for _ in prompts]
+    drafts = [
+        (*row.ids[: data.draw(st.integers(0, N_NEW))], *data.draw(st.lists(st.integers(0, 9), max_size=3)))
+        for row in endless
+    ]
+
+    drafted = free(tiny, prompts, end_ids=ends, limits=limits, drafts=drafts)
+
+    assert all(map(same, drafted, free(tiny, prompts, end_ids=ends, limits=limits)))
+
+
+def test_a_draft_changes_nothing_after_a_prefix(tiny: TransformersModel) -> None:
+    encoded = [tiny.encode(TEXT_TASK.replace(queries=(query,))) for query in ("True", "not a b", "größer als")]
+    n = encoded[0].query_start
+    prompts = [row.ids[n:] for row in encoded]
+    plain = free(tiny, prompts, prefix=encoded[0].ids[:n])
+    drafts = [plain[0].ids[:7], (), (*plain[2].ids[:3], 1, 2)]
+
+    assert all(map(same, free(tiny, prompts, prefix=encoded[0].ids[:n], drafts=drafts), plain))
+
+
+def test_what_is_drafted_right_is_not_written_token_by_token(
+    tiny: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = prompts_of(tiny)
+    drafts = [row.ids for row in free(tiny, prompts)]
+    forward, widths = tiny.module.forward, list[int]()
+
+    def counted(*args: object, input_ids: torch.Tensor, **kwargs: object) -> object:
+        widths.append(input_ids.shape[1])
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(tiny.module, "forward", counted)
+    free(tiny, prompts, drafts=drafts)
+
+    assert widths == [max(map(len, prompts)) + N_NEW]
+
+
+def test_the_observer_is_told_of_every_drop(tiny: TransformersModel) -> None:
+    told = list[list[int]]()
+    free(tiny, prompts_of(tiny), limits=[5, 1, 3], on_keep=told.append)
+
+    assert told == [[0, 2], [0]]

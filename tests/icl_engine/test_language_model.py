@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import MistralConfig
 
 import icl_engine.transformers_model
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
-from icl_engine.language_model import OutputScore, load_model
+from icl_engine.language_model import Generation, OutputScore, load_model
+from icl_engine.reading import can_forget
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, tiny_module
@@ -122,6 +125,51 @@ def test_tasks_that_share_demonstrations_are_answered_together_as_they_are_alone
         assert answer.prompt_tokens == alone.prompt_tokens
         assert answer.token_log_probabilities == pytest.approx(alone.token_log_probabilities, abs=1e-3)
         assert all(map(alike, answer.demonstrations, alone.demonstrations))
+
+
+def same(answer: Generation, other: Generation) -> bool:
+    return (
+        answer.value == other.value
+        and answer.prompt_tokens == other.prompt_tokens
+        and answer.token_log_probabilities == pytest.approx(other.token_log_probabilities, abs=1e-4)
+        and all(map(alike, answer.demonstrations, other.demonstrations))
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny", "taught", "llama"])
+@pytest.mark.parametrize("drafts", [ANSWERS, [answer for _, answer in WRONG], [((0, 5, 4, 4),), None, "größeres"]])
+def test_a_draft_changes_no_answer(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, drafts: list[Value | None]
+) -> None:
+    model: TransformersModel = (
+        load_model(str(save_tiny_llama(tmp_path)), device="cpu") if name == "llama" else request.getfixturevalue(name)
+    )
+    plain = model.generate(TASKS, score_demonstrations=True)
+
+    assert all(map(same, model.generate(TASKS, score_demonstrations=True, drafts=drafts), plain))
+    assert all(map(same, model.generate(TASKS, drafts=drafts), model.generate(TASKS)))
+
+
+def test_drafts_of_tasks_that_share_demonstrations_change_no_answer(taught: TransformersModel) -> None:
+    tasks = [TEXT_TASK.replace(queries=(query,)) for query in ("not not True", "True", "a b")]
+    plain = taught.generate(tasks, score_demonstrations=True)
+
+    assert all(map(same, taught.generate(tasks, score_demonstrations=True, drafts=["größer", "grö", None]), plain))
+
+
+def test_a_draft_longer_than_an_answer_may_be_changes_nothing(tiny: TransformersModel) -> None:
+    task = of_length(tiny, tiny.context_tokens - 3)
+
+    (drafted,), (plain,) = tiny.generate([task], drafts=["b" * 9]), tiny.generate([task])
+
+    assert same(drafted, plain)
+
+
+def test_a_model_that_keeps_a_window_of_tokens_cannot_take_them_back() -> None:
+    module = SimpleNamespace(config=MistralConfig(num_hidden_layers=2, sliding_window=8))
+
+    assert not can_forget(module)
+    assert can_forget(tiny_module())
 
 
 def test_answers_come_in_the_order_of_the_tasks(taught: TransformersModel) -> None:

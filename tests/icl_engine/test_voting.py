@@ -1,4 +1,4 @@
-"""The two votes: order plays no part, unanimity wins outright, groups speak equally, and ties fall as documented."""
+"""The three votes: order plays no part, unanimity wins outright, groups speak equally, and ties fall as documented."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icl_engine.augmentations import TRANSFORMS
 from icl_engine.task import Grid, Value
-from icl_engine.voting import Vote, vote_flat, vote_hierarchically
+from icl_engine.voting import Vote, oracle, vote_by_score, vote_flat, vote_hierarchically
 from tests.icl_engine.task_strategies import grids, texts
 
 A: Grid = ((1, 1), (1, 1))
@@ -131,3 +131,29 @@ def test_a_log_probability_that_is_not_a_number_counts_as_impossible() -> None:
 
     assert vote_hierarchically(cast)[0].value == B
     assert vote_hierarchically(cast)[1].log_probability == -math.inf
+
+
+@given(cast=ballots(grids(2, colours=2)) | ballots(texts()), seed=st.integers(0, 99))
+def test_the_best_score_wins_whatever_the_votes(cast: list[Vote], seed: int) -> None:
+    values = sorted({vote.value for vote in cast}, key=repr)
+    scores = {value: -Random(f"{seed}{i}").random() for i, value in enumerate(values)}
+    candidates = vote_by_score(Random(seed).sample(cast, len(cast)), scores)
+
+    assert [candidate.value for candidate in candidates] == sorted(values, key=lambda value: -scores[value])
+    for candidate in candidates:
+        assert candidate.log_probability == scores[candidate.value]
+        assert candidate.n_votes == sum(vote.value == candidate.value for vote in cast)
+
+
+def test_equal_scores_fall_as_the_votes_do_and_what_has_no_score_is_left_out() -> None:
+    cast = votes("rotate90", A, B, B, C)
+
+    assert [each.value for each in vote_by_score(cast, {A: -1.0, B: -1.0})] == [B, A]
+    assert [each.value for each in vote_by_score(cast, {A: math.nan, B: -90.0})] == [B, A]
+    assert vote_by_score([], {A: -1.0}) == ()
+
+
+def test_the_oracle_finds_a_solution_that_any_vote_names() -> None:
+    assert oracle(votes("rotate90", A, B), B)
+    assert not oracle(votes("rotate90", A, B), C)
+    assert not oracle([], C)

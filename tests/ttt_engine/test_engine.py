@@ -14,11 +14,12 @@ from safetensors.torch import load, save
 
 from icl_engine.answering import answer_by_vote
 from icl_engine.errors import TaskRefused
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.adapters import signer
-from tests.models import CONSTANT, CONSTANT_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
+from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
@@ -78,6 +79,16 @@ def test_an_adapter_of_no_step_answers_like_the_base(lora: LoraSettings, store: 
 
             assert trained == answer_by_vote(engine.model, task, n_views=4)
             assert trained[0].value is not None
+
+
+def test_a_task_is_answered_with_the_inference_settings_given(lora: LoraSettings, store: AdapterStore) -> None:
+    engine = TttEngine(taught_model(), store, lora)
+    adapter = engine.adapt(ROW_TASK, TrainingSettings(steps=0), seed=0).adapter
+    settings = InferenceSettings(views="paper", vote="scored", decode="search", n_views=3)
+
+    trained = engine.answer(ROW_TASK, adapter, settings=settings)
+
+    assert trained == answer_by_vote(engine.model, ROW_TASK, settings=settings)
 
 
 def test_merged_or_not_the_answers_are_the_same(engine: TttEngine, training: TrainingSettings) -> None:

@@ -46,8 +46,8 @@ def nothing() -> None:
     return None
 
 
-def flown(flight: SingleFlight, make: Callable[[Renew], Adapter], **more: float) -> Adapter:
-    return flight.run(KEY, find=nothing, make=make, **more)
+def flown(flight: SingleFlight, make: Callable[[Renew], Adapter], deadline: float | None = None) -> Adapter:
+    return flight.run(KEY, find=nothing, make=make, deadline=deadline)
 
 
 def test_those_who_wait_get_what_the_first_has_made() -> None:

@@ -392,6 +392,16 @@ def test_one_adapter_is_trained_on_a_whole_family(
         assert sum(score.nll for score in other) < 0.8 * sum(score.nll for score in one)
 
 
+def test_a_family_is_trained_to_the_end_without_looks_at_one_of_its_tasks(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    looking = replace(training, steps=6, check_every=2)
+    plain = train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, steps=6), 0, family=(TEXT_TASK,)))
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, looking, 0, family=(TEXT_TASK,)))
+
+    assert (run.losses, run.checks, run.verdict) == (plain.losses, (), "")
+
+
 def test_every_task_of_a_family_needs_demonstrations_enough(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings
 ) -> None:

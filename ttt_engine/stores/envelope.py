@@ -26,7 +26,7 @@ from ttt_engine.stores.layout import all_finite, finite, tensor_layout
 from ttt_engine.stores.signing import Signer
 
 MAGIC = b"\x89TTTADP\n"  # no text starts like this, and a change of line ends breaks it
-VERSION = 1
+VERSION = 2
 PIECE_BYTES = 2**20
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_BYTES = 2**30  # of a whole envelope; the paper's largest adapter has 596 MB
@@ -38,7 +38,8 @@ _PREFIX = struct.Struct(">8sHHIQ")
 _MAC_BYTES = 32
 FIXED_BYTES = _PREFIX.size + _MAC_BYTES
 _FIELDS = {
-    "key", "spec", "peft_config", "losses", "train_seconds", "train_tokens", "sketch", "parents", "tensors", "pieces",
+    "key", "spec", "peft_config", "losses", "train_seconds", "train_tokens", "verdict", "sketch", "parents", "tensors",
+    "pieces",
 }  # fmt: skip
 
 
@@ -69,6 +70,7 @@ def seal(adapter: Adapter, signer: Signer) -> Sealed:
         "losses": list(adapter.losses),
         "train_seconds": adapter.train_seconds,
         "train_tokens": adapter.train_tokens,
+        "verdict": adapter.verdict,
         "sketch": list(adapter.sketch),
         "parents": list(adapter.parents),
         "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in tensor_layout(weights)],
@@ -213,6 +215,7 @@ class Head:
             losses=content.losses,
             train_seconds=content.train_seconds,
             train_tokens=content.train_tokens,
+            verdict=content.verdict,
             spec=content.spec,
             sketch=content.sketch,
             parents=content.parents,
@@ -229,6 +232,7 @@ class _Content:
     losses: tuple[float, ...]
     train_seconds: float
     train_tokens: int
+    verdict: str
     sketch: tuple[int, ...]
     parents: tuple[str, ...]
     tensors: list[tuple[str, str, tuple[int, ...]]]
@@ -247,6 +251,7 @@ def _read_header(header: bytes, n_weights: int) -> _Content:
             losses=tuple(_float(loss) for loss in _list(raw["losses"])),
             train_seconds=_float(raw["train_seconds"]),
             train_tokens=_int(raw["train_tokens"]),
+            verdict=_str(raw["verdict"]),
             sketch=tuple(_int(number) for number in _list(raw["sketch"])),
             parents=tuple(_str(parent) for parent in _list(raw["parents"])),
             tensors=[

@@ -59,6 +59,7 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         deadline: float | None = None,
+        waiting: Callable[[], None] = lambda: None,
     ) -> Adapter:
         """Return what `make` made, here or wherever it was made first.
 
@@ -66,6 +67,7 @@ class SingleFlight:
             find: looks into the store.
             make: trains and keeps; calls what it is given at every step, as a sign of life.
             deadline: on the clock of `time.monotonic`; of waiting. `make` sees to its own.
+            waiting: called before waiting for another's training.
 
         Raises:
             TrainingFailed: the deadline passed while another was training; or what `make` raises, here or there.
@@ -79,7 +81,8 @@ class SingleFlight:
                 if flight is None:
                     mine = self._flights[key] = _Flight()
             if flight is None:
-                return self._lead(key, mine, find, make, until, patient=deadline is None)
+                return self._lead(key, mine, find, make, until, waiting, patient=deadline is None)
+            waiting()
             if not flight.done.wait(max(0.0, until - time.monotonic())):
                 if deadline is None:
                     return make(_nothing)
@@ -96,11 +99,12 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         until: float,
+        waiting: Callable[[], None],
         *,
         patient: bool,
     ) -> Adapter:
         try:
-            flight.adapter = self._across(key, find, make, until, patient=patient)
+            flight.adapter = self._across(key, find, make, until, waiting, patient=patient)
             return flight.adapter
         except Exception as error:
             flight.error = error
@@ -116,6 +120,7 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         until: float,
+        waiting: Callable[[], None],
         *,
         patient: bool,
     ) -> Adapter:
@@ -137,6 +142,7 @@ class SingleFlight:
                             raise _late()
                         break
                     else:
+                        waiting()
                         time.sleep(self._poll_s)
             found = find()  # the holder before us may have finished since we last looked
             return found if found is not None else make(self._renewing(key, held))

@@ -1,0 +1,127 @@
+"""Rows of tokens that a model has read, left-padded, with their key-value cache: read on, drop rows, take tokens back.
+
+Knows nothing of tasks, nor of how the tokens are chosen.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+# of ids (batch, tokens), left-padded, and their mask; the result is what the model takes as `position_ids`
+Positions = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def left_padded(
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and attention mask, both (rows, longest prompt)."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask = torch.zeros(len(prompts), width, dtype=torch.long)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def can_forget(module: Any) -> bool:
+    """Say whether a reading of this model can take tokens back: not where a layer keeps only a window of them."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=module.config).layers)
+
+
+class Reading:
+    """What a model has read of several rows; nothing yet."""
+
+    def __init__(self, module: Any, n_rows: int, *, pad_id: int, positions: Positions) -> None:
+        self.module = module
+        self.pad_id = pad_id
+        self.positions = positions
+        self.cache = DynamicCache(config=module.config)
+        self.ids = torch.zeros(n_rows, 0, dtype=torch.long, device=module.device)
+        self.mask = torch.zeros_like(self.ids)
+
+    def read(self, ids: torch.Tensor, mask: torch.Tensor, places: Sequence[int] | None = None) -> torch.Tensor:
+        """Read more tokens, (rows, tokens), and return the logits at these places of them (default: at all of them)."""
+        self.ids = torch.cat((self.ids, ids), dim=1)
+        self.mask = torch.cat((self.mask, mask), dim=1)
+        logits: torch.Tensor = self.module(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=self.positions(self.ids, self.mask)[..., -ids.shape[1] :],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=0 if places is None else torch.tensor(places, dtype=torch.long, device=ids.device),
+        ).logits  # (rows, places, vocabulary)
+        return logits
+
+    def read_token(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Read one more token in each row and return the logits after it, (rows, vocabulary)."""
+        column = torch.tensor(tokens, device=self.ids.device)[:, None]
+        return self.read(column, torch.ones_like(column))[:, -1]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order; one that is given several times goes on as several."""
+        if list(rows) == list(range(len(self.ids))):
+            return
+        index = torch.tensor(rows, device=self.ids.device)
+        self.ids, self.mask = self.ids[index], self.mask[index]
+        self.cache.batch_select_indices(index)
+
+    def forget(self, n_tokens: Sequence[int]) -> None:
+        """Take the last tokens of each row back, for each row its own number of them.
+
+        What is left is moved to the right, where the next token follows. Keys carry their position with them, so that
+        the place in the cache is free.
+        """
+        if not any(n_tokens):
+            return
+        n = torch.tensor(n_tokens, device=self.ids.device)[:, None]
+        place = torch.arange(min(n_tokens), self.ids.shape[1], device=self.ids.device) - n  # (rows, places that stay)
+        padding, place = place < 0, place.clamp_min(0)
+        self.ids = self.ids.gather(1, place).masked_fill(padding, self.pad_id)
+        self.mask = self.mask.gather(1, place).masked_fill(padding, 0)
+        for layer in self.cache.layers:
+            assert type(layer) is DynamicLayer, "can_forget was not asked"
+            assert layer.keys is not None
+            assert layer.values is not None
+            layer.keys, layer.values = (
+                states.gather(2, place[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+                for states in (layer.keys, layer.values)  # (rows, heads, places, head_dim)
+            )
+
+
+def read_prompts(
+    module: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    positions: Positions,
+    prefix: Sequence[int] = (),
+    kept_logits: Sequence[int] = (),
+    n_last: int = 1,
+) -> tuple[Reading, torch.Tensor, torch.Tensor]:
+    """Read a batch of prompts, and first, once for all of them, the prefix that stands before each.
+
+    The padding of shorter prompts then stands between the two, masked.
+
+    Args:
+        kept_logits: places in the prefix or, where there is none, in the padded prompts.
+        n_last: how many places at the end of the prompts.
+
+    Returns:
+        The reading, and two times logits: (rows, len(kept_logits), vocabulary) and (rows, n_last, vocabulary).
+    """
+    ids, mask = left_padded(prompts, pad_id, module.device)
+    last_places = range(ids.shape[1] - n_last, ids.shape[1])
+    if not prefix:
+        reading = Reading(module, len(prompts), pad_id=pad_id, positions=positions)
+        logits = reading.read(ids, mask, [*kept_logits, *last_places])
+        return reading, logits[:, : len(kept_logits)], logits[:, len(kept_logits) :]
+    reading = Reading(module, 1, pad_id=pad_id, positions=positions)
+    shared = torch.tensor([prefix], device=ids.device)
+    kept = reading.read(shared, torch.ones_like(shared), kept_logits)
+    reading.keep([0] * len(prompts))
+    return reading, kept.expand(len(prompts), -1, -1), reading.read(ids, mask, last_places)
