@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from icl_engine.answer import MAX_CANDIDATES, Answer
 from icl_engine.augmentations import Augmentation, views
 from icl_engine.inference_settings import InferenceSettings
-from icl_engine.language_model import Found, Generation, LanguageModel, Search
+from icl_engine.language_model import Found, Generation, LanguageModel, RowAdapters, Search
 from icl_engine.paper_views import LeaveOutView, paper_views
 from icl_engine.task import Task, Value
 from icl_engine.voting import Candidate, Vote, vote_by_score, vote_flat, vote_hierarchically
@@ -64,6 +64,21 @@ def answer_by_vote(
     return tuple(_chosen(model, asked, settings) for asked in ask_under_views(model, task, settings, seed=seed))
 
 
+def answer_many_by_vote(
+    model: LanguageModel, tasks: Sequence[Task], settings: InferenceSettings, adapters: RowAdapters, *, seed: int = 0
+) -> list[tuple[Answer, ...]]:
+    """Answer several tasks at once as `answer_by_vote` does, each with its own adapter.
+
+    Args:
+        adapters: a slot for each of the tasks.
+
+    Raises:
+        ContextOverflow: a task does not fit the model.
+    """
+    asked = _ask(model, tasks, settings, adapters, seed=seed)
+    return [tuple(_chosen(model, each, settings) for each in of_task) for of_task in asked]
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One query, and what was said to it under each view."""
@@ -93,14 +108,26 @@ def ask_under_views(
     Raises:
         ContextOverflow: the task does not fit the model.
     """
-    questions = [task.for_query(i) for i in range(len(task.queries))]
-    if settings.views == "paper":
-        shared: list[Sequence[View]] = [paper_views(task, seed, n_left_out=n)[: settings.n_views] for n in (1, 2)]
-    else:
-        shared = [views(task, settings.n_views, seed)]
-    chosen = [_fitting(model, question, shared) for question in questions]
-    said = _said(model, questions, chosen, settings)
-    return tuple(Asked(*each) for each in zip(questions, chosen, said, strict=True))
+    return _ask(model, [task], settings, None, seed=seed)[0]
+
+
+def _ask(
+    model: LanguageModel, tasks: Sequence[Task], settings: InferenceSettings, adapters: RowAdapters | None, *, seed: int
+) -> list[tuple[Asked, ...]]:
+    """Ask all queries of all tasks at once; adapters have a slot for each task."""
+    questions, chosen, slots = [], [], []
+    for i, task in enumerate(tasks):
+        if settings.views == "paper":
+            shared: list[Sequence[View]] = [paper_views(task, seed, n_left_out=n)[: settings.n_views] for n in (1, 2)]
+        else:
+            shared = [views(task, settings.n_views, seed)]
+        for place in range(len(task.queries)):
+            questions.append(task.for_query(place))
+            chosen.append(_fitting(model, questions[-1], shared))
+            slots.append(0 if adapters is None else adapters.slots[i])
+    said = _said(model, questions, chosen, settings, adapters and replace(adapters, slots=slots))
+    asked = iter([Asked(*each) for each in zip(questions, chosen, said, strict=True)])
+    return [tuple(next(asked) for _ in task.queries) for task in tasks]
 
 
 def answer_of(generation: Generation) -> Answer:
@@ -121,7 +148,11 @@ def _fitting(model: LanguageModel, question: Task, alternatives: Sequence[Sequen
 
 
 def _said(
-    model: LanguageModel, questions: Sequence[Task], views: Sequence[Sequence[View]], settings: InferenceSettings
+    model: LanguageModel,
+    questions: Sequence[Task],
+    views: Sequence[Sequence[View]],
+    settings: InferenceSettings,
+    adapters: RowAdapters | None,
 ) -> list[tuple[Search, ...]]:
     """Ask every question under its views; all in one call, but for those that drafts come from."""
     if settings.decode == "search":
@@ -129,17 +160,21 @@ def _said(
         searches = iter(model.search(prompts, cut_off=settings.cut_off))
         return [tuple(next(searches) for _ in each) for each in views]
     n_first = 1 if settings.verify else 0
-    first = _generated(model, questions, [each[:n_first] for each in views], [None] * len(questions))
+    first = _generated(model, questions, [each[:n_first] for each in views], [None] * len(questions), adapters)
     drafts = [
         each[0].undo_value(said[0].value) if said and said[0].value is not None else None
         for each, said in zip(views, first, strict=True)
     ]
-    rest = _generated(model, questions, [each[n_first:] for each in views], drafts)
+    rest = _generated(model, questions, [each[n_first:] for each in views], drafts, adapters)
     return [tuple(map(_as_search, (*one, *others))) for one, others in zip(first, rest, strict=True)]
 
 
 def _generated(
-    model: LanguageModel, questions: Sequence[Task], views: Sequence[Sequence[View]], drafts: Sequence[Value | None]
+    model: LanguageModel,
+    questions: Sequence[Task],
+    views: Sequence[Sequence[View]],
+    drafts: Sequence[Value | None],
+    adapters: RowAdapters | None,
 ) -> list[list[Generation]]:
     """Answer every question under its views, of which each may come out as the question's draft."""
     asked = [
@@ -147,7 +182,12 @@ def _generated(
         for question, each, draft in zip(questions, views, drafts, strict=True)
         for view in each
     ]
-    generations = iter(model.generate([task for task, _ in asked], drafts=[draft for _, draft in asked]))
+    if adapters is not None:
+        slots = [slot for slot, each in zip(adapters.slots, views, strict=True) for _ in each]
+        adapters = replace(adapters, slots=slots)
+    generations = iter(
+        model.generate([task for task, _ in asked], drafts=[draft for _, draft in asked], adapters=adapters)
+    )
     return [[next(generations) for _ in each] for each in views]
 
 

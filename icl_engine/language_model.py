@@ -6,7 +6,7 @@ no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,6 +68,14 @@ class Search:
     tokens: int  # read and written
 
 
+@dataclass(frozen=True, slots=True)
+class RowAdapters:
+    """Which adapter each task is answered with, where several lie side by side on a model."""
+
+    slots: Sequence[int]  # of each task
+    use: Callable[[Sequence[int]], None]  # told the slots of the rows of the coming passes; one slot is for all rows
+
+
 class LanguageModel(Protocol):
     """A model that answers few-shot tasks. Tasks given to it have one query each; further queries are ignored."""
 
@@ -89,10 +97,12 @@ class LanguageModel(Protocol):
         *,
         score_demonstrations: bool = False,
         drafts: Sequence[Value | None] | None = None,
+        adapters: RowAdapters | None = None,
     ) -> list[Generation]:
         """Answer each task greedily.
 
         Args:
+            adapters: of each task, where they differ; None: the model as it is.
             drafts: for each task what its answer may be, if anything is known. They change no answer, only what it
                 takes: one pass where the draft is what the model would write, token by token from where it is not.
 

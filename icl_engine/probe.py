@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_of
-from icl_engine.language_model import LanguageModel, OutputScore
+from icl_engine.errors import ContextOverflow, OutOfMemory
+from icl_engine.language_model import Generation, LanguageModel, OutputScore
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 
@@ -66,36 +68,74 @@ class Prober:
         self._model = model
         self._n_remembered = n_remembered
         self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
+        self._ahead: dict[str, ProbeResult] = {}
 
     def probe(self, task: Task) -> ProbeResult:
         """See `probe`."""
+        if (found := self._ahead.pop(task.fingerprint, None)) is not None:
+            return found
         started = time.perf_counter()
-        questions = [task.for_query(i) for i in range(len(task.queries))]
-        generations = self._model.generate(questions, score_demonstrations=True)
+        generations = self._model.generate(_questions(task), score_demonstrations=True)
         held_out = self._held_out.get(task.demonstrations_fingerprint)
-        n_prompts = len(generations)
+        n_scored = 0
         if held_out is None:
-            held_out = self._score_held_out(task)
-            n_prompts += len(held_out)
-        shown = generations[0].demonstrations
-        return ProbeResult(
-            answers=tuple(answer_of(generation) for generation in generations),
-            answer_log_probability=sum(generation.log_probability for generation in generations),
-            answer_tokens=sum(len(generation.token_log_probabilities) for generation in generations),
-            demonstration_nll=tuple(score.nll_per_token for score in shown),
-            demonstration_exact=tuple(score.exact for score in shown),
-            loo_nll=tuple(score.nll_per_token for score in held_out),
-            loo_exact=tuple(score.exact for score in held_out),
-            prompt_tokens=generations[0].prompt_tokens,
-            n_prompts=n_prompts,
-            seconds=time.perf_counter() - started,
-        )
+            held_out = self._score_held_out([task])[0]
+            n_scored = len(held_out)
+        return _result(generations, held_out, len(generations) + n_scored, time.perf_counter() - started)
 
-    def _score_held_out(self, task: Task) -> tuple[OutputScore, ...]:
-        if len(task.demonstrations) < 2:
-            return ()
-        scores = tuple(scores[-1] for scores in self._model.score(list(leave_one_out(task))))
-        self._held_out[task.demonstrations_fingerprint] = scores
+    def probe_ahead(self, tasks: Sequence[Task]) -> None:
+        """Probe several tasks at once, which takes less; `probe` then has the result, once. They share the time evenly.
+
+        What does not fit the model is left to `probe`, as is all where memory does not hold them together.
+        """
+        started = time.perf_counter()
+        fitting = [task for task in tasks if all(map(self._model.fits, _questions(task)))]
+        new = {task.demonstrations_fingerprint: task for task in fitting}
+        new = {key: task for key, task in new.items() if key not in self._held_out}
+        try:
+            questions = [question for task in fitting for question in _questions(task)]
+            generations = iter(self._model.generate(questions, score_demonstrations=True))
+            scores = dict(zip(new, self._score_held_out(list(new.values())), strict=True))
+        except (ContextOverflow, OutOfMemory):
+            return
+        seconds = (time.perf_counter() - started) / max(len(fitting), 1)
+        for task in fitting:
+            said = [next(generations) for _ in task.queries]
+            held_out = scores.get(task.demonstrations_fingerprint)
+            known = self._held_out.get(task.demonstrations_fingerprint, ()) if held_out is None else held_out
+            n_prompts = len(said) + (0 if held_out is None else len(held_out))
+            self._ahead[task.fingerprint] = _result(said, known, n_prompts, seconds)
+
+    def _score_held_out(self, tasks: Sequence[Task]) -> list[tuple[OutputScore, ...]]:
+        """Score the demonstrations of each task, each held out in turn, and remember the scores."""
+        sequences = [list(leave_one_out(task)) if len(task.demonstrations) > 1 else [] for task in tasks]
+        scored = iter(self._model.score([each for of_task in sequences for each in of_task]))
+        scores = [tuple(next(scored)[-1] for _ in of_task) for of_task in sequences]
+        for task, of_task in zip(tasks, scores, strict=True):
+            if of_task:
+                self._held_out[task.demonstrations_fingerprint] = of_task
         while len(self._held_out) > self._n_remembered:
             self._held_out.popitem(last=False)
         return scores
+
+
+def _questions(task: Task) -> list[Task]:
+    return [task.for_query(i) for i in range(len(task.queries))]
+
+
+def _result(
+    generations: Sequence[Generation], held_out: tuple[OutputScore, ...], n_prompts: int, seconds: float
+) -> ProbeResult:
+    shown = generations[0].demonstrations
+    return ProbeResult(
+        answers=tuple(answer_of(generation) for generation in generations),
+        answer_log_probability=sum(generation.log_probability for generation in generations),
+        answer_tokens=sum(len(generation.token_log_probabilities) for generation in generations),
+        demonstration_nll=tuple(score.nll_per_token for score in shown),
+        demonstration_exact=tuple(score.exact for score in shown),
+        loo_nll=tuple(score.nll_per_token for score in held_out),
+        loo_exact=tuple(score.exact for score in held_out),
+        prompt_tokens=generations[0].prompt_tokens,
+        n_prompts=n_prompts,
+        seconds=seconds,
+    )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from icl_engine.language_model import Found, Generation, OutputScore, Search
+from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
 from icl_engine.task import Task, Value
 
 _SURE, _SURPRISED = 0.01, 2.0  # nats per token where the script agrees with an output and where it does not
@@ -41,8 +41,9 @@ class ScriptedModel:
         *,
         score_demonstrations: bool = False,
         drafts: Sequence[Value | None] | None = None,
+        adapters: RowAdapters | None = None,
     ) -> list[Generation]:
-        """Answer with the script; drafts change nothing."""
+        """Answer with the script; drafts and adapters change nothing."""
         self.tasks_seen += tasks
         return [self._generation(task, score_demonstrations) for task in tasks]
 

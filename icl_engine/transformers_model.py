@@ -24,7 +24,7 @@ from transformers.utils import logging as hub_logging
 from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
-from icl_engine.language_model import Found, Generation, OutputScore, Search
+from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
 from icl_engine.reading import can_forget, left_padded
 from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
@@ -84,7 +84,7 @@ class TransformersModel:
         config = AutoConfig.from_pretrained(source)
         if not getattr(config, "max_position_embeddings", None):
             raise ModelUnavailable(f"the config of {source!r} names no max_position_embeddings", remedy="Add it.")
-        # a model of a few million weights is fast enough in fp32, and its young adapters drown in the rounding of bf16
+        # a model of a few million weights is fast enough in fp32
         small = config.model_type == "grid_llama" and dtype_name == "auto"
         four_bit = dtype_name == FOUR_BIT
         dtype = torch.float32 if small else torch.bfloat16 if four_bit else _dtype(dtype_name, device)
@@ -158,6 +158,7 @@ class TransformersModel:
         *,
         score_demonstrations: bool = False,
         drafts: Sequence[Value | None] | None = None,
+        adapters: RowAdapters | None = None,
     ) -> list[Generation]:
         """Answer each task greedily; see `LanguageModel`. Demonstrations that several tasks share are read once."""
         if drafts is None or not can_forget(self.module):
@@ -167,8 +168,9 @@ class TransformersModel:
         ]
         results: dict[int, Generation] = {}
         with self.lock, _typed_out_of_memory():
-            for batch, n_shared in self._batches_that_share(prompts):
-                results.update(zip(batch, self._generate([prompts[i] for i in batch], n_shared), strict=True))
+            for batch, n_shared in self._batches_that_share(prompts, slots=adapters.slots if adapters else ()):
+                rows = replace(adapters, slots=[adapters.slots[i] for i in batch]) if adapters else None
+                results.update(zip(batch, self._generate([prompts[i] for i in batch], n_shared, rows), strict=True))
         return [results[i] for i in range(len(tasks))]
 
     def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
@@ -210,8 +212,19 @@ class TransformersModel:
             ids = answered.ids[start : stop - 1][: limit - 1]
         return _Prompt(task, encoded if scored else replace(encoded, outputs=()), limit, ids)
 
-    def _generate(self, prompts: Sequence[_Prompt], n_shared: int) -> list[Generation]:
+    def _generate(
+        self, prompts: Sequence[_Prompt], n_shared: int, adapters: RowAdapters | None = None
+    ) -> list[Generation]:
         """Answer one batch, whose first `n_shared` tokens are the same in every prompt and read once."""
+        alive = [] if adapters is None else list(adapters.slots)
+
+        def keep(rows: Sequence[int]) -> None:
+            nonlocal alive
+            if adapters is not None:
+                alive = [alive[row] for row in rows]
+                adapters.use(alive)
+
+        keep(range(len(alive)) if n_shared == 0 else [0])  # what is shared is one row, and of one slot
         # what the scores are of
         read = [
             replace(each.encoded, ids=each.encoded.ids[:n_shared] if n_shared else (*each.encoded.ids, *each.draft))
@@ -229,6 +242,7 @@ class TransformersModel:
             prefix=prompts[0].encoded.ids[:n_shared],
             kept_logits=places,
             drafts=[each.draft for each in prompts],
+            on_keep=keep if n_shared == 0 else lambda rows: None,
         )
         ids, _ = left_padded([row.ids for row in read], self.encoding.pad_id, self.device)
         shown = _scores(read, ids, places, logits)
@@ -275,18 +289,21 @@ class TransformersModel:
         found = [Found(value, math.log(probability)) for value, probability in probabilities.items()]
         return tuple(sorted(found, key=lambda each: -each.log_probability))
 
-    def _batches_that_share(self, prompts: Sequence[_Prompt], n_branches: int = 1) -> Iterator[tuple[list[int], int]]:
+    def _batches_that_share(
+        self, prompts: Sequence[_Prompt], n_branches: int = 1, slots: Sequence[int] = ()
+    ) -> Iterator[tuple[list[int], int]]:
         """Yield batches of indices, each with the number of tokens that its prompts have in common and are read once:
-        those before the query where several prompts share them, else none.
+        those before the query where several prompts of one slot share them, else none.
         """
-        sharing: dict[tuple[int, ...], list[int]] = {}
+        slots = slots or [0] * len(prompts)
+        sharing: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for i, each in enumerate(prompts):
-            sharing.setdefault(each.encoded.ids[: each.encoded.query_start], []).append(i)
-        groups = [(group, len(shared)) for shared, group in sharing.items() if len(group) > 1]
+            sharing.setdefault((slots[i], each.encoded.ids[: each.encoded.query_start]), []).append(i)
+        groups = [(group, len(shared)) for (_, shared), group in sharing.items() if len(group) > 1]
         alone = [i for group in sharing.values() if len(group) == 1 for i in group]
         for group, n_shared in [*groups, (alone, 0)]:
             for places in self._batches([prompts[i].whole for i in group], n_branches):
-                yield [group[place] for place in places], n_shared
+                yield sorted((group[place] for place in places), key=lambda i: slots[i]), n_shared
 
     def _batches(self, rows: Sequence[Encoded], n_branches: int = 1) -> Iterator[list[int]]:
         """Yield indices in batches of like length that stay under the device's limits of tokens and of logits.

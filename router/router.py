@@ -6,7 +6,8 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from policies.ledger import Ledger
     from router.steps import Progress, SolveState, Steps
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
+
+
+_TOGETHER = 64  # tasks that are solved together at most
 
 
 class Router:
@@ -98,7 +102,9 @@ class Router:
             ModelUnavailable: the model cannot be loaded.
         """
         initial = self._initial(task, arm, seed, deadline_s, progress)  # a mistake is told of before the model loads
-        state = self._graph().invoke(initial)
+        return self._solution(self._graph().invoke(initial))
+
+    def _solution(self, state: SolveState) -> Solution:
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
@@ -106,7 +112,7 @@ class Router:
             degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
         decision: Decision = state["decision"]
         return Solution(
-            task=task,
+            task=state["task"],
             answers=state["answers"],
             arm=str(decision.arm),
             answered_by=str(state["answered_by"]),
@@ -137,10 +143,34 @@ class Router:
         seed: int | None = None,
         deadline_s: float | None = None,
     ) -> list[Solution]:
-        """Answer several tasks; `deadline_s` is for each of them, and the first task that is refused ends it. See
-        `solve`.
+        """Answer several tasks together: what they ask of the model is done at once. See `solve`.
+
+        A deadline is for each task: where there is one they are answered one after another. A task that is refused ends
+        it, once those that are answered together with it are done.
         """
-        return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
+        tasks = list(tasks)
+        initial = [self._initial(task, arm, seed, deadline_s, None) for task in tasks]  # a mistake is told of first
+        if any(state["deadline"] is not None for state in initial):
+            return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
+        solutions: dict[int, Solution] = {}
+        for places in _waves(tasks):
+            solutions.update(zip(places, self._solve_together([initial[i] for i in places]), strict=True))
+        return [solutions[i] for i in range(len(tasks))]
+
+    def _solve_together(self, states: Sequence[SolveState]) -> list[Solution]:
+        from ttt_engine.cohort import Cohort, Seat
+
+        graph = self._graph()
+        self._steps().prober.probe_ahead([state["task"] for state in states])
+
+        def run(state: SolveState, seat: Seat) -> Solution:
+            try:
+                return self._solution(graph.invoke({**state, "seat": seat}))
+            finally:
+                seat.leave()
+
+        with ThreadPoolExecutor(len(states)) as pool:  # all of them at once: they wait for each other
+            return list(pool.map(run, states, Cohort(len(states)).seats))
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with, and why, without answering or recording.
@@ -230,6 +260,7 @@ class Router:
             "seed": self.settings.seed if seed is None else seed,
             "deadline": None if limit is None else time.monotonic() + limit,
             "progress": progress or (lambda name, done, of: None),
+            "seat": None,
         }
 
     def _open_ledger(self) -> Ledger:
@@ -344,6 +375,15 @@ def store_of(settings: Settings) -> TieredAdapterStore:
     return open_store(
         settings.store_url, settings.home, tenant=settings.tenant, secrets=settings.store_secrets, settings=kept
     )
+
+
+def _waves(tasks: Sequence[Task]) -> list[list[int]]:
+    """Return which tasks are answered together, and in what order: of those that share their demonstrations, and so one
+    adapter, the first comes before the others, which then find it.
+    """
+    first = {task.demonstrations_fingerprint: i for i, task in reversed(list(enumerate(tasks)))}
+    ordered = [sorted(first.values()), [i for i in range(len(tasks)) if i not in set(first.values())]]
+    return [places[start : start + _TOGETHER] for places in ordered for start in range(0, len(places), _TOGETHER)]
 
 
 @functools.cache

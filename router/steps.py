@@ -32,6 +32,7 @@ from policies.records import DecisionRow, MeasuredCost
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
+from ttt_engine.cohort import Seat
 from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import StoreUnavailable
 
@@ -50,6 +51,7 @@ class SolveState(TypedDict, total=False):
     seed: int
     deadline: float | None  # on the clock of time.monotonic
     progress: Progress
+    seat: Seat | None  # among tasks that are solved together
 
     trace_id: str
     started: float
@@ -167,6 +169,7 @@ class Steps:
                 deadline=state["deadline"],
                 progress=lambda step, steps, loss: progress("adapt", step, steps),
                 on_fault=faults.append,
+                seat=state["seat"],
             )
         except FewShotError as error:
             return {"adapter": None, "degraded": (*_new(faults, state), str(error))}
@@ -195,7 +198,9 @@ class Steps:
                 "degraded": ("deadline reached before the trained answer; answered in context",),
             }
         try:
-            answers = self.ttt.answer(state["task"], adapter, n_views=self.n_views, seed=state["seed"])
+            answers = self.ttt.answer(
+                state["task"], adapter, n_views=self.n_views, seed=state["seed"], seat=state["seat"]
+            )
         except Exception as error:
             return {**self._floor(state), "degraded": (f"answering failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": self._ttt_arm(state), "tokens": _tokens(answers)}

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save
 
 from icl_engine.answer import Answer
-from icl_engine.answering import answer_by_vote
-from icl_engine.errors import TaskRefused
+from icl_engine.answering import answer_by_vote, answer_many_by_vote
+from icl_engine.errors import FewShotError, OutOfMemory, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import RowAdapters
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adaptation import Adaptation, adaptation_of
@@ -39,6 +40,16 @@ class Adapted:
     cached: bool  # not trained by this call: it was in the store, or another solve was training it
     degraded: tuple[str, ...]  # what went wrong with the store on the way
     waited: bool = False  # for another solve that was training it
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """A task to be answered with its adapter."""
+
+    task: Task
+    adapter: Adapter
+    settings: InferenceSettings
+    seed: int = 0
 
 
 class TttEngine:
@@ -204,21 +215,81 @@ class TttEngine:
         seed: int = 0,
         merged: bool = True,
         settings: InferenceSettings | None = None,
+        seat: Seat | None = None,
     ) -> tuple[Answer, ...]:
         """Answer each query of the task with the adapter on the model, by a vote over augmented prompts.
 
         Args:
             n_views: at most so many, in place of the settings' number.
             merged: add the adapter to the weights while answering (faster), or compute it beside them: same answers.
+            seat: in a cohort, whose members are answered together.
 
         Raises:
             AdapterRefused: the adapter does not fit the model.
             ContextOverflow: the task does not fit the model.
         """
+        settings = settings or InferenceSettings()
+        if n_views is not None:
+            settings = replace(settings, n_views=n_views)
+        if seat is not None:
+            return seat.ask(self.answer_many, AnswerRequest(task, adapter, settings, seed))
         with self.model.lock:
             stack = self._stack_of(adapter)
             with stack.merged() if merged else stack.active():
-                return answer_by_vote(self.model, task, n_views=n_views, seed=seed, settings=settings)
+                return answer_by_vote(self.model, task, seed=seed, settings=settings)
+
+    def answer_many(self, requests: Sequence[AnswerRequest]) -> list[tuple[Answer, ...] | Exception]:
+        """Answer several tasks at once, each with its own adapter beside the weights; the same answers as one by one.
+
+        Returns:
+            In the order of the requests, the answers or what kept them from being given.
+        """
+        results: dict[int, tuple[Answer, ...] | Exception] = {}
+        alike: dict[tuple[InferenceSettings, int], list[int]] = {}
+        for i, each in enumerate(requests):
+            alike.setdefault((each.settings, each.seed), []).append(i)
+        for (settings, seed), places in alike.items():
+            together = len(places) > 1 and settings.decode == "greedy" and settings.vote != "scored"
+            together = together and self.lora.method != "full"  # rows of one batch cannot have different models
+            answer = self._answer_together if together else self._answer_one_by_one
+            results.update(zip(places, answer([requests[i] for i in places], settings, seed), strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    def _answer_one_by_one(
+        self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
+    ) -> list[tuple[Answer, ...] | Exception]:
+        results: list[tuple[Answer, ...] | Exception] = []
+        for each in requests:
+            try:
+                results.append(self.answer(each.task, each.adapter, seed=seed, settings=settings))
+            except FewShotError as error:
+                results.append(error)
+        return results
+
+    def _answer_together(
+        self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
+    ) -> list[tuple[Answer, ...] | Exception]:
+        slots = {key: slot for slot, key in enumerate(dict.fromkeys(each.adapter.key for each in requests))}
+        stack = adaptation_of(self.model, self.lora, len(slots))
+        refused: dict[int, Exception] = {}
+        for i, each in enumerate(requests):
+            try:
+                self._fill(stack, each.adapter, slots[each.adapter.key])
+                for place in range(len(each.task.queries)):
+                    self.model.encode(each.task.for_query(place))
+            except FewShotError as error:
+                refused[i] = error
+        asked = [i for i in range(len(requests)) if i not in refused]
+        adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
+        try:
+            with self.model.lock, stack.active():
+                answers = answer_many_by_vote(
+                    self.model, [requests[i].task for i in asked], settings, adapters, seed=seed
+                )
+        except OutOfMemory:  # side by side they need more than one by one
+            return self._answer_one_by_one(requests, settings, seed)
+        answered = dict(zip(asked, answers, strict=True))
+        return [refused.get(i) or answered[i] for i in range(len(requests))]
 
     def _find(self, key: str) -> tuple[Adapter | None, tuple[str, ...]]:
         fetched = self.store.fetch(key)
@@ -292,11 +363,14 @@ class TttEngine:
         Raises:
             AdapterRefused: the adapter does not fit the model.
         """
+        stack = adaptation_of(self.model, self.lora)
+        self._fill(stack, adapter)
+        return stack
+
+    def _fill(self, stack: Adaptation, adapter: Adapter, slot: int = 0) -> None:
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
-        stack = adaptation_of(self.model, self.lora)
-        stack.fill(_tensors(adapter))
-        return stack
+        stack.fill(_tensors(adapter), slot)
 
 
 def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -56,8 +56,10 @@ from tests.models import (
 from tests.redis_server import RedisServer, redis_server
 from tests.router.fakes import grid_task, mirrored
 from ttt_engine.adapter import Adapter
+from ttt_engine.config import LoraSettings
 from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores import MemoryAdapterStore
+from ttt_engine.training import TrainingJob, train_many
 
 ALL_ARMS = ("zero_shot", "icl", "icl_vote", "ttt_short", "ttt")
 TRAINED = ("ttt_short", "ttt")
@@ -679,6 +681,57 @@ def test_solve_many_answers_in_order(make: Make, taught: TransformersModel) -> N
 
     assert tuple(solution.answer for solution in solutions) == ANSWERS
     assert [solution.task for solution in solutions] == list(TASKS)
+
+
+@pytest.mark.parametrize("arm", [None, "ttt", "ttt_short"])
+def test_tasks_solved_together_come_out_as_alone(
+    make: Make, learning: Settings, tmp_path: Path, arm: str | None
+) -> None:
+    tasks = [CONSTANT_TASK, TEXT_TASK, ROW_TASK, CONSTANT_TASK.replace(queries=(((9, 9),),)), CONSTANT_TASK]
+    one, many = (learning.model_copy(update={"home": tmp_path / name}) for name in ("one", "many"))
+    alone = [make(tiny_model(), one).solve(task, arm=arm) for task in tasks]
+
+    together = make(tiny_model(), many).solve_many(tasks, arm=arm)
+
+    assert [solution.task for solution in together] == tasks
+    assert [solution.arm for solution in together] == [solution.arm for solution in alone]
+    assert [solution.answer for solution in together] == [solution.answer for solution in alone]
+    assert all(solution.degraded == () for solution in together)
+    with ledger_of(many) as ledger:
+        assert len(ledger.latest(99)) == len(tasks)
+        assert len({solution.trace_id for solution in together}) == len(tasks)
+
+
+def test_tasks_solved_together_share_one_training_run_of_the_model(
+    make: Make, learning: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[int] = []
+
+    def noted(model: TransformersModel, lora: LoraSettings, jobs: Sequence[TrainingJob]) -> object:
+        served.append(len(jobs))
+        return train_many(model, lora, jobs)
+
+    monkeypatch.setattr("ttt_engine.engine.train_many", noted)
+    make(tiny_model(), learning).solve_many([CONSTANT_TASK, TEXT_TASK, ROW_TASK, CONSTANT_TASK], arm="ttt")
+
+    assert served == [3]
+
+
+def test_a_task_among_several_that_is_refused_is_told_of(make: Make, taught: TransformersModel) -> None:
+    long = TEXT_TASK.replace(queries=("x" * 600,))
+
+    with pytest.raises(ContextOverflow):
+        make(taught).solve_many([*TASKS, long], arm="icl")
+
+
+def test_with_a_deadline_each_of_several_tasks_has_its_own_time(make: Make, taught: TransformersModel) -> None:
+    solutions = make(taught).solve_many(TASKS, arm="ttt", deadline_s=60.0)
+
+    assert [solution.answered_by for solution in solutions] == ["ttt"] * 3
+
+
+def test_no_task_is_no_solution(make: Make, taught: TransformersModel) -> None:
+    assert make(taught).solve_many([]) == []
 
 
 def test_a_ledger_that_was_handed_in_is_used_and_stays_open(settings: Settings, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from peft import PeftModel
 from torch.nn.functional import linear
 
 from icl_engine.embedded.encoding import EmbeddedEncoding
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.transformers_model import TransformersModel
 from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TEXT_TASK, save_tiny_llama, tiny_model, tiny_module
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.engine import TttEngine
+from ttt_engine.engine import AnswerRequest, TttEngine
 from ttt_engine.errors import AdapterRefused
 from ttt_engine.export import export_adapter
 from ttt_engine.full import FullWeights
@@ -221,6 +222,21 @@ def test_many_tasks_go_as_they_go_alone(model: TransformersModel, form: LoraSett
         assert run.losses == pytest.approx(expected.losses, rel=1e-3)
         for name, tensor in run.tensors.items():
             assert torch.allclose(tensor, expected.tensors[name], atol=1e-2 * float(tensor.abs().max()) + 1e-5)
+
+
+def test_tasks_that_are_answered_together_are_answered_as_one_by_one(
+    model: TransformersModel, form: LoraSettings
+) -> None:
+    engine, settings = TttEngine(model, MemoryAdapterStore(), form), InferenceSettings(n_views=2)
+    requests = [
+        AnswerRequest(task, engine.adapt(task, training_for(form), seed=0).adapter, settings)
+        for task in (CONSTANT_TASK, ROW_TASK)
+    ]
+    one_by_one = [engine.answer(each.task, each.adapter, settings=settings) for each in requests]
+
+    for answers, expected in zip(engine.answer_many(requests), one_by_one, strict=True):
+        assert not isinstance(answers, Exception)
+        assert [answer.values for answer in answers] == [answer.values for answer in expected]
 
 
 @pytest.mark.parametrize("form", STACKED.values(), ids=STACKED)

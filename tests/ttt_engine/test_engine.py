@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from icl_engine.answering import answer_by_vote
-from icl_engine.errors import TaskRefused
+from icl_engine.errors import ContextOverflow, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
@@ -21,11 +22,13 @@ from icl_engine.transformers_model import TransformersModel
 from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
 from ttt_engine.adapter import Adapter
+from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.engine import TttEngine
+from ttt_engine.engine import AnswerRequest, TttEngine
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreUnavailable, TrainingFailed
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
 from ttt_engine.stores.sketch import sketch_of
+from ttt_engine.training import TrainingJob, TrainingRun
 
 
 class DownStore:
@@ -439,3 +442,94 @@ def test_a_folder_that_cannot_be_listed_costs_a_relative_and_no_training(
     engine = TttEngine(model, store, lora, warm_start=0.0)
 
     assert engine.adapt(CONSTANT_TASK, replace(training, steps=1), seed=0).degraded != ()
+
+
+# Several tasks
+
+
+def test_tasks_answered_together_have_the_answers_they_have_alone(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    tasks = [CONSTANT_TASK, ROW_TASK, TEXT_TASK, CONSTANT_TASK.replace(queries=(((8, 2),), ((1, 1, 1),)))]
+    adapters = [engine.adapt(task, training, seed=0).adapter for task in tasks]
+    alone = [engine.answer(task, adapter, n_views=4) for task, adapter in zip(tasks, adapters, strict=True)]
+    requests = [
+        AnswerRequest(task, adapter, InferenceSettings(n_views=4))
+        for task, adapter in zip(tasks, adapters, strict=True)
+    ]
+
+    together = engine.answer_many(requests)
+
+    assert adapters[0].key == adapters[3].key
+    for answers, expected in zip(together, alone, strict=True):
+        assert not isinstance(answers, Exception)
+        assert [answer.values for answer in answers] == [answer.values for answer in expected]
+        assert [answer.confidence for answer in answers] == [answer.confidence for answer in expected]
+
+
+@pytest.mark.parametrize(
+    "settings", [InferenceSettings(n_views=2, vote="scored"), InferenceSettings(n_views=2, decode="search")]
+)
+def test_what_cannot_be_done_side_by_side_is_done_one_by_one(
+    engine: TttEngine, training: TrainingSettings, settings: InferenceSettings
+) -> None:
+    tasks = [CONSTANT_TASK, ROW_TASK]
+    adapters = [engine.adapt(task, training, seed=0).adapter for task in tasks]
+    requests = [AnswerRequest(task, adapter, settings) for task, adapter in zip(tasks, adapters, strict=True)]
+
+    answers = engine.answer_many(requests)
+
+    assert answers == [
+        engine.answer(task, adapter, settings=settings) for task, adapter in zip(tasks, adapters, strict=True)
+    ]
+
+
+def test_a_request_that_cannot_be_answered_keeps_the_others_from_nothing(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    long = TEXT_TASK.replace(queries=("x" * 600,))
+    settings = InferenceSettings(n_views=2)
+    requests = [
+        AnswerRequest(CONSTANT_TASK, adapter, settings),
+        AnswerRequest(long, adapter, settings),
+        AnswerRequest(CONSTANT_TASK, replace(adapter, base_fingerprint="another"), settings),
+    ]
+
+    answered, overflown, refused = engine.answer_many(requests)
+
+    assert not isinstance(answered, Exception)
+    assert [answer.value for answer in answered] == [CONSTANT]
+    assert isinstance(overflown, ContextOverflow)
+    assert isinstance(refused, AdapterRefused)
+
+
+def test_members_of_a_cohort_are_trained_together_and_get_what_they_would_get_alone(
+    model: TransformersModel, engine: TttEngine, training: TrainingSettings
+) -> None:
+    tasks = [CONSTANT_TASK, ROW_TASK, TEXT_TASK]
+    alone = [engine.adapt(task, training, seed=0).adapter for task in tasks]
+    other = TttEngine(model, MemoryAdapterStore(), engine.lora)
+    served: list[int] = []
+    run_all = other._run_all
+
+    def noted(jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | TrainingFailed]:
+        served.append(len(jobs))
+        return run_all(jobs)
+
+    other._run_all = noted  # type: ignore[method-assign]
+
+    def adapted(task: Task, seat: Seat) -> Adapter:
+        try:
+            return other.adapt(task, training, seed=0, seat=seat).adapter
+        finally:
+            seat.leave()
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(adapted, [*tasks, CONSTANT_TASK], Cohort(4).seats))
+
+    assert served == [3]
+    assert together[3].key == together[0].key
+    for adapter, expected in zip(together, alone, strict=False):
+        assert adapter.key == expected.key
+        assert adapter.losses == pytest.approx(expected.losses, rel=1e-4)
