@@ -6,17 +6,15 @@ Never run on a set that is reported on. One line of results per setting:
         --setting steps=40,learning_rate=0.002 --setting method=full,learning_rate=0.0005
 
 What a setting may name, with its default, is in SETTING: `targets` is all, attention or mlp; `method` is lora or full
-(every weight is trained).
+(every weight is trained); `output_head`, `frozen_a` and `task_token` are yes or no.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -32,9 +30,9 @@ from icl_engine.loaders import load_tasks
 from icl_engine.probe import probe
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.adaptation import adaptation_of
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.lora import lora_slot
-from ttt_engine.training import train
+from ttt_engine.training import TrainingJob, train
 
 DEFAULT = TrainingSettings()
 SETTING = {
@@ -46,8 +44,12 @@ SETTING = {
     "rank": "16",
     "alpha": "32",
     "targets": "all",
+    "output_head": "no",
+    "frozen_a": "no",
+    "task_token": "no",
     "n_views": "8",
 }
+YES = {"yes": True, "no": False}
 TARGETS: dict[str, str | tuple[str, ...]] = {
     "all": "all-linear",
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
@@ -63,35 +65,6 @@ class Outcome:
     right: bool
     first: bool
     seconds: float
-
-
-class FullSlot:
-    """Every weight of the model in the place of a LoRA: trained, answered with, and put back."""
-
-    def __init__(self, model: TransformersModel) -> None:
-        self.model = model
-        self._base = {name: weight.clone() for name, weight in model.module.state_dict().items()}
-
-    def reset(self, seed: int) -> None:
-        self.model.module.load_state_dict(self._base)
-
-    @contextlib.contextmanager
-    def training(self) -> Iterator[list[torch.nn.Parameter]]:
-        parameters = list(self.model.module.parameters())
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        try:
-            yield parameters
-        finally:
-            for parameter in parameters:
-                parameter.requires_grad_(False)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self.reset(0)
 
 
 def tasks_for_choosing(per_family: int, kinds: tuple[str, ...], arc: Path | None) -> list[tuple[str, LabelledTask]]:
@@ -136,15 +109,20 @@ def run(setting: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
         learning_rate=float(setting["learning_rate"]),
         token_budget=int(setting["token_budget"]),
     )
-    if setting["method"] == "full":
-        slot: FullSlot = FullSlot(_model)
-    else:
-        lora = LoraSettings(int(setting["rank"]), float(setting["alpha"]), TARGETS[setting["targets"]])
-        slot = lora_slot(_model, lora)  # type: ignore[assignment]
+    lora = LoraSettings(
+        int(setting["rank"]),
+        float(setting["alpha"]),
+        TARGETS[setting["targets"]],
+        output_head=YES[setting["output_head"]],
+        frozen_a=YES[setting["frozen_a"]],
+        task_token=YES[setting["task_token"]],
+        method=setting["method"],  # type: ignore[arg-type]  # what is no method is refused
+    )
     began = time.perf_counter()
-    if training.steps:
-        train(slot, each.task, training, seed=0)  # type: ignore[arg-type]
-    with slot.active() if training.steps else contextlib.nullcontext():
+    trained = train(_model, lora, TrainingJob(each.task, training, seed=0))
+    adaptation = adaptation_of(_model, lora)
+    adaptation.fill(trained.tensors)
+    with adaptation.merged():
         answers = answer_by_vote(_model, each.task, n_views=int(setting["n_views"]))
     seconds = time.perf_counter() - began
     both = list(zip(answers, each.solutions, strict=True))
@@ -190,7 +168,10 @@ def main() -> None:
         jobs = [pool.submit(in_context, kind, each) for kind, each in tasks]
         print(line("icl", [job.result() for job in jobs]), flush=True)
         for text in given.setting or [""]:
-            setting = SETTING | dict(part.split("=") for part in text.split(",") if part)
+            named = dict(part.split("=") for part in text.split(",") if part)
+            if named.keys() - SETTING.keys():
+                parser.error(f"no setting {min(named.keys() - SETTING.keys())!r}; known are {', '.join(SETTING)}")
+            setting = SETTING | named
             jobs = [pool.submit(run, setting, kind, each) for kind, each in tasks]
             print(line(text or "default", [job.result() for job in jobs]), flush=True)
 

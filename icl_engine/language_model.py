@@ -136,7 +136,9 @@ def load_model(name_or_path: str | None = None, *, device: str = "auto", dtype: 
 
     Args:
         device: "auto" takes CUDA where there is one, else the CPU; or any torch device.
-        dtype: "auto" takes bfloat16 on CUDA and float32 on the CPU; or "float32", "bfloat16", "float16".
+        dtype: "auto" takes bfloat16 on CUDA and float32 on the CPU; or "float32", "bfloat16", "float16";
+            or "4bit": weights quantised as they are loaded, for training adapters of models too large otherwise, which
+            needs CUDA and `pip install ttt-router[qlora]`.
 
     Raises:
         ModelUnavailable: there is no such model here, or it cannot be loaded.

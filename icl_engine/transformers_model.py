@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import math
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as hub_logging
 
 from icl_engine.decoding import Decoded, decode
@@ -30,6 +31,7 @@ from icl_engine.task import Task, Value
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FOUR_BIT = "4bit"
 _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # prompt tokens in one pass, padding included
 _BATCH_LOGITS = {"cpu": 2**27, "cuda": 2**30}  # logits in one pass, rows * places * vocabulary; 4 to 12 bytes each
 _HASHED_WHOLE_BYTES = 64 * 2**20
@@ -84,9 +86,15 @@ class TransformersModel:
             raise ModelUnavailable(f"the config of {source!r} names no max_position_embeddings", remedy="Add it.")
         # a model of a few million weights is fast enough in fp32
         small = config.model_type == "grid_llama" and dtype_name == "auto"
-        dtype = torch.float32 if small else _dtype(dtype_name, device)
+        four_bit = dtype_name == FOUR_BIT
+        dtype = torch.float32 if small else torch.bfloat16 if four_bit else _dtype(dtype_name, device)
         pair: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True
+            source,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            **(_four_bit_arguments(device) if four_bit else {}),
         )
         module, loaded = pair
         if loaded["missing_keys"]:  # transformers would draw them at random and only warn
@@ -105,7 +113,8 @@ class TransformersModel:
             ends = module.generation_config.eos_token_id
             turn_ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
             encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size, turn_ends)
-        return cls(module.to(device), encoding, _fingerprint(source, config, dtype))
+        placed = module if four_bit else module.to(device)
+        return cls(placed, encoding, _fingerprint(source, config, FOUR_BIT if four_bit else str(dtype)))
 
     @property
     def device(self) -> torch.device:
@@ -397,12 +406,34 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in _DTYPES:
-        raise ModelUnavailable(f"no dtype {name!r}", remedy=f"Use 'auto' or one of {', '.join(_DTYPES)}.")
+        raise ModelUnavailable(f"no dtype {name!r}", remedy=f"Use 'auto' or one of {', '.join((*_DTYPES, FOUR_BIT))}.")
     return _DTYPES[name]
 
 
-def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
-    """Return a SHA-256 over config, dtype, tokenizer and weights: files up to 64 MiB whole, of larger ones the
+def _four_bit_arguments(device: torch.device) -> dict[str, Any]:
+    """Return what loads weights in 4 bit, computed with in bfloat16.
+
+    Source: Dettmers et al. 2023 (QLoRA, arXiv 2305.14314), sec. 3 (NF4, double quantisation).
+    """
+    lacking = [] if device.type == "cuda" else ["a CUDA device"]
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacking.append("bitsandbytes")
+    if lacking:
+        raise ModelUnavailable(
+            f"weights in 4 bit need {' and '.join(lacking)}",
+            remedy="Install ttt-router[qlora] on a machine with a CUDA GPU, or load with dtype 'auto'.",
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _fingerprint(source: str, config: Any, precision: str) -> str:
+    """Return a SHA-256 over config, precision, tokenizer and weights: files up to 64 MiB whole, of larger ones the
     header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be noticed.
     """
     digest = hashlib.sha256()
@@ -411,7 +442,7 @@ def _fingerprint(source: str, config: Any, dtype: torch.dtype) -> str:
         for key, value in config.to_dict().items()
         if not key.startswith("_") and key != "transformers_version"
     }
-    digest.update(json.dumps([described, str(dtype)], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([described, precision], sort_keys=True, default=str).encode())
     folder = Path(source)
     if not folder.is_dir():  # a hub id: the commit names the weights
         digest.update(f"{source}@{getattr(config, '_commit_hash', None)}".encode())

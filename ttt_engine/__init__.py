@@ -4,7 +4,7 @@ Importing this loads no torch; `TttEngine` comes from `ttt_engine.engine`, which
 """
 
 from ttt_engine.adapter import Adapter, AdapterSpec, adapter_key
-from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, TrainingSettings
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, TrainingSettings
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 from ttt_engine.export import export_adapter
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore, open_store
@@ -21,6 +21,7 @@ __all__ = [
     "LoraSettings",
     "LossOn",
     "MemoryAdapterStore",
+    "Method",
     "StoreMisconfigured",
     "StoreUnavailable",
     "TrainingFailed",

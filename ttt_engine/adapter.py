@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from icl_engine.task import Task
@@ -13,16 +14,17 @@ from ttt_engine.config import LoraSettings, TrainingSettings
 SCHEMA = "adapter/1"
 DEFAULT_TENANT = "default"
 CODE_VERSION = 1  # raise it when the same settings come to train another adapter
+TASK_TOKEN = "task_token"  # what that tensor of an adapter is called, where there is one
 _KEY = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A trained LoRA, as kept and handed about."""
+    """A trained LoRA, or all weights of a model that was trained whole, as kept and handed about."""
 
     key: str
-    weights: bytes | memoryview  # safetensors, PEFT's names
-    peft_config: str  # JSON, PEFT's adapter_config.json
+    weights: bytes | memoryview  # safetensors, PEFT's names; of a whole model its own
+    peft_config: str  # JSON, PEFT's adapter_config.json; of a whole model its config.json
     base_fingerprint: str
     task_fingerprint: str  # of the demonstrations and the instruction
     losses: tuple[float, ...]  # nats per token, each training step
@@ -48,7 +50,7 @@ class Adapter:
 class AdapterSpec:
     """All that makes an adapter what it is: another base, task, tenant or setting is another key."""
 
-    task: str  # fingerprint of the demonstrations and the instruction
+    task: str  # fingerprint of the demonstrations and the instruction, or of a family of tasks
     base: str  # fingerprint of the base model
     lora: LoraSettings
     training: TrainingSettings
@@ -95,6 +97,14 @@ def adapter_key(
 ) -> str:
     """Return the key under which the adapter of a task is kept; see `AdapterSpec`."""
     return AdapterSpec(task.demonstrations_fingerprint, base_fingerprint, lora, training, seed, tenant).key
+
+
+def family_fingerprint(tasks: Sequence[Task]) -> str:
+    """Return what stands for a family of tasks in a spec: the same in any order, and for one task the task's own."""
+    fingerprints = sorted({task.demonstrations_fingerprint for task in tasks})
+    if len(fingerprints) == 1:
+        return fingerprints[0]
+    return hashlib.sha256(_canonical(["family", *fingerprints]).encode()).hexdigest()
 
 
 def checked_key(key: str) -> str:

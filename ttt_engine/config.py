@@ -10,19 +10,40 @@ from icl_engine.errors import TaskRefused
 
 DataForm = Literal["leave_one_out", "leave_two_out", "shuffles", "direct"]
 AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
+Method = Literal["lora", "full"]
 LossOn = Literal["after_first", "last", "outputs", "all"]
 Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
-    """The shape of the adapter."""
+    """What is trained: the shape of the adapter. All of it is part of an adapter's key.
 
-    rank: int = 16
+    Raises:
+        TaskRefused: a choice is not among those known, or two of them do not go together.
+    """
+
+    rank: int = 16  # 0: no LoRA, the task token alone
     alpha: float = 32.0  # the update is scaled by alpha / rank
     target_modules: str | tuple[str, ...] = (
         "all-linear"  # attention and MLP matrices, whatever their names; not the head
     )
+    output_head: bool = False  # the language model's head gets a LoRA too (the paper: of its 8B models)
+    frozen_a: bool = False  # A stays as it is drawn and B alone is trained (LoRA-FA)
+    task_token: bool = False  # a learned vector besides, added to the embedding of every token
+    method: Method = "lora"  # "full": all weights of the model, of one task at a time; the shape above plays no part
+    max_full_weights: int = 50_000_000  # of a model that "full" is let loose on
+
+    def __post_init__(self) -> None:
+        _check_known("method", self.method, get_args(Method))
+        parts = [name for name in ("output_head", "frozen_a") if getattr(self, name)]
+        if self.rank < 0:
+            raise TaskRefused(f"got {self.rank}", field="rank", remedy="Give at least 1, or 0 with task_token.")
+        if parts and (self.method == "full" or self.rank == 0):
+            remedy = "Use method='lora' with a rank of at least 1, or leave it off."
+            raise TaskRefused("it is a trait of a LoRA, and none is trained", field=parts[0], remedy=remedy)
+        if self.rank == 0 and self.method == "lora" and not self.task_token:
+            raise TaskRefused("got 0, with nothing to train", field="rank", remedy="Give at least 1, or task_token.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,17 @@ from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_many_by_vote
-from icl_engine.errors import FewShotError, OutOfMemory
+from icl_engine.errors import FewShotError, OutOfMemory, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import RowAdapters
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, kin_of
+from ttt_engine.adaptation import Adaptation, adaptation_of
+from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, family_fingerprint, kin_of
 from ttt_engine.auto import Choice, choose
 from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
-from ttt_engine.lora import LoraStack
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
@@ -129,6 +129,47 @@ class TttEngine:
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)
+        return self._adapt((task,), spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=seat)
+
+    def adapt_shared(
+        self,
+        tasks: Sequence[Task],
+        training: TrainingSettings,
+        *,
+        seed: int,
+        deadline: float | None = None,
+        progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        on_fault: Callable[[str], None] = lambda told: None,
+    ) -> Adapted:
+        """Return one adapter for a family of tasks, from the store or trained on the demonstrations of all in turn.
+
+        It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks,
+        and all of them are taken. It begins afresh, and no other training begins with it; a family of one is that task:
+        see `adapt`.
+
+        Raises:
+            TaskRefused: there is no task.
+            TooFewDemonstrations: a task has fewer than the form of data needs.
+            TrainingFailed: as for `adapt`.
+        """
+        family = tuple(task for _, task in sorted({task.demonstrations_fingerprint: task for task in tasks}.items()))
+        if not family:
+            raise TaskRefused("got none", field="tasks", remedy="Give at least one.")
+        spec = self.spec(family[0], training, seed=seed)
+        if len(family) > 1:
+            spec = replace(spec, task=family_fingerprint(family), start="fresh")
+        return self._adapt(family, spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=None)
+
+    def _adapt(
+        self,
+        tasks: tuple[Task, ...],
+        spec: AdapterSpec,
+        *,
+        deadline: float | None,
+        progress: Callable[[int, int, float], None],
+        on_fault: Callable[[str], None],
+        seat: Seat | None,
+    ) -> Adapted:
         degraded: list[str] = []
         trained = False
 
@@ -151,10 +192,10 @@ class TttEngine:
                 renew()
                 progress(done, of, loss)
 
-            sketch = sketch_of(task)
+            sketch = sketch_of(tasks[0]) if len(tasks) == 1 else ()  # no family is like a task
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(task, spec, sketch, relative, deadline=deadline, progress=step, seat=seat)
+            adapter = self._train(tasks, spec, sketch, relative, deadline=deadline, progress=step, seat=seat)
             note(self.store.keep(adapter))
             return adapter
 
@@ -209,6 +250,7 @@ class TttEngine:
             alike.setdefault((each.settings, each.seed), []).append(i)
         for (settings, seed), places in alike.items():
             together = len(places) > 1 and settings.decode == "greedy" and settings.vote != "scored"
+            together = together and self.lora.method != "full"  # rows of one batch cannot have different models
             answer = self._answer_together if together else self._answer_one_by_one
             results.update(zip(places, answer([requests[i] for i in places], settings, seed), strict=True))
         return [results[i] for i in range(len(requests))]
@@ -228,7 +270,7 @@ class TttEngine:
         self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
     ) -> list[tuple[Answer, ...] | Exception]:
         slots = {key: slot for slot, key in enumerate(dict.fromkeys(each.adapter.key for each in requests))}
-        stack = LoraStack(self.model, self.lora, len(slots))
+        stack = adaptation_of(self.model, self.lora, len(slots))
         refused: dict[int, Exception] = {}
         for i, each in enumerate(requests):
             try:
@@ -261,7 +303,7 @@ class TttEngine:
 
     def _train(
         self,
-        task: Task,
+        tasks: tuple[Task, ...],
         spec: AdapterSpec,
         sketch: tuple[int, ...],
         relative: Adapter | None,
@@ -271,13 +313,14 @@ class TttEngine:
         seat: Seat | None,
     ) -> Adapter:
         start = None if relative is None else _tensors(relative)
-        job = TrainingJob(task, spec.training, spec.seed, start, deadline, progress)
-        tuned = choose(self.model, self.lora, job) if spec.training.auto else Choice(spec.training, 0, 0.0)
+        job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, tasks[1:])
+        by_curve = spec.training.auto and not job.family  # the curve of one task says nothing of the others
+        tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, 0, 0.0)
         run = self._run(replace(job, settings=tuned.training), seat)
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),
-            peft_config=LoraStack(self.model, self.lora).peft_config(),
+            peft_config=adaptation_of(self.model, self.lora).peft_config(),
             base_fingerprint=spec.base,
             task_fingerprint=spec.task,
             losses=run.losses,
@@ -300,7 +343,7 @@ class TttEngine:
 
         What the store says of likeness is a hint; the sketch in the adapter is signed.
         """
-        if self.warm_start is None:
+        if self.warm_start is None or not sketch:
             return None, ()
         degraded: list[str] = []
         for _, key in nearest(sketch, self.store.sketches(spec.kin), n=_RELATIVES_TRIED, least=self.warm_start):
@@ -314,17 +357,17 @@ class TttEngine:
                 return relative, tuple(degraded)
         return None, tuple(degraded)
 
-    def _stack_of(self, adapter: Adapter) -> LoraStack:
+    def _stack_of(self, adapter: Adapter) -> Adaptation:
         """Return a stack of one slot with the adapter in it.
 
         Raises:
             AdapterRefused: the adapter does not fit the model.
         """
-        stack = LoraStack(self.model, self.lora)
+        stack = adaptation_of(self.model, self.lora)
         self._fill(stack, adapter)
         return stack
 
-    def _fill(self, stack: LoraStack, adapter: Adapter, slot: int = 0) -> None:
+    def _fill(self, stack: Adaptation, adapter: Adapter, slot: int = 0) -> None:
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
         stack.fill(_tensors(adapter), slot)

@@ -1,7 +1,7 @@
 """LoRAs of several tasks side by side on one base model: drawn, trained, read out, filled, and switched on and off.
 
-The base weights are never written. While a stack is on, hooks add each task's update to the layers it adapts; merging
-swaps in a sum for the time of an answer and swaps the very same tensors back.
+The base weights are never written. While a stack is on, hooks add each task's update to the layers it adapts, and its
+task token to the embeddings; merging swaps in a sum for the time of an answer and swaps the very same tensors back.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
 from peft import LoraConfig
 
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.adapter import TASK_TOKEN
 from ttt_engine.config import LoraSettings
 from ttt_engine.errors import AdapterRefused
+from ttt_engine.slots import Rows, TaskToken, fill, read
 
 _PEFT_PREFIX = "base_model.model."  # under which PEFT files its tensors
 
@@ -30,66 +32,55 @@ class _Layer:
 
     name: str
     module: torch.nn.Linear
+    mergeable: bool  # its weight is its own, and not quantised: a sum can stand in for it
     a: torch.nn.Parameter  # (slots, rank, inputs)
     b: torch.nn.Parameter  # (slots, outputs, rank)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Which slots the rows of a batch are for: those of one slot stand together, slots in rising order."""
-
-    slots: torch.Tensor  # (groups,) the slot of each group
-    index: torch.Tensor | None  # (groups, most rows) rows of each group, filled up with its last; None: equal groups
-    places: torch.Tensor | None  # (rows,) where each row stands in the flattened index
-
-    @classmethod
-    def of(cls, slots: Sequence[int], device: torch.device) -> _Rows:
-        groups = [(slot, len(list(rows))) for slot, rows in groupby(slots)]
-        if [slot for slot, _ in groups] != sorted({*slots}):
-            raise ValueError(f"the rows of a slot must stand together, in rising order; got {list(slots)}")
-        most = max(n for _, n in groups)
-        chosen = torch.tensor([slot for slot, _ in groups], device=device)
-        if all(n == most for _, n in groups):
-            return cls(chosen, None, None)
-        index, places, first = [], [], 0
-        for i, (_, n) in enumerate(groups):
-            index.append([first + min(place, n - 1) for place in range(most)])
-            places += [i * most + place for place in range(n)]
-            first += n
-        return cls(chosen, torch.tensor(index, device=device), torch.tensor(places, device=device))
 
 
 class LoraStack:
     """The LoRA matrices of `n_slots` tasks for one base model; off until `training`, `active` or `merged` is entered.
 
-    All matrices are views of one buffer (n_slots, weights): an optimiser step is a few operations on the whole. Hold
-    `model.lock` from `reset` or `fill` to the last pass with it.
+    All that is trained are views of one buffer (n_slots, weights): an optimiser step is a few operations on the whole.
+    Hold `model.lock` from `reset` or `fill` to the last pass with it.
 
     Raises:
-        AdapterRefused: the model has no layer that `settings.target_modules` names.
+        AdapterRefused: the model has no layer that `settings` name.
+    Source: Hu et al. 2021 (arXiv 2106.09685); with `frozen_a` Zhang et al. 2023 (arXiv 2308.03303), sec. 3.
     """
 
     def __init__(self, model: TransformersModel, settings: LoraSettings, n_slots: int = 1) -> None:
         self.model = model
         self.settings = settings
         self.n_slots = n_slots
-        modules = _target_modules(model, settings)
-        sizes = [settings.rank * n for _, layer in modules for n in (layer.in_features, layer.out_features)]
-        self.weights = torch.zeros(n_slots, sum(sizes), device=model.device)  # fp32, whatever the base has
-        parts = iter(self.weights.split(sizes, dim=1))
+        modules = _target_modules(model, settings) if settings.rank else []
+        a_sizes = [settings.rank * layer.in_features for _, layer in modules]
+        b_sizes = [settings.rank * layer.out_features for _, layer in modules]
+        trained = b_sizes if settings.frozen_a else [n for pair in zip(a_sizes, b_sizes, strict=True) for n in pair]
+        if settings.task_token:
+            trained = [*trained, TaskToken.width(model)]
+        self.weights = torch.zeros(n_slots, sum(trained), device=model.device)  # fp32, whatever the base has
+        parts = iter(self.weights.split(trained, dim=1))
+        a_parts = parts
+        if settings.frozen_a:  # in a buffer of their own: the optimiser keeps nothing of them
+            a_parts = iter(torch.zeros(n_slots, sum(a_sizes), device=model.device).split(a_sizes, dim=1))
+        uses = Counter(id(own) for module in model.module.modules() for own in module.parameters(recurse=False))
         self._layers = []
         for name, layer in modules:
-            a = next(parts).view(n_slots, settings.rank, layer.in_features)
+            a = next(a_parts).view(n_slots, settings.rank, layer.in_features)
             b = next(parts).view(n_slots, layer.out_features, settings.rank)
-            self._layers.append(
-                _Layer(name, layer, *(torch.nn.Parameter(part, requires_grad=False) for part in (a, b)))
-            )
-        self._scale = settings.alpha / settings.rank
-        self._rows = _Rows.of([0], model.device)
+            matrices = (torch.nn.Parameter(part, requires_grad=False) for part in (a, b))
+            tied = uses[id(layer.weight)] > 1  # with the input embedding, which a sum would change too
+            self._layers.append(_Layer(name, layer, not tied and _is_plain(layer), *matrices))
+        self._token = TaskToken(model, next(parts)) if settings.task_token else None
+        self._scale = settings.alpha / max(1, settings.rank)
+        self._head = model.module.get_output_embeddings()
+        self.use([0])
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the matrices, A and B of every layer in the model's order, each of all slots."""
-        return [matrix for layer in self._layers for matrix in (layer.a, layer.b)]
+        """Return what is trained, in the order of `weights`: A and B of every layer, or B alone, each of all slots."""
+        frozen = self.settings.frozen_a
+        matrices = [matrix for layer in self._layers for matrix in ((layer.b,) if frozen else (layer.a, layer.b))]
+        return [*matrices, *([self._token.vectors] if self._token else [])]
 
     def gradients(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the gradients of a loss, laid out as `weights`."""
@@ -111,36 +102,25 @@ class LoraStack:
                 if used_rank is not None:
                     layer.a[slot, used_rank:] = 0.0
                 layer.b[slot] = 0.0
+            if self._token:
+                self._token.vectors[slot] = 0.0
 
     def tensors(self, slot: int = 0) -> dict[str, torch.Tensor]:
-        """Return copies of a slot's matrices under PEFT's names."""
-        return {name: matrix[slot].detach().cpu().clone() for name, matrix in self._named().items()}
+        """Return copies of a slot's matrices under PEFT's names, and of its task token."""
+        return read(self._named(), slot)
 
     def fill(self, tensors: Mapping[str, torch.Tensor], slot: int = 0) -> None:
-        """Take the matrices of a trained adapter into a slot.
+        """Take a trained adapter into a slot.
 
         Raises:
-            AdapterRefused: names, shapes or types are not exactly this stack's, or a value is not finite. PEFT itself
-                would load half an adapter without complaint.
+            AdapterRefused: names, shapes or types are not exactly this stack's, or a value is not finite.
         """
-        own = self._named()
-        if own.keys() != tensors.keys():
-            odd = sorted(own.keys() ^ tensors.keys())[0]
-            raise AdapterRefused(f"tensor names differ from this model's, first at {odd!r}. Train the adapter anew.")
-        for name, matrix in own.items():
-            given = tensors[name]
-            finite = bool(torch.isfinite(given).all())
-            if given.shape != matrix.shape[1:] or given.dtype != matrix.dtype or not finite:
-                raise AdapterRefused(
-                    f"{name}: got {tuple(given.shape)} {given.dtype}, finite: {finite}; "
-                    f"wanted {tuple(matrix.shape[1:])} {matrix.dtype}. Train the adapter anew."
-                )
-        with torch.no_grad():
-            for name, matrix in own.items():
-                matrix[slot] = tensors[name].to(matrix.device)
+        fill(self._named(), tensors, slot)
 
     def peft_config(self) -> str:
-        """Return PEFT's adapter_config.json for an adapter of this stack."""
+        """Return PEFT's adapter_config.json for the matrices of this stack; of a task token PEFT knows nothing."""
+        if not self._layers:  # PEFT knows no rank 0
+            return json.dumps({"r": 0, "lora_alpha": self.settings.alpha})
         config = LoraConfig(
             r=self.settings.rank,
             lora_alpha=self.settings.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
@@ -158,7 +138,8 @@ class LoraStack:
 
     def use(self, slots: Sequence[int]) -> None:
         """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order."""
-        self._rows = _Rows.of(slots, self.model.device)
+        self._rows = self._head_rows = Rows.of(slots, self.model.device)
+        self._slots = tuple(slots)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -180,25 +161,50 @@ class LoraStack:
 
     @contextlib.contextmanager
     def merged(self, slot: int = 0) -> Iterator[None]:
-        """Let the model answer with one slot added to its weights: decoding is as fast as the base's."""
-        originals = [layer.module.weight.data for layer in self._layers]
+        """Let the model answer with one slot added to its weights: decoding is as fast as the base's.
+
+        What cannot be added is computed beside them: tied and quantised layers, the task token.
+        """
+        slots = self._slots
+        layers = [layer for layer in self._layers if layer.mergeable]
+        originals = [layer.module.weight.data for layer in layers]
         try:
-            for layer, original in zip(self._layers, originals, strict=True):
+            self.use([slot])
+            for layer, original in zip(layers, originals, strict=True):
                 update = self._scale * (layer.b[slot] @ layer.a[slot]).detach()
                 layer.module.weight.data = (original.float() + update).to(original.dtype)
-            yield
+            with self._hooks(besides=layers):
+                yield
         finally:
-            for layer, original in zip(self._layers, originals, strict=True):
+            for layer, original in zip(layers, originals, strict=True):
                 layer.module.weight.data = original
+            self.use(slots)
 
     @contextlib.contextmanager
-    def _hooks(self) -> Iterator[None]:
-        handles = [layer.module.register_forward_hook(self._adding(layer)) for layer in self._layers]
-        try:
+    def _hooks(self, besides: Sequence[_Layer] = ()) -> Iterator[None]:
+        merged = {layer.name for layer in besides}
+        layers = [layer for layer in self._layers if layer.name not in merged]
+        with contextlib.ExitStack() as hooks:
+            for layer in layers:
+                hooks.callback(layer.module.register_forward_hook(self._adding(layer)).remove)
+            if any(layer.module is self._head for layer in layers):
+                noting = self.model.module.register_forward_pre_hook(self._note_learned, with_kwargs=True)
+                hooks.callback(noting.remove)
+            if self._token:
+                hooks.enter_context(self._token.added(lambda: self._rows))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+    def _note_learned(self, module: Any, given: Any, named: Mapping[str, Any]) -> None:
+        """See how many places of each row the head will be given, where it is given some of each, one after the other.
+
+        A mask (rows, tokens) in `logits_to_keep` leaves the head no rows to tell slots by.
+        """
+        kept = named.get("logits_to_keep")
+        self._head_rows = self._rows
+        if isinstance(kept, torch.Tensor) and kept.dtype == torch.bool and len(self._rows.slots) > 1:
+            counts = kept.sum(1).tolist()
+            places = [slot for slot, n in zip(self._slots, counts, strict=True) for _ in range(n)]
+            self._head_rows = Rows.of(places, self.model.device)
 
     def _adding(self, layer: _Layer) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]:
         def add(module: Any, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
@@ -208,36 +214,42 @@ class LoraStack:
 
     def _with_update(self, layer: _Layer, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Return output + scale * x A^T B^T, each row of the batch with its own slot's A and B."""
-        rows = self._rows
-        whole = len(rows.slots) == self.n_slots
-        a, b = (matrix if whole else matrix[rows.slots] for matrix in (layer.a, layer.b))
-        n_groups = len(rows.slots)
-        if rows.index is not None:
-            given, base = x[rows.index.flatten()], output[rows.index.flatten()]
-        else:
-            given, base = x, output
-        inner = given.reshape(n_groups, -1, x.shape[-1]).to(a.dtype) @ a.mT  # (groups, tokens, rank)
-        summed = torch.baddbmm(base.reshape(n_groups, -1, base.shape[-1]).to(a.dtype), inner, b.mT, alpha=self._scale)
-        summed = summed.to(output.dtype).view(base.shape)
-        return summed if rows.places is None else summed[rows.places]
+        rows = self._head_rows if layer.module is self._head else self._rows
+        a, b = rows.chosen(layer.a), rows.chosen(layer.b)
+        inner = rows.grouped(x).to(a.dtype) @ a.mT  # (groups, tokens, rank)
+        summed = torch.baddbmm(rows.grouped(output).to(a.dtype), inner, b.mT, alpha=self._scale)
+        return rows.ungrouped(summed.to(output.dtype), output.shape)
 
     def _named(self) -> dict[str, torch.nn.Parameter]:
-        return {
+        matrices = {
             f"{_PEFT_PREFIX}{layer.name}.{which}.weight": matrix
             for layer in self._layers
             for which, matrix in (("lora_A", layer.a), ("lora_B", layer.b))
         }
+        return {**matrices, **({TASK_TOKEN: self._token.vectors} if self._token else {})}
+
+
+def _is_plain(layer: torch.nn.Linear) -> bool:
+    """Say whether the weight is the matrix itself: a quantised one is packed, whatever type it is packed in."""
+    return layer.weight.is_floating_point() and layer.weight.shape == (layer.out_features, layer.in_features)
 
 
 def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tuple[str, torch.nn.Linear]]:
     head = model.module.get_output_embeddings()
     targets = settings.target_modules
+
+    def named(name: str, module: torch.nn.Module) -> bool:
+        if module is head and settings.output_head:
+            return True
+        return module is not head if targets == "all-linear" else name.rpartition(".")[2] in targets
+
     found = [
         (name, module)
         for name, module in model.module.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and (module is not head if targets == "all-linear" else name.rpartition(".")[2] in targets)
+        if isinstance(module, torch.nn.Linear) and named(name, module)
     ]
     if not found:
         raise AdapterRefused(f"the model has no linear layer that target_modules={targets!r} names. Name others.")
+    if settings.output_head and all(module is not head for _, module in found):
+        raise AdapterRefused("the model has no linear output head to adapt. Leave output_head off.")
     return found

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
@@ -17,14 +17,14 @@ from icl_engine.errors import ContextOverflow
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import TrainingFailed
-from ttt_engine.lora import LoraStack
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
-from ttt_engine.training_data import training_batches, typical_sequences
+from ttt_engine.training_data import in_turn, training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among 288 tokens costs 5.7
 _PASS_TOKENS = {"cpu": 4_096, "cuda": 65_536}  # read in one pass, padding included, where tasks are trained together
@@ -34,7 +34,7 @@ Learned = tuple[Encoded, Spans]  # a sequence, and which of its tokens are learn
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One task to be trained on."""
+    """One task to be trained on, or a family of tasks that share an adapter."""
 
     task: Task
     settings: TrainingSettings
@@ -42,6 +42,7 @@ class TrainingJob:
     start: Mapping[str, torch.Tensor] | None = None  # an adapter to begin with, under PEFT's names; None: a fresh start
     deadline: float | None = None  # on the clock of time.monotonic; looked at before every step
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
+    family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def train_many(
         for alike in _alike(runs):
             longest = alike[0].length * alike[0].job.settings.batch_size
             n_slots = max(1, min(len(alike), int(limit / longest)))
-            done.update(_Loop(model, LoraStack(model, lora, n_slots)).work_off(deque(alike)))
+            done.update(_Loop(model, adaptation_of(model, lora, n_slots)).work_off(deque(alike)))
     return [done[place] for place in range(len(jobs))]
 
 
@@ -114,6 +115,8 @@ class _Run:
 
     @classmethod
     def of(cls, model: TransformersModel, job: TrainingJob, place: int) -> _Run:
+        if job.family:  # a look would judge the first task alone, so that all steps are taken
+            job = replace(job, settings=replace(job.settings, check_every=None))
         settings = job.settings
         length = _sequence_tokens(model, job)
         steps = settings.steps_for(length)
@@ -136,16 +139,20 @@ class _Run:
             )
             steps = min(settings.check_every, steps - n_done)
             seed += n_done  # another round over the same demonstrations draws anew
-        self.batches = training_batches(
-            task,
-            steps=steps,
-            batch_size=settings.batch_size,
-            seed=seed,
-            fits=model.fits,
-            data=settings.data,
-            augmentation=settings.augmentation,
-            max_sequences=settings.max_sequences,
-        )
+        batches = [
+            training_batches(
+                each,
+                steps=steps,
+                batch_size=settings.batch_size,
+                seed=seed,
+                fits=model.fits,
+                data=settings.data,
+                augmentation=settings.augmentation,
+                max_sequences=settings.max_sequences,
+            )
+            for each in (task, *self.job.family)
+        ]
+        self.batches = in_turn(batches, steps)
 
     @property
     def held_out(self) -> int | None:
@@ -213,7 +220,7 @@ def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
 class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
-    def __init__(self, model: TransformersModel, stack: LoraStack) -> None:
+    def __init__(self, model: TransformersModel, stack: Adaptation) -> None:
         self.model = model
         self.stack = stack
         self.optimizer = StackedAdamW(stack.weights)
@@ -382,10 +389,13 @@ def _right_padded(sequences: Sequence[Learned], pad_id: int) -> tuple[torch.Tens
 
 
 def _sequence_tokens(model: TransformersModel, job: TrainingJob) -> float:
-    """Return the mean length of the task's training sequences, in tokens; those too long for the context count."""
+    """Return the mean length of the job's training sequences, in tokens; those too long for the context count."""
     settings = job.settings
-    sequences = typical_sequences(
-        job.task, seed=job.seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
-    )
-    lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
-    return sum(lengths) / len(lengths)
+    means = []
+    for task in (job.task, *job.family):
+        sequences = typical_sequences(
+            task, seed=job.seed, fits=model.fits, data=settings.data, augmentation=settings.augmentation
+        )
+        lengths = [len(model.encoding.encode(shown, answer).ids) for shown, answer in sequences]
+        means.append(sum(lengths) / len(lengths))
+    return sum(means) / len(means)

@@ -4,7 +4,7 @@ models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from random import Random
 
@@ -78,6 +78,11 @@ def typical_sequences(
     if changes_length(augmentation) and task.kind == "grid":
         return list(islice(_drawn(task, data, augmentation, seed, fits), _ENOUGH_TO_WEIGH))
     return list(chain.from_iterable(_groups(task, data, fits)))
+
+
+def in_turn(batches: Sequence[Iterator[list[Example]]], steps: int) -> Iterator[list[Example]]:
+    """Yield `steps` batches, one of each task after the other: for an adapter that several tasks share."""
+    return (next(batches[step % len(batches)]) for step in range(steps))
 
 
 def _rng(name: str, task: Task, seed: int) -> Random:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -279,6 +280,23 @@ def test_the_shipped_model_loads_by_default_and_is_the_same_every_time() -> None
 def test_no_weight_of_a_loaded_model_is_trainable(tiny: TransformersModel) -> None:
     assert not any(parameter.requires_grad for parameter in tiny.module.parameters())
     assert tiny.n_parameters == sum(parameter.numel() for parameter in tiny.module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("device", "has_cuda", "lacking"),
+    [("cpu", False, "a CUDA device and bitsandbytes"), ("cuda", True, "need bitsandbytes")],
+)
+def test_weights_in_4_bit_say_what_they_lack_and_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, has_cuda: bool, lacking: str
+) -> None:
+    tiny_module().save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+
+    with pytest.raises(ModelUnavailable, match=lacking) as refused:
+        load_model(str(tmp_path), device=device, dtype="4bit")
+
+    assert "ttt-router[qlora]" in refused.value.remedy
 
 
 @pytest.mark.parametrize("given", [{"device": "abacus"}, {"device": "cuda:99"}, {"dtype": "int8"}])

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import get_args
+from typing import Any, TypedDict, get_args
 
 import pytest
 
 from icl_engine.errors import TaskRefused
-from ttt_engine.config import AugmentationForm, DataForm, LossOn, TrainingSettings
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, TrainingSettings
+
+
+class LoraChoice(TypedDict, total=False):
+    """Some of `LoraSettings`, as a user may write them."""
+
+    rank: int
+    method: Any
+    output_head: bool
+    frozen_a: bool
+    task_token: bool
 
 
 @pytest.mark.parametrize("form", get_args(DataForm))
@@ -41,3 +51,28 @@ def test_no_sequences_at_all_are_refused(n: int) -> None:
         TrainingSettings(max_sequences=n)
 
     assert caught.value.field == "max_sequences"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        (LoraChoice(rank=-1), "rank"),
+        (LoraChoice(rank=0), "rank"),
+        (LoraChoice(method="half"), "method"),
+        (LoraChoice(method="full", output_head=True), "output_head"),
+        (LoraChoice(method="full", frozen_a=True), "frozen_a"),
+        (LoraChoice(rank=0, task_token=True, frozen_a=True), "frozen_a"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(given: LoraChoice, field: str) -> None:
+    with pytest.raises(TaskRefused) as caught:
+        LoraSettings(**given)
+
+    assert caught.value.field == field
+
+
+def test_a_lora_of_attention_and_mlp_is_what_is_trained_unless_something_else_is_asked_for() -> None:
+    settings = LoraSettings()
+
+    assert (settings.method, settings.output_head, settings.frozen_a, settings.task_token) == ("lora", *[False] * 3)
+    assert get_args(Method) == ("lora", "full")

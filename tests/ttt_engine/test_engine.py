@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from icl_engine.answering import answer_by_vote
-from icl_engine.errors import ContextOverflow
+from icl_engine.errors import ContextOverflow, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
@@ -287,6 +287,52 @@ def test_one_who_waits_too_long_for_another_s_training_is_told_so(
         go.set()
 
         assert not first.result().cached
+
+
+# Families
+
+
+def test_one_adapter_answers_every_task_of_a_family_and_is_found_again_in_any_order(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    like = Task.from_pairs([([7, 7], [0, 0]), ([2], [0, 0]), ([1, 9], [0, 0])], [3])
+    first = engine.adapt_shared([CONSTANT_TASK, like], training, seed=0)
+    again = engine.adapt_shared([like, CONSTANT_TASK, like], training, seed=0, progress=not_to_be_trained)
+
+    assert (first.cached, again.cached) == (False, True)
+    assert first.adapter == again.adapter
+    assert len(first.adapter.losses) == training.steps
+    for task in (CONSTANT_TASK, like):
+        assert engine.answer(task, first.adapter, n_views=2)[0].value == CONSTANT
+        assert not engine.is_cached(task, training, seed=0)
+
+
+def test_a_family_of_one_has_the_task_s_own_adapter(engine: TttEngine, training: TrainingSettings) -> None:
+    short = replace(training, steps=2)
+    own = engine.adapt(CONSTANT_TASK, short, seed=0).adapter
+    shared = engine.adapt_shared([CONSTANT_TASK], short, seed=0)
+
+    assert shared.cached
+    assert shared.adapter == own
+
+
+def test_another_family_or_seed_has_another_adapter_and_no_task_begins_with_a_family_s(
+    model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
+) -> None:
+    engine, short = TttEngine(model, store, lora, warm_start=0.0), replace(training, steps=1)
+    shared = [
+        engine.adapt_shared(tasks, short, seed=seed).adapter
+        for tasks, seed in ((TASKS[:2], 0), (TASKS[1:], 0), (TASKS, 0), (TASKS, 1))
+    ]
+    own = engine.adapt(CONSTANT_TASK, short, seed=0).adapter
+
+    assert len({each.key for each in (*shared, own)}) == 5
+    assert all(each.parents == () for each in (*shared, own))
+
+
+def test_a_family_of_none_is_refused(engine: TttEngine, training: TrainingSettings) -> None:
+    with pytest.raises(TaskRefused, match="at least one"):
+        engine.adapt_shared([], training, seed=0)
 
 
 # Tenants and relatives

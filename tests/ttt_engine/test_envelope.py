@@ -54,6 +54,19 @@ def test_a_forgery_is_rejected_for_what_is_wrong_with_it(name: str) -> None:
     assert rejected.value.reason in REASONS
 
 
+@pytest.mark.parametrize(("method", "config"), [("full", {"r": 4, "lora_alpha": 8.0}), ("lora", {"model_type": "x"})])
+def test_a_lora_s_config_for_a_whole_model_or_the_other_way_about_is_rejected(
+    method: Any, config: dict[str, object]
+) -> None:
+    spec = spec_of(lora=LoraSettings(4, 8.0, method=method))
+    adapter = replace(adapter_of(spec=spec), peft_config=json.dumps(config))
+
+    with pytest.raises(AdapterRejected) as rejected:
+        open_sealed(blob_of(adapter), adapter.key, signer())
+
+    assert rejected.value.reason == "config"
+
+
 def test_another_secret_s_or_tenant_s_signature_is_none() -> None:
     for other in (signer("default", "another secret, long enough"), signer("acme")):
         with pytest.raises(AdapterRejected) as rejected:

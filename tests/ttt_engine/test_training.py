@@ -22,7 +22,7 @@ from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
 from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.training import Learned, TrainingJob, TrainingRun, losses_of, train, train_many
-from ttt_engine.training_data import training_batches
+from ttt_engine.training_data import in_turn, training_batches
 
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte."
@@ -355,6 +355,60 @@ def test_what_stops_one_task_does_not_touch_the_others(
 
 def test_no_job_is_no_work(model: TransformersModel, lora: LoraSettings) -> None:
     assert train_many(model, lora, []) == []
+
+
+# A family
+
+
+def test_one_task_in_turn_is_that_task_s_own_batches() -> None:
+    batches, own = (training_batches(CONSTANT_TASK, steps=3, batch_size=4, seed=0) for _ in range(2))
+
+    assert list(in_turn([batches], 3)) == list(own)
+
+
+def test_the_tasks_of_a_family_are_trained_on_in_turn_each_by_its_own_batches() -> None:
+    tasks = (CONSTANT_TASK, TEXT_TASK, ROW_TASK)
+    own = [list(training_batches(task, steps=2, batch_size=2, seed=5)) for task in tasks]
+
+    turns = list(in_turn([training_batches(task, steps=5, batch_size=2, seed=5) for task in tasks], 5))
+
+    assert turns == [own[0][0], own[1][0], own[2][0], own[0][1], own[1][1]]
+
+
+def test_one_adapter_is_trained_on_a_whole_family(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    job = TrainingJob(CONSTANT_TASK, replace(training, steps=40), 0, family=(TEXT_TASK,))
+    run = train(model, lora, job)
+    stack = LoraStack(model, lora)
+    stack.fill(run.tensors)
+    examples = [(CONSTANT_TASK, CONSTANT), (TEXT_TASK, "größer")]
+    before = model.score(examples)
+    with stack.merged():
+        after = model.score(examples)
+
+    assert run.losses == train(model, lora, job).losses
+    for one, other in zip(before, after, strict=True):
+        assert sum(score.nll for score in other) < 0.8 * sum(score.nll for score in one)
+
+
+def test_a_family_is_trained_to_the_end_without_looks_at_one_of_its_tasks(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    looking = replace(training, steps=6, check_every=2)
+    plain = train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, steps=6), 0, family=(TEXT_TASK,)))
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, looking, 0, family=(TEXT_TASK,)))
+
+    assert (run.losses, run.checks, run.verdict) == (plain.losses, (), "")
+
+
+def test_every_task_of_a_family_needs_demonstrations_enough(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
+
+    with pytest.raises(TooFewDemonstrations):
+        train(model, lora, TrainingJob(CONSTANT_TASK, training, 0, family=(single,)))
 
 
 # What stops it

@@ -277,7 +277,8 @@ def _check_asked_for(content: _Content, key: str, tenant: str) -> None:
     lora, config = spec.get("lora"), _document(content.peft_config)
     if not all(isinstance(spec.get(name), str) for name in ("base", "task")) or not isinstance(lora, dict):
         raise AdapterRejected("header", "base, task or LoRA settings are missing")
-    if (config.get("r"), config.get("lora_alpha")) != (lora.get("rank"), lora.get("alpha")):
+    shape = (None, None) if lora.get("method") == "full" else (lora.get("rank"), lora.get("alpha"))
+    if (config.get("r"), config.get("lora_alpha")) != shape:
         raise AdapterRejected("config", "rank or alpha differ from those of its key")
 
 
