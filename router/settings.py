@@ -37,7 +37,7 @@ from icl_engine.errors import FewShotError
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import Arm
-from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Schedule
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
 
 PREFIX = "TTT_ROUTER_"
@@ -98,7 +98,9 @@ class Settings(BaseSettings):
         None, min_length=1, description="folder or hub id of a causal language model; none: the embedded one"
     )
     device: str = Field("auto", pattern=r"^[a-z]+(:\d+)?$", description="auto, cpu, cuda, cuda:1 or mps")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the weights")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "4bit"] = Field(
+        "auto", description="precision of the weights; 4bit needs the extra [qlora] and CUDA"
+    )
     arms: Annotated[tuple[str, ...], NoDecode] = Field(
         ("icl", "icl_vote", "ttt"), description="names of the arms to choose from, separated by commas"
     )
@@ -151,11 +153,15 @@ class Settings(BaseSettings):
     ttt_preset: Literal["small", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
         "small", description="where the ttt_ settings that are not given come from; by_size: by the model's weights"
     )
-    ttt_rank: int = Field(16, ge=1, le=1024, description="rank of the LoRA matrices")
+    ttt_method: Method = Field("lora", description="lora, or full: every weight, of a small model")
+    ttt_rank: int = Field(16, ge=0, le=1024, description="rank of the LoRA matrices; 0 with a task token alone")
     ttt_alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is multiplied by alpha / rank")
     ttt_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         ("all-linear",), description="names of the layers that are adapted; all-linear: all but the head"
     )
+    ttt_output_head: bool = Field(False, description="adapt the head that writes tokens, too")
+    ttt_frozen_a: bool = Field(False, description="train the B matrices alone")
+    ttt_task_token: bool = Field(False, description="train an embedding of the task, added to every token, too")
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
     ttt_schedule: Schedule = Field("linear", description="how the learning rate falls to 0")
     ttt_warmup_share: float = Field(0.0, ge=0, le=1, description="of the steps, over which the learning rate rises")
