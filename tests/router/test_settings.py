@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from icl_engine.task import Limits
 from router.errors import exit_code
 from router.settings import Settings, SettingsError, unknown_variables
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -150,3 +153,45 @@ def test_importing_the_settings_loads_no_torch() -> None:
     code = "import sys, router.settings; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+# How tasks are trained on
+
+
+def test_without_anything_set_training_is_the_preset_for_small_models() -> None:
+    assert Settings().ttt(2_000_000) == PRESETS["small"]
+
+
+def test_a_preset_gives_what_is_not_set() -> None:
+    chosen = Settings(ttt_preset="paper_8b", ttt_steps=7, ttt_rank=4)
+    expected = PRESETS["paper_8b"]
+
+    assert chosen.ttt(1).training == replace(expected.training, steps=7)
+    assert chosen.ttt(1).lora == replace(expected.lora, rank=4)
+
+
+@pytest.mark.parametrize(
+    ("n_weights", "name"), [(2_000_000, "small"), (1_200_000_000, "paper_1b"), (8_000_000_000, "paper_8b")]
+)
+def test_by_size_the_model_s_weights_choose(n_weights: int, name: str) -> None:
+    assert Settings(ttt_preset="by_size").ttt(n_weights) == PRESETS[name]
+
+
+def test_layers_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTT_ROUTER_TTT_TARGETS", "q_proj, v_proj")
+
+    assert Settings().ttt(1).lora.target_modules == ("q_proj", "v_proj")
+
+
+def test_every_choice_of_training_can_be_set() -> None:
+    settable = {name.removeprefix("ttt_") for name in Settings.model_fields if name.startswith("ttt_")}
+    fixed = {"max_norm", "max_full_weights", "used_rank", "target_modules"}  # the last is ttt_targets
+
+    assert {field.name for shape in (LoraSettings, TrainingSettings) for field in fields(shape)} - settable == fixed
+
+
+def test_a_choice_that_is_not_known_is_refused() -> None:
+    error = refused(ttt_data="leave_it")
+
+    assert "ttt_data" in str(error)
+    assert "leave_two_out" in str(error)
