@@ -1,0 +1,80 @@
+"""Candidates are tried side by side, and the one that finds a held-out output likeliest is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from icl_engine.transformers_model import TransformersModel
+from tests.models import CONSTANT_TASK, ROW_TASK
+from ttt_engine import auto
+from ttt_engine.auto import choose
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.engine import TttEngine
+from ttt_engine.stores import MemoryAdapterStore
+from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
+
+
+@pytest.fixture
+def asked(training: TrainingSettings) -> TrainingSettings:
+    return replace(training, auto=True)
+
+
+def test_the_best_of_the_candidates_by_a_trial_of_their_own_is_chosen(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[TrainingSettings, float]] = []
+
+    def noted(model: TransformersModel, lora: LoraSettings, jobs: list[TrainingJob]) -> object:
+        runs = train_many(model, lora, jobs)
+        tried.extend(
+            (job.settings, run.checks[-1].nll)
+            for job, run in zip(jobs, runs, strict=True)
+            if isinstance(run, TrainingRun)
+        )
+        return runs
+
+    monkeypatch.setattr(auto, "train_many", noted)
+    choice = choose(model, lora, TrainingJob(CONSTANT_TASK, asked, 0))
+    best, _ = min(tried, key=lambda each: each[1])
+
+    assert len({(settings.learning_rate, settings.used_rank) for settings, _ in tried}) == 6
+    assert choice.training == replace(
+        asked, auto=False, check_every=5, learning_rate=best.learning_rate, used_rank=best.used_rank
+    )
+    assert choice.tokens > 0
+
+
+def test_where_no_demonstration_can_be_spared_the_settings_stay(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings
+) -> None:
+    pair = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:2])
+    choice = choose(model, lora, TrainingJob(pair, asked, 0))
+
+    assert choice.training == replace(asked, auto=False, check_every=5)
+
+
+def test_part_of_the_rank_trains_as_a_lora_of_that_rank(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, used_rank=1), 0))
+
+    assert lora.rank == 4
+    for name, tensor in run.tensors.items():
+        rest = tensor[1:] if "lora_A" in name else tensor[:, 1:]
+        assert not rest.any()
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_an_adapter_of_chosen_settings_is_kept_under_what_was_asked_for(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings
+) -> None:
+    engine = TttEngine(model, MemoryAdapterStore(), lora)
+    first = engine.adapt(ROW_TASK, asked, seed=0)
+    again = engine.adapt(ROW_TASK, asked, seed=0)
+
+    assert not first.cached
+    assert again.cached
+    assert again.adapter.key == engine.key(ROW_TASK, asked, seed=0)
+    assert first.adapter.train_tokens > 0

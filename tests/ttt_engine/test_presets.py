@@ -1,0 +1,76 @@
+"""Presets are the paper's numbers where they are the paper's, and fit the size of the model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from icl_engine.errors import TaskRefused
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.presets import PRESETS, preset, preset_for
+
+
+def test_small_is_the_default() -> None:
+    assert PRESETS["small"].lora == LoraSettings()
+    assert PRESETS["small"].training == TrainingSettings()
+
+
+@pytest.mark.parametrize(("name", "rate"), [("paper_1b", 5e-5), ("paper_8b", 1e-4)])
+def test_the_paper_s_presets_have_its_table_6(name: str, rate: float) -> None:
+    chosen = PRESETS[name]
+
+    assert (chosen.lora.rank, chosen.lora.alpha) == (128, 16.0)
+    assert chosen.training.learning_rate == rate
+    assert chosen.training.batch_size == 2
+    assert chosen.training.max_sequences == 250
+    assert chosen.training.steps * chosen.training.batch_size == 2 * 250  # two epochs
+
+
+def test_the_text_preset_is_forty_shuffles_in_one_epoch() -> None:
+    training = PRESETS["bbh"].training
+
+    assert training.steps * training.batch_size == 40
+    assert (training.data, training.loss_on) == ("shuffles", "outputs")
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(TaskRefused, match="paper_8b"):
+        preset("paper_70b")
+
+
+@pytest.mark.parametrize(
+    ("n_parameters", "name"), [(2_300_000, "small"), (1_200_000_000, "paper_1b"), (8_000_000_000, "paper_8b")]
+)
+def test_the_preset_for_grids_goes_by_size(n_parameters: int, name: str) -> None:
+    assert preset_for(n_parameters, "grid") == name
+
+
+def test_large_models_have_another_preset_for_text() -> None:
+    assert preset_for(8_000_000_000, "text") == "bbh"
+    assert preset_for(2_300_000, "text") == "small"
+
+
+# How the rate goes
+
+
+def test_the_rate_rises_to_its_highest_and_falls_to_nearly_nothing() -> None:
+    settings = TrainingSettings(learning_rate=1.0, warmup_share=0.1, schedule="cosine")
+    rates = [settings.rate_at(step, 100) for step in range(100)]
+
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert all(later < earlier for earlier, later in pairwise(rates[9:]))
+    assert 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40])
+def test_without_warm_up_a_linear_rate_starts_at_its_highest(steps: int) -> None:
+    settings = TrainingSettings(learning_rate=2.0)
+
+    assert [settings.rate_at(step, steps) for step in range(steps)] == pytest.approx(
+        [2.0 * (1 - step / steps) for step in range(steps)]
+    )
+
+
+def test_a_constant_rate_stays() -> None:
+    assert {TrainingSettings(schedule="constant").rate_at(step, 7) for step in range(7)} == {2e-3}
