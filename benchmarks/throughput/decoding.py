@@ -85,9 +85,7 @@ def decode_mixed(
             if each.name != OWN_LOOP:  # which writes colours alone
                 same = sum(row == known for row, known in zip(each.given, theirs, strict=True))
                 figures["same_rows"] = same / len(tasks)
-            yield Record(
-                "decode", subject.name, str(n), each.name, each.round, each.seconds, each.noise, figures
-            )
+            yield Record("decode", subject.name, str(n), each.name, each.round, each.seconds, each.noise, figures)
 
 
 def _adapter(start: Tensors, seed: int) -> Tensors:

@@ -166,9 +166,11 @@ def _compared(measured: Measured) -> str:
         [
             f"### Training and answering, {measured.subject}",
             f"{measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; copying as many bytes as "
-            f"its weights have: {moved / 1e9:,.1f} GB/s.",
+            f"its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps answers grids is ours alone; a peer's "
+            "answer that is no grid has no vote. The last column of the first table says how far the first task's "
+            "adapter is from P1's, relative, in the norm.",
             _table(
-                "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|adapter apart from P1's",
+                "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|apart from P1's",
                 rows,
             ),
             _table(
