@@ -189,6 +189,8 @@ def _decoded(measured: Measured) -> str:
         peft = measured.seconds(decoding.PEFT, place)
         for name in (decoding.PEFT, decoding.SAME_LOOP, decoding.OWN_LOOP):
             seconds = measured.seconds(name, place)
+            if not seconds:  # a run that was broken off
+                continue
             same = measured.figure(name, "same_rows", place)
             tokens = (measured.figure(name, "rows", place) or 0.0) * (measured.figure(name, "new_tokens", place) or 0.0)
             rows.append(
@@ -235,6 +237,8 @@ def _growth(measured: Measured) -> str:
     for place in dict.fromkeys(each.place for each in measured.records):
         own = measured.seconds(growth.OURS, place, per="tasks")
         theirs = measured.seconds(FAIR, place, per="tasks")
+        if not own or not theirs:  # a run that was broken off
+            continue
         rows.append(
             [
                 place,

@@ -199,6 +199,15 @@ def test_disturbed_rounds_are_told_of_and_left_out() -> None:
     assert read([written(about), *map(written, records)]) == (about, records)
 
 
+@pytest.mark.parametrize("section", ["compare", "decode", "route", "growth"])
+def test_of_a_machine_that_was_never_quiet_nothing_is_said(section: str) -> None:
+    record = Record(section, "m", "", FAIR, 0, 1.0, Noise(0.9, 0.0, 1.0), {"tasks": 1.0})
+
+    text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", False), [record])
+
+    assert "0 of 1 rounds count: the machine was never quiet" in text
+
+
 def test_results_that_name_no_machine_and_documents_without_marks_are_refused(tmp_path: Path) -> None:
     document = tmp_path / "d.md"
     document.write_text("nothing")
