@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ import torch
 
 from benchmarks.throughput.rounds import Noise
 
+NOT_INSTALLED = "not installed"
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 WARM_UP = -1  # the round of what is not to be counted
 
@@ -63,7 +65,7 @@ class About:
             torch.get_num_threads(),
             versions,
             _commit(),
-            " ".join(["python -m benchmarks.throughput", *sys.argv[1:]]),
+            shlex.join(["python", "-m", "benchmarks.throughput", *sys.argv[1:]]),
             allow_noise,
         )
 
@@ -94,7 +96,7 @@ def read(lines: Iterable[str]) -> tuple[About, list[Record]]:
 
 def _version(library: str) -> str:
     if importlib.util.find_spec(library) is None:
-        return "not installed"
+        return NOT_INSTALLED
     return importlib.metadata.version(library)
 
 

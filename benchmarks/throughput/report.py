@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.throughput import decoding, growth, routing
 from benchmarks.throughput.peers import FAIR, PEERS
-from benchmarks.throughput.records import WARM_UP, About, Record
+from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
 from benchmarks.throughput.rounds import MOST_OTHER_CORES, quiet_rounds, ratio_said
 from benchmarks.throughput.variants import OURS
 
@@ -41,11 +41,19 @@ def report(about: About, records: Sequence[Record]) -> str:
         for section, table in _TABLES.items():
             of_section = [each for each in records if (each.subject, each.section) == (subject, section)]
             if of_section:
-                parts.append(table(Measured(of_section, allow_noise=about.allow_noise)))
+                parts.append(_said(table, Measured(of_section, allow_noise=about.allow_noise)))
+                if section == "compare" and about.versions.get("trl") == NOT_INSTALLED:
+                    parts.append("P2 TRL: not installed.")
     grown = [each for each in records if each.section == "growth"]
     if grown:
-        parts.append(_growth(Measured(grown, allow_noise=about.allow_noise)))
+        parts.append(_said(_growth, Measured(grown, allow_noise=about.allow_noise)))
     return "\n\n".join(parts)
+
+
+def _said(table: Callable[[Measured], str], measured: Measured) -> str:
+    if measured.n_quiet:
+        return table(measured)
+    return f"### {measured.section}, {measured.subject}\n\n{measured.said}."
 
 
 class Measured:
@@ -59,7 +67,7 @@ class Measured:
     """
 
     def __init__(self, records: Sequence[Record], *, allow_noise: bool) -> None:
-        self.subject = records[0].subject
+        self.section, self.subject = records[0].section, records[0].subject
         self.warm_up = {(each.place, each.name): each.seconds for each in records if each.round == WARM_UP}
         noises: dict[str, dict[int, list[Record]]] = {}
         for each in records:
@@ -158,8 +166,6 @@ def _compared(measured: Measured) -> str:
                 "" if peak is None else f"{peak / 2**30:.2f}",
             ]
         )
-    if "P2 TRL" not in names:
-        rows.append(["P2 TRL", "peer", "not installed", *[""] * 5])
     about = "\n".join(f"- {each.name}: {each.about}" for each in known.values() if each.name in names)
     flops, moved = (_any(measured, each) for each in ("flops_per_s", "bytes_per_s"))
     return "\n\n".join(
