@@ -1,6 +1,8 @@
 # make demo     solve bundled tasks in context, by training, and with the router deciding
 # make test     lint, types and every test
 # make faults   break the stores on purpose, under an hour; figures go to docs/reliability.md
+# make bench    measure throughput beside other ways to train, some hours with nothing else running, into
+#               docs/performance.md; make bench-gpu the same at larger sizes on a GPU
 # make lint     ruff and mypy        make fmt     format in place        make clean     remove what make made
 #
 # All need Python 3.11 or later and nothing else. PYTHON=... chooses the interpreter. pip takes torch from wherever it is
@@ -16,7 +18,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help demo test faults lint fmt clean
+.PHONY: help demo test faults bench bench-gpu lint fmt clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +32,12 @@ test: lint
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.throughput --size cpu --device cpu --results runs/throughput-cpu.jsonl --out docs/performance.md
+
+bench-gpu: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.throughput --size gpu --device cuda --results runs/throughput-cuda.jsonl --out docs/performance.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -61,4 +69,9 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need ..."
 	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@echo "Installing what the benchmarks compare with ..."
+	@$(PIP_INSTALL) -e '.[dev,bench]'
 	@touch $@

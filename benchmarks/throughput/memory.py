@@ -1,0 +1,40 @@
+"""Memory over many tasks: what is taken up after each, which must not grow."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.throughput.records import Record
+from benchmarks.throughput.subject import Subject, task_of_tokens
+from benchmarks.throughput.variants import Setting
+from ttt_engine.engine import TttEngine
+from ttt_engine.stores import MemoryAdapterStore
+
+_STORE_BYTES = 2**24  # full after a few tasks
+_STEPS, _TOKENS, _VIEWS = 2, 64, 2
+
+
+def remember(subject: Subject, setting: Setting, *, tasks: int) -> Iterator[Record]:
+    """Adapt and answer one small task after the other with the engine, its store soon full; a record a task."""
+    engine = TttEngine(subject.model, MemoryAdapterStore(max_bytes=_STORE_BYTES), setting.lora)
+    training = replace(setting.training, steps=_STEPS)
+    for i in range(tasks):
+        began = time.perf_counter()
+        task = task_of_tokens(_TOKENS, seed=i)
+        adapted = engine.adapt(task, training, seed=setting.seed)
+        engine.answer(task, adapted.adapter, n_views=_VIEWS)
+        figures = {"resident_bytes": float(resident_bytes())}
+        if subject.device.type == "cuda":
+            figures["device_bytes"] = float(torch.cuda.memory_allocated(subject.device))
+        yield Record("memory", subject.name, "", "TttEngine", i, time.perf_counter() - began, None, figures)
+
+
+def resident_bytes() -> int:
+    """Return the memory this process takes up."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,284 @@
+"""Tables of a run, as Markdown, and their place between the marks of a document. Reads records, measures nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.throughput import decoding, growth, routing
+from benchmarks.throughput.peers import FAIR, PEERS
+from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
+from benchmarks.throughput.rounds import MOST_OTHER_CORES, quiet_rounds, ratio_said
+from benchmarks.throughput.variants import OURS
+
+NAIVE = PEERS[0].name
+
+
+def marks(kind: str) -> tuple[str, str]:
+    """Return the lines between which the tables of a kind of device stand."""
+    return f"<!-- results on {kind}: begin -->", f"<!-- results on {kind}: end -->"
+
+
+def write_between_marks(document: Path, kind: str, text: str) -> None:
+    """Replace what stands between a document's marks for a kind of device.
+
+    Raises:
+        ValueError: the document lacks the marks.
+    """
+    begin, end = marks(kind)
+    head, found_begin, rest = document.read_text(encoding="utf-8").partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{document} lacks the lines {begin} and {end}. Add them where the tables belong.")
+    document.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+def report(about: About, records: Sequence[Record]) -> str:
+    """Return the head and the tables of a run."""
+    parts = [_head(about, records)]
+    for subject in dict.fromkeys(each.subject for each in records):
+        for section, table in _TABLES.items():
+            of_section = [each for each in records if (each.subject, each.section) == (subject, section)]
+            if of_section:
+                parts.append(_said(table, Measured(of_section, allow_noise=about.allow_noise)))
+                if section == "compare" and about.versions.get("trl") == NOT_INSTALLED:
+                    parts.append("P2 TRL: not installed.")
+    grown = [each for each in records if each.section == "growth"]
+    if grown:
+        parts.append(_said(_growth, Measured(grown, allow_noise=about.allow_noise)))
+    return "\n\n".join(parts)
+
+
+def _said(table: Callable[[Measured], str], measured: Measured) -> str:
+    if measured.n_quiet:
+        return table(measured)
+    return f"### {measured.section}, {measured.subject}\n\n{measured.said}."
+
+
+class Measured:
+    """The records of one section, and which of their rounds count.
+
+    Attributes:
+        records: those that count.
+        warm_up: seconds of the first call of each name and place, which does not.
+        n_rounds: rounds that were run, of all places.
+        n_quiet: those that count.
+    """
+
+    def __init__(self, records: Sequence[Record], *, allow_noise: bool) -> None:
+        self.section, self.subject = records[0].section, records[0].subject
+        self.warm_up = {(each.place, each.name): each.seconds for each in records if each.round == WARM_UP}
+        noises: dict[str, dict[int, list[Record]]] = {}
+        for each in records:
+            if each.round != WARM_UP:
+                noises.setdefault(each.place, {}).setdefault(each.round, []).append(each)
+        self.n_rounds = sum(map(len, noises.values()))
+        self.records: list[Record] = []
+        self.n_quiet = 0
+        for by_round in noises.values():
+            known = {i: [each.noise for each in of if each.noise is not None] for i, of in by_round.items()}
+            for i in quiet_rounds(known, allow_noise=allow_noise):
+                self.n_quiet += 1
+                self.records += by_round[i]
+
+    def seconds(self, name: str, place: str = "", per: str | None = None) -> dict[int, float]:
+        """Return seconds by round, or seconds for one of what a figure counts."""
+        found = [each for each in self.records if (each.name, each.place) == (name, place)]
+        return {each.round: each.seconds / (each.figures[per] if per else 1.0) for each in found}
+
+    def figure(self, name: str, figure: str, place: str = "") -> float | None:
+        """Return the median of a figure over the rounds; None where it was not taken."""
+        found = [
+            each.figures[figure]
+            for each in self.records
+            if (each.name, each.place) == (name, place) and figure in each.figures
+        ]
+        return statistics.median(found) if found else None
+
+    def fraction(self, name: str, floor: str, of: str | None, place: str = "") -> str:
+        """Say what part of the seconds, or of a stage's, the floor is."""
+        floor_s = self.figure(name, floor, place)
+        spent = list(self.seconds(name, place).values())
+        took = (statistics.median(spent) if spent else None) if of is None else self.figure(name, of, place)
+        return "" if floor_s is None or not took else f"{floor_s / took:.1%}"
+
+    @property
+    def said(self) -> str:
+        """Say how many rounds there were."""
+        words = f"{self.n_quiet} of {self.n_rounds} rounds count"
+        return words if self.n_quiet else f"{words}: the machine was never quiet, and nothing is said"
+
+
+def _head(about: About, records: Sequence[Record]) -> str:
+    noises = [each.noise for each in records if each.noise is not None]
+    loads = [noise.load for noise in noises]
+    stolen = max((noise.stolen_cores for noise in noises), default=0.0)
+    versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
+    rule = (
+        "rounds count whatever else ran"
+        if about.allow_noise
+        else f"rounds in which another process took more than {MOST_OTHER_CORES:g} of a core are left out"
+    )
+    lines = [
+        f"- {about.device}; {about.processor}, {about.cores} cores, {about.threads} threads; {versions}; "
+        f"commit {about.commit}",
+        f"- `{about.command}`",
+        f"- load average {min(loads, default=0.0):.1f} to {max(loads, default=0.0):.1f}, at most {stolen:.2f} cores "
+        f"stolen; {rule}",
+        "- ratios are medians over rounds of what both took in the same round, with the bootstrap 95 % interval",
+    ]
+    if about.kind != "cuda":
+        lines.append("- not measured on a GPU")
+    return "\n".join(lines)
+
+
+def _compared(measured: Measured) -> str:
+    names = list(dict.fromkeys(each.name for each in measured.records))
+    known = {variant.name: variant for variant in (*PEERS, *OURS)}
+    rows, times = [], []
+    for name in [each for each in known if each in names]:
+        seconds, tasks = measured.seconds(name), measured.figure(name, "tasks") or 0.0
+        per_hour = 3600 * tasks / statistics.median(seconds.values())
+        solved, differs = measured.figure(name, "solved"), measured.figure(name, "differs")
+        rows.append(
+            [
+                name,
+                known[name].column,
+                f"{per_hour:,.0f}",
+                _versus(measured, NAIVE, name),
+                _versus(measured, FAIR, name),
+                "noise" if solved is None else f"{solved:.0f} of {tasks:.0f}",
+                f"{measured.figure(name, 'loss'):.4f}",
+                "" if differs is None else f"{differs:.1e}",
+            ]
+        )
+        passed, peak = measured.figure(name, "train_tokens"), measured.figure(name, "peak_bytes")
+        times.append(
+            [
+                name,
+                *(_seconds(measured.figure(name, stage), tasks) for stage in ("load_s", "train_s", "answer_s")),
+                *(_seconds(measured.figure(name, part), 1.0) for part in ("p50_s", "p95_s")),
+                "" if passed is None else f"{passed:,.0f}",
+                measured.fraction(name, "train_floor_s", "train_s"),
+                measured.fraction(name, "answer_floor_s", "answer_s"),
+                f"{measured.warm_up.get(('', name), 0.0):.2f}",
+                "" if peak is None else f"{peak / 2**30:.2f}",
+            ]
+        )
+    about = "\n".join(f"- {each.name}: {each.about}" for each in known.values() if each.name in names)
+    flops, moved = (_any(measured, each) for each in ("flops_per_s", "bytes_per_s"))
+    return "\n\n".join(
+        [
+            f"### Training and answering, {measured.subject}",
+            f"{measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; copying as many bytes as "
+            f"its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps answers grids is ours alone; a peer's "
+            "answer that is no grid has no vote. The last column of the first table says how far the first task's "
+            "adapter is from P1's, relative, in the norm.",
+            _table(
+                "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|apart from P1's",
+                rows,
+            ),
+            _table(
+                "variant|load, s a task|train|answer|a task, median s|95th percentile|tokens trained on, padding "
+                "included|of the training floor|of the answering floor|first call with one task, s|peak GiB of the GPU",
+                times,
+            ),
+            about,
+        ]
+    )
+
+
+def _decoded(measured: Measured) -> str:
+    rows = []
+    for place in dict.fromkeys(each.place for each in measured.records):
+        peft = measured.seconds(decoding.PEFT, place)
+        for name in (decoding.PEFT, decoding.SAME_LOOP, decoding.OWN_LOOP):
+            seconds = measured.seconds(name, place)
+            if not seconds:  # a run that was broken off
+                continue
+            same = measured.figure(name, "same_rows", place)
+            tokens = (measured.figure(name, "rows", place) or 0.0) * (measured.figure(name, "new_tokens", place) or 0.0)
+            rows.append(
+                [
+                    place,
+                    name,
+                    f"{tokens / statistics.median(seconds.values()):,.0f}",
+                    ratio_said(peft, seconds),
+                    "" if same is None else f"{same:.0%}",
+                    measured.fraction(name, "floor_s", None, place),
+                ]
+            )
+    table = _table("adapters|way|tokens a second|times PEFT|rows that PEFT writes alike|of the floor", rows)
+    return f"### Answering with many adapters at once, {measured.subject}\n\n{measured.said}.\n\n{table}"
+
+
+def _routed(measured: Measured) -> str:
+    direct, rows = measured.seconds(routing.DIRECT, per="solves"), []
+    for name in (routing.DIRECT, routing.PROBE, routing.ROUTER):
+        seconds = measured.seconds(name, per="solves")
+        if seconds:
+            rows.append([name, f"{1000 * statistics.median(seconds.values()):.2f}", ratio_said(seconds, direct)])
+    table = _table("way|ms a task|takes so many times the direct answer", rows)
+    return f"### The router where it answers in context, {measured.subject}\n\n{measured.said}.\n\n{table}"
+
+
+def _remembered(measured: Measured) -> str:
+    records = measured.records
+    quarter = max(1, len(records) // 4)
+    lines = []
+    for figure, said in (("resident_bytes", "resident memory"), ("device_bytes", "memory of the GPU")):
+        taken = [each.figures[figure] / 2**20 for each in records if figure in each.figures]
+        if taken:
+            second, last = (statistics.median(part) for part in (taken[quarter : 2 * quarter + 1], taken[-quarter:]))
+            lines.append(
+                f"- {said} after {len(taken)} tasks: median of the second quarter {second:,.1f} MiB, of the last "
+                f"{last:,.1f} MiB: {1024 * (last - second) / (2 * quarter):+.1f} KiB a task"
+            )
+    return "\n".join([f"### Memory over tasks, {measured.subject}\n", *lines])
+
+
+def _growth(measured: Measured) -> str:
+    rows = []
+    for place in dict.fromkeys(each.place for each in measured.records):
+        own = measured.seconds(growth.OURS, place, per="tasks")
+        theirs = measured.seconds(FAIR, place, per="tasks")
+        if not own or not theirs:  # a run that was broken off
+            continue
+        rows.append(
+            [
+                place,
+                *(f"{1000 * statistics.median(each.values()):,.0f}" for each in (own, theirs)),
+                ratio_said(theirs, own),
+                *(measured.fraction(name, "train_floor_s", None, place) for name in (growth.OURS, FAIR)),
+            ]
+        )
+    table = _table("at|ours, ms of training a task|P1|times P1|of the floor, ours|P1", rows)
+    return f"### Growth of training\n\n{measured.said}.\n\n{table}"
+
+
+_TABLES: Mapping[str, Callable[[Measured], str]] = {
+    "compare": _compared,
+    "decode": _decoded,
+    "route": _routed,
+    "memory": _remembered,
+}
+
+
+def _versus(measured: Measured, other: str, name: str) -> str:
+    slow = measured.seconds(other)
+    return ratio_said(slow, measured.seconds(name)) if slow and name != other else ""
+
+
+def _any(measured: Measured, figure: str) -> float:
+    return next((each.figures[figure] for each in measured.records if figure in each.figures), 0.0)
+
+
+def _seconds(value: float | None, tasks: float) -> str:
+    return "" if value is None else f"{value / tasks:.3f}"
+
+
+def _table(header: str, rows: Iterable[Sequence[str]]) -> str:
+    names = header.split("|")
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

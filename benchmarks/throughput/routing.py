@@ -1,0 +1,53 @@
+"""What the router costs where it answers in context: `Router.solve` beside asking the model itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.throughput.records import WARM_UP, Record
+from benchmarks.throughput.rounds import interleaved, timed
+from benchmarks.throughput.subject import Subject
+from icl_engine.answering import answer_in_context
+from icl_engine.probe import probe
+from icl_engine.task import Task
+from policies.decision import Arm
+from policies.fixed import AlwaysArm
+from router.router import Router
+from router.settings import Settings
+
+DIRECT, PROBE, ROUTER = "answer_in_context", "probe", "Router.solve"
+
+
+def route(
+    subject: Subject, tasks: Sequence[Task], *, rounds: int, repeats: int, allow_noise: bool = False
+) -> Iterator[Record]:
+    """Answer every task in context, `repeats` times a round, in three ways.
+
+    The probe is what the router answers with: the answer in context, and how well the demonstrations were foretold.
+    Tasks that get no answer in context are left out, for there the router trains.
+    """
+    tasks = [task for task in tasks if all(each.value is not None for each in answer_in_context(subject.model, task))]
+    if not tasks:
+        return
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings(home=Path(home))
+        with Router(settings, model=subject.model, policy=AlwaysArm(Arm.ICL)) as router:
+            calls: dict[str, Callable[[], None]] = {
+                DIRECT: lambda: _each(tasks, repeats, lambda task: answer_in_context(subject.model, task)),
+                PROBE: lambda: _each(tasks, repeats, lambda task: probe(subject.model, task)),
+                ROUTER: lambda: _each(tasks, repeats, router.solve),
+            }
+            for name, call in calls.items():
+                seconds, noise, _ = timed(call, device=subject.device)
+                yield Record("route", subject.name, "", name, WARM_UP, seconds, noise)
+            for each in interleaved(calls, rounds=rounds, device=subject.device, allow_noise=allow_noise):
+                figures = {"solves": float(len(tasks) * repeats)}
+                yield Record("route", subject.name, "", each.name, each.round, each.seconds, each.noise, figures)
+
+
+def _each(tasks: Sequence[Task], repeats: int, call: Callable[[Task], object]) -> None:
+    for _ in range(repeats):
+        for task in tasks:
+            call(task)

@@ -1,0 +1,323 @@
+"""What is compared: a variant trains on every task and answers it. Ours are here, pairs of a way to train and a way to
+answer; what others would do is in `peers`.
+
+All variants are given the same tasks, sequences, steps and first adapter, and answer the same views with the same vote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any, Literal, cast
+
+import torch
+
+from benchmarks.throughput.floor import synchronize
+from benchmarks.throughput.subject import Subject
+from icl_engine.answer import Answer
+from icl_engine.answering import answer_by_vote
+from icl_engine.language_model import Generation, LanguageModel
+from icl_engine.task import LabelledTask, Task, Value
+from icl_engine.transformers_model import TransformersModel
+from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.lora import LoraStack
+from ttt_engine.loss import target_spans
+from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
+from ttt_engine.training_data import training_batches
+
+Column = Literal["peer", "exact", "approximate"]
+Tensors = Mapping[str, torch.Tensor]
+
+ONCE = "once"  # the stage of what a run does for all tasks to come: it does not count
+
+_UNBOUNDED = 2**40  # tokens: every task gets all its steps
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every variant is given alike."""
+
+    lora: LoraSettings
+    training: TrainingSettings
+    n_views: int
+    start: Tensors  # the adapter that all training begins with, under PEFT's names
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls, model: TransformersModel, lora: LoraSettings, training: TrainingSettings, *, n_views: int, seed: int = 0
+    ) -> Setting:
+        """Draw the first adapter; every task gets all its steps."""
+        stack = LoraStack(model, lora)
+        stack.reset(seed)
+        return cls(lora, replace(training, token_budget=_UNBOUNDED), n_views, stack.tensors(), seed)
+
+    def with_steps(self, steps: int) -> Setting:
+        """Return the setting with another number of steps."""
+        return replace(self, training=replace(self.training, steps=max(1, steps)))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSequence:
+    """One training sequence as tokens."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]  # -100 where nothing is learned
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What a variant made of the tasks."""
+
+    answers: tuple[tuple[Answer, ...], ...]  # of each task, of each of its queries
+    adapters: tuple[Tensors, ...]  # of each task, under PEFT's names
+    losses: tuple[float, ...]  # of each task, nats a learned token, mean over its steps
+    task_s: tuple[float, ...]  # of each task; its share where tasks are trained together
+
+
+@dataclass(slots=True)
+class Stages:
+    """Where the time of a run goes, what passed through the model, and how long the answers were."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+    passed_tokens: dict[str, int] = field(default_factory=dict)  # padding included
+    rows: list[tuple[int, int]] = field(default_factory=list)  # (tokens of the prompt, tokens written), each answer
+    _stage: str = ""
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of a with block to a stage."""
+        synchronize(self.device)
+        began, before = perf_counter(), self._stage
+        self._stage = stage
+        try:
+            yield
+        finally:
+            synchronize(self.device)
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
+            self._stage = before
+
+    @contextlib.contextmanager
+    def watching(self, module: Any) -> Iterator[None]:
+        """Count the tokens that pass through a module."""
+        handle = module.register_forward_pre_hook(self._count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def listening(self, model: object) -> LanguageModel:
+        """Return the language model, with the lengths of what it says noted."""
+        return cast(LanguageModel, _Listening(cast(LanguageModel, model), self.rows))
+
+    def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        ids = named.get("input_ids", given[0] if given else None)
+        if ids is not None:
+            self.passed_tokens[self._stage] = self.passed_tokens.get(self._stage, 0) + ids.numel()
+
+
+Run = Callable[[Subject, Sequence[Task], Setting, Stages], Solved]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to solve tasks, by name."""
+
+    name: str
+    column: Column
+    about: str
+    run: Run
+
+
+def sequences_of(model: TransformersModel, task: Task, setting: Setting) -> list[TrainingSequence]:
+    """Return the sequences that training goes through, in order, `batch_size` a step."""
+    training = setting.training
+    batches = training_batches(
+        task,
+        steps=training.steps,
+        batch_size=training.batch_size,
+        seed=setting.seed,
+        fits=model.fits,
+        data=training.data,
+        augmentation=training.augmentation,
+        max_sequences=training.max_sequences,
+    )
+    found = []
+    for example in (each for batch in batches for each in batch):
+        encoded = model.encode(*example)
+        labels = [-100] * len(encoded.ids)
+        for start, stop in target_spans(encoded, training.loss_on):
+            labels[start:stop] = encoded.ids[start:stop]
+        found.append(TrainingSequence(encoded.ids, tuple(labels)))
+    return found
+
+
+def n_solved(answers: Sequence[Sequence[Answer]], tasks: Sequence[LabelledTask]) -> int:
+    """Count the tasks all of whose queries are answered right by one of at most two candidates."""
+    return sum(
+        all(known in answer.values for answer, known in zip(each, labelled.solutions, strict=True))
+        for each, labelled in zip(answers, tasks, strict=True)
+    )
+
+
+def difference(adapter: Tensors, other: Tensors) -> float:
+    """Return how far the weights of two adapters are apart, in the norm, relative to the second."""
+    apart = sum(float((adapter[name].float() - known.float().cpu()).square().sum()) for name, known in other.items())
+    return float((apart / sum(float(known.float().square().sum()) for known in other.values())) ** 0.5)
+
+
+# Ours: a way to train, and a way to answer with what was trained. Another variant is another pair.
+
+Train = Callable[[TransformersModel, Sequence[Task], Setting], list[TrainingRun]]
+AnswerAll = Callable[[Subject, Sequence[Task], Sequence[Tensors], Setting, Stages], list[tuple[Answer, ...]]]
+
+
+def train_one_by_one(model: TransformersModel, tasks: Sequence[Task], setting: Setting) -> list[TrainingRun]:
+    """Train on one task after the other."""
+    return [train(model, setting.lora, _job(task, setting)) for task in tasks]
+
+
+def train_together(model: TransformersModel, tasks: Sequence[Task], setting: Setting) -> list[TrainingRun]:
+    """Train on as many tasks at once as a pass holds."""
+    runs = train_many(model, setting.lora, [_job(task, setting) for task in tasks])
+    trained = []
+    for run in runs:
+        if not isinstance(run, TrainingRun):
+            raise run
+        trained.append(run)
+    return trained
+
+
+def answer_merged(
+    subject: Subject, tasks: Sequence[Task], adapters: Sequence[Tensors], setting: Setting, stages: Stages
+) -> list[tuple[Answer, ...]]:
+    """Answer one task after the other, its adapter added to the weights."""
+    return _answer_one_by_one(subject, tasks, adapters, setting, stages, merged=True)
+
+
+def answer_beside(
+    subject: Subject, tasks: Sequence[Task], adapters: Sequence[Tensors], setting: Setting, stages: Stages
+) -> list[tuple[Answer, ...]]:
+    """Answer one task after the other, its adapter computed beside the weights."""
+    return _answer_one_by_one(subject, tasks, adapters, setting, stages, merged=False)
+
+
+def with_steps(ways: Train, share: float) -> Train:
+    """Return a way to train with a share of the steps."""
+    return lambda model, tasks, setting: ways(model, tasks, setting.with_steps(round(share * setting.training.steps)))
+
+
+def in_bfloat16(ways: Train) -> Train:
+    """Return a way to train with products in bfloat16."""
+
+    def trained(model: TransformersModel, tasks: Sequence[Task], setting: Setting) -> list[TrainingRun]:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            return ways(model, tasks, setting)
+
+    return trained
+
+
+def ours(train_all: Train, answer_all: AnswerAll) -> Run:
+    """Make a run of a way to train and a way to answer, on the model that is loaded already."""
+
+    def run(subject: Subject, tasks: Sequence[Task], setting: Setting, stages: Stages) -> Solved:
+        model = subject.model
+        with stages.watching(model.module):
+            with stages("train"):
+                runs = train_all(model, tasks, setting)
+            before = stages.seconds.get("answer", 0.0)
+            with stages("answer"):
+                answers = answer_all(subject, tasks, [each.tensors for each in runs], setting, stages)
+        answer_s = (stages.seconds["answer"] - before) / len(tasks)
+        return Solved(
+            tuple(answers),
+            tuple(each.tensors for each in runs),
+            tuple(statistics.mean(each.losses) for each in runs),
+            tuple(each.seconds + answer_s for each in runs),
+        )
+
+    return run
+
+
+OURS: tuple[Variant, ...] = (
+    Variant(
+        "one by one",
+        "exact",
+        "the base is kept, no Trainer, the head only where a token is learned; trained and answered one by one",
+        ours(train_one_by_one, answer_merged),
+    ),
+    Variant(
+        "together, beside",
+        "exact",
+        "trained together; answered one by one, adapters beside the weights",
+        ours(train_together, answer_beside),
+    ),
+    Variant(
+        "together",
+        "exact",
+        "trained together; answered one by one, adapters merged into the weights",
+        ours(train_together, answer_merged),
+    ),
+    Variant(
+        "together, bf16",
+        "approximate",
+        "the same, products of training in bfloat16",
+        ours(in_bfloat16(train_together), answer_merged),
+    ),
+    Variant(
+        "together, half the steps",
+        "approximate",
+        "the same, with half the steps",
+        ours(with_steps(train_together, 0.5), answer_merged),
+    ),
+    Variant(
+        "together, a quarter",
+        "approximate",
+        "the same, with a quarter of the steps, as the arm `ttt_short`",
+        ours(with_steps(train_together, 0.25), answer_merged),
+    ),
+)
+
+
+class _Listening:
+    """A language model that notes how long prompts and answers were."""
+
+    def __init__(self, model: LanguageModel, rows: list[tuple[int, int]]) -> None:
+        self._model = model
+        self._rows = rows
+
+    def fits(self, task: Task, answer: Value | None = None) -> bool:
+        return self._model.fits(task, answer)
+
+    def generate(self, tasks: Sequence[Task], **options: Any) -> list[Generation]:
+        said = self._model.generate(tasks, **options)
+        self._rows += [(each.prompt_tokens, len(each.token_log_probabilities)) for each in said]
+        return said
+
+
+def _answer_one_by_one(
+    subject: Subject,
+    tasks: Sequence[Task],
+    adapters: Sequence[Tensors],
+    setting: Setting,
+    stages: Stages,
+    *,
+    merged: bool,
+) -> list[tuple[Answer, ...]]:
+    model = subject.model
+    stack, listening = LoraStack(model, setting.lora), stages.listening(model)
+    answers = []
+    with model.lock:
+        for task, adapter in zip(tasks, adapters, strict=True):
+            stack.fill(adapter)
+            with stack.merged() if merged else stack.active():
+                answers.append(answer_by_vote(listening, task, n_views=setting.n_views, seed=setting.seed))
+    return answers
+
+
+def _job(task: Task, setting: Setting) -> TrainingJob:
+    return TrainingJob(task, setting.training, setting.seed, setting.start)

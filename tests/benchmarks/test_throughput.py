@@ -1,0 +1,218 @@
+"""The whole harness at toy size: what it finds is worth nothing, that it runs is."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from benchmarks.throughput.__main__ import main
+from benchmarks.throughput.decoding import decode_mixed
+from benchmarks.throughput.peers import FAIR, PEERS, has_trl
+from benchmarks.throughput.records import About, Record, read, written
+from benchmarks.throughput.report import marks, report, write_between_marks
+from benchmarks.throughput.rounds import Noise
+from benchmarks.throughput.subject import (
+    LLAMA_1B,
+    Subject,
+    held_out_tasks,
+    task_of_tokens,
+    tasks_of_file,
+    trained,
+    untrained,
+)
+from benchmarks.throughput.variants import (
+    OURS,
+    Setting,
+    Solved,
+    Stages,
+    Variant,
+    difference,
+    train_one_by_one,
+    with_steps,
+)
+from icl_engine.embedded.vocabulary import PAD, START
+from icl_engine.task import Task
+from ttt_engine.config import LoraSettings, TrainingSettings
+
+TASKS = [task_of_tokens(64, seed) for seed in range(2)]
+EXACT = [each for each in (*PEERS, *OURS) if each.column != "approximate" and (has_trl() or each.name != "P2 TRL")]
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return untrained("20k", tmp_path_factory.mktemp("model"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def setting(subject: Subject) -> Setting:
+    return Setting.of(subject.model, LoraSettings(rank=4), TrainingSettings(steps=3, batch_size=2), n_views=3)
+
+
+@pytest.fixture(scope="module")
+def fair(subject: Subject, setting: Setting) -> Solved:
+    return _solved(next(each for each in PEERS if each.name == FAIR), subject, setting)
+
+
+def _solved(variant: Variant, subject: Subject, setting: Setting) -> Solved:
+    return variant.run(subject, TASKS, setting, Stages(subject.device))
+
+
+def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document, results = tmp_path / "performance.md", tmp_path / "results.jsonl"
+    document.write_text("\n".join(["before", *marks("cpu"), "after", ""]))
+    options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--out", str(document)]
+    main([*options, "--device", "cpu", "--results", str(results)])
+    tables = capsys.readouterr().out
+
+    main(["--tables", str(results)])
+
+    assert capsys.readouterr().out == tables
+    assert document.read_text() == "\n".join(["before", marks("cpu")[0], tables.strip(), marks("cpu")[1], "after", ""])
+    assert {"compare", "decode", "memory", "growth"} == {
+        each.section for each in read(results.read_text().splitlines())[1]
+    }
+    assert "not measured on a GPU" in tables
+    assert ("not installed" in tables) == (not has_trl())
+
+
+def test_the_router_is_measured_on_a_model_that_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--size", "toy", "--section", "route", "--allow-noise", "--threads", "1", "--results", str(tmp_path / "r")])
+
+    assert "Router.solve" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variant", EXACT, ids=lambda each: each.name)
+def test_whatever_is_exact_trains_the_adapter_that_the_trainer_does(
+    variant: Variant, subject: Subject, setting: Setting, fair: Solved
+) -> None:
+    solved = _solved(variant, subject, setting)
+
+    assert max(map(difference, solved.adapters, fair.adapters)) < 1e-4
+    assert solved.losses == pytest.approx(fair.losses, rel=1e-5)
+
+
+def test_the_answers_of_peers_and_ours_are_one_vote_over_the_same_views() -> None:
+    embedded = trained(None, "cpu", "auto")
+    tasks = [each.task for each in held_out_tasks(2, embedded.model, most_tokens=200)]
+    of_embedded = Setting.of(embedded.model, LoraSettings(), TrainingSettings(steps=1), n_views=2)
+    known = {each.name: each for each in (*PEERS, *OURS)}
+
+    values = [
+        [
+            [each.values for each in answers]
+            for answers in known[name].run(embedded, tasks, of_embedded, Stages(embedded.device)).answers
+        ]
+        for name in (FAIR, "together")
+    ]
+
+    assert values[0] == values[1]
+    assert any(values[0][0])
+
+
+def test_a_model_of_ordinary_positions_is_measured_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        pad_token_id=PAD,
+        bos_token_id=START,
+        eos_token_id=None,
+    )
+    monkeypatch.setattr("benchmarks.throughput.subject._LLAMA_1B", small)
+    llama = untrained(LLAMA_1B, tmp_path, torch.device("cpu"))
+    of_llama = Setting.of(llama.model, LoraSettings(rank=4), TrainingSettings(steps=2), n_views=2)
+    known = {each.name: each for each in (*PEERS, *OURS)}
+
+    theirs, ours = (_solved(known[name], llama, of_llama) for name in (FAIR, "together"))
+    decoded = list(decode_mixed(llama, of_llama, adapters=[2], rows_each=1, prompt_tokens=64, rounds=1, repeats=1))
+
+    assert max(map(difference, ours.adapters, theirs.adapters)) < 1e-4
+    assert {each.figures["same_rows"] for each in decoded if "same_rows" in each.figures} == {1.0}
+
+
+def test_fewer_steps_are_fewer(subject: Subject, setting: Setting) -> None:
+    runs = with_steps(train_one_by_one, 0.34)(subject.model, TASKS, setting)
+
+    assert [len(run.losses) for run in runs] == [1, 1]
+
+
+def test_stages_count_seconds_tokens_and_answers(subject: Subject, setting: Setting) -> None:
+    stages = Stages(subject.device)
+
+    OURS[0].run(subject, TASKS, setting, stages)
+
+    assert stages.seconds.keys() == stages.passed_tokens.keys() == {"train", "answer"}
+    assert stages.passed_tokens["train"] == 2 * 3 * 2 * subject.model.encode(TASKS[0]).query_start
+    assert len(stages.rows) == 2 * 3
+
+
+def test_held_out_tasks_are_the_same_each_time_and_short_enough(subject: Subject) -> None:
+    tasks = held_out_tasks(5, subject.model, most_tokens=300)
+
+    assert tasks == held_out_tasks(5, subject.model, most_tokens=300)
+    assert len({each.task.fingerprint for each in tasks}) == 5
+    assert all(len(subject.model.encode(each.task).ids) <= 300 for each in tasks)
+
+
+def test_tasks_of_a_file_need_two_demonstrations(subject: Subject, tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    file.write_text('{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}')
+
+    assert tasks_of_file(file, None, subject.model, most_tokens=300) == []
+
+
+@pytest.mark.parametrize("tokens", [64, 256, 1024])
+def test_a_task_of_so_many_tokens_is_about_as_long(subject: Subject, tokens: int) -> None:
+    tasks: list[Task] = [task_of_tokens(tokens, seed) for seed in range(2)]
+    lengths = {len(subject.model.encode(task, task.query).ids) for task in tasks}
+
+    assert len(lengths) == 1
+    assert lengths.pop() == pytest.approx(tokens, rel=0.35)
+
+
+def test_disturbed_rounds_are_told_of_and_left_out() -> None:
+    quiet, loud = Noise(0.0, 0.0, 1.0), Noise(0.9, 0.0, 1.0)
+    figures = {"solves": 1.0}
+    names = ("answer_in_context", "Router.solve")
+    records = [
+        Record("route", "m", "", name, i, seconds, noise, figures)
+        for (i, noise), (name, seconds) in itertools.product(
+            enumerate((quiet, loud)), zip(names, (1.0, 2.0), strict=True)
+        )
+    ]
+    about = About("d", "cuda", "p", 2, 1, {}, "c", "run", False)
+
+    text = report(about, records)
+
+    assert "1 of 2 rounds count" in text
+    assert "| Router.solve | 2000.00 | 2.00 (2.00-2.00) |" in text
+    assert "not measured on a GPU" not in text
+    assert read([written(about), *map(written, records)]) == (about, records)
+
+
+@pytest.mark.parametrize("section", ["compare", "decode", "route", "growth"])
+def test_of_a_machine_that_was_never_quiet_nothing_is_said(section: str) -> None:
+    record = Record(section, "m", "", FAIR, 0, 1.0, Noise(0.9, 0.0, 1.0), {"tasks": 1.0})
+
+    text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", False), [record])
+
+    assert "0 of 1 rounds count: the machine was never quiet" in text
+
+
+def test_results_that_name_no_machine_and_documents_without_marks_are_refused(tmp_path: Path) -> None:
+    document = tmp_path / "d.md"
+    document.write_text("nothing")
+
+    with pytest.raises(ValueError, match="which machine"):
+        read([])
+    with pytest.raises(ValueError, match="lacks the lines"):
+        write_between_marks(document, "cpu", "")
