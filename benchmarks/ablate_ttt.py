@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no augmentation at all": {"ttt_augmentation": "none"},
     "the paper's 23 augmentations": {"ttt_augmentation": "paper"},
     "translation and scaling too": {"ttt_augmentation": "visual"},
+    "products in bfloat16": {"ttt_precision": "bf16"},
     "rank 4": {"ttt_rank": 4, "ttt_alpha": 8.0},
     "B matrices alone (frozen A)": {"ttt_frozen_a": True},
     "the output head too": {"ttt_output_head": True},

@@ -37,7 +37,7 @@ from icl_engine.errors import FewShotError
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import Arm
-from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Schedule
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
 
 PREFIX = "TTT_ROUTER_"
@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     ttt_token_budget: int = Field(
         160_000, ge=1, description="tokens read in training; a long task gets as many steps as this allows"
     )
+    ttt_precision: Precision = Field("full", description="of products in training: the weights' own, or bfloat16")
     ttt_data: DataForm = Field("leave_one_out", description="what a training sequence shows and asks")
     ttt_augmentation: AugmentationForm = Field("invertible", description="what training sequences are drawn under")
     ttt_loss_on: LossOn = Field("after_first", description="which tokens of a sequence are learned")

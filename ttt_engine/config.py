@@ -13,6 +13,7 @@ AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
 Method = Literal["lora", "full"]
 LossOn = Literal["after_first", "last", "outputs", "all"]
 Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["full", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class TrainingSettings:
     schedule: Schedule = "linear"  # how the rate falls to 0 after the warm-up
     warmup_share: float = 0.0  # of the steps, over which the rate rises to its highest
     max_norm: float = 1.0  # gradient clip
+    precision: Precision = "full"  # of the products: the weights' own, or bfloat16
     token_budget: int = 160_000  # tokens read in training, about: a task too long for all steps gets fewer of them
     data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
@@ -75,6 +77,7 @@ class TrainingSettings:
         _check_known("augmentation", self.augmentation, get_args(AugmentationForm))
         _check_known("loss_on", self.loss_on, get_args(LossOn))
         _check_known("schedule", self.schedule, get_args(Schedule))
+        _check_known("precision", self.precision, get_args(Precision))
         for field in ("max_sequences", "used_rank", "check_every"):
             value = getattr(self, field)
             if value is not None and value < 1:

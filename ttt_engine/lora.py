@@ -216,8 +216,9 @@ class LoraStack:
         """Return output + scale * x A^T B^T, each row of the batch with its own slot's A and B."""
         rows = self._head_rows if layer.module is self._head else self._rows
         a, b = rows.chosen(layer.a), rows.chosen(layer.b)
-        inner = rows.grouped(x).to(a.dtype) @ a.mT  # (groups, tokens, rank)
-        summed = torch.baddbmm(rows.grouped(output).to(a.dtype), inner, b.mT, alpha=self._scale)
+        dtype = output.dtype if torch.is_autocast_enabled(output.device.type) else a.dtype  # autocast sees to its own
+        inner = rows.grouped(x).to(dtype) @ a.mT  # (groups, tokens, rank)
+        summed = torch.baddbmm(rows.grouped(output).to(dtype), inner, b.mT, alpha=self._scale)
         return rows.ungrouped(summed.to(output.dtype), output.shape)
 
     def _named(self) -> dict[str, torch.nn.Parameter]:

@@ -20,7 +20,7 @@ from icl_engine.transformers_model import TransformersModel
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
@@ -92,9 +92,10 @@ def train_many(
     done: dict[int, TrainingRun | TrainingFailed] = {}
     with model.lock:
         for alike in _alike(runs):
-            longest = alike[0].length * alike[0].job.settings.batch_size
-            n_slots = max(1, min(len(alike), int(limit / longest)))
-            done.update(_Loop(model, adaptation_of(model, lora, n_slots)).work_off(deque(alike)))
+            first = alike[0].job.settings
+            n_slots = max(1, min(len(alike), int(limit / (alike[0].length * first.batch_size))))
+            loop = _Loop(model, adaptation_of(model, lora, n_slots), first.precision)
+            done.update(loop.work_off(deque(alike)))
     return [done[place] for place in range(len(jobs))]
 
 
@@ -208,10 +209,12 @@ class _Run:
 
 
 def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
-    """Group runs that can share passes: as many rows of each task, none twice as long as another; longest first."""
+    """Group runs that can share passes: as many rows of each task, in one precision, none twice as long as another; the
+    longest first.
+    """
 
-    def kind(run: _Run) -> tuple[int, int]:
-        return run.job.settings.batch_size, int(math.log2(run.length))
+    def kind(run: _Run) -> tuple[int, str, int]:
+        return run.job.settings.batch_size, run.job.settings.precision, int(math.log2(run.length))
 
     ordered = sorted(runs, key=lambda run: (kind(run), -run.length, run.place))
     return [list(group) for _, group in groupby(ordered, key=kind)]
@@ -220,9 +223,10 @@ def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
 class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
-    def __init__(self, model: TransformersModel, stack: Adaptation) -> None:
+    def __init__(self, model: TransformersModel, stack: Adaptation, precision: Precision) -> None:
         self.model = model
         self.stack = stack
+        self.precision = precision
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
         self.done: dict[int, TrainingRun | TrainingFailed] = {}  # by place
@@ -299,7 +303,9 @@ class _Loop:
     def _learn(self, batch: Mapping[int, list[Learned]]) -> None:
         """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
         self.stack.use([slot for slot, sequences in batch.items() for _ in sequences])
-        losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
+        # a region of its own for every step: autocast keeps the copies it makes of weights to the end of a region
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
         kept = []
         for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
             with self._failing_alone(slot):

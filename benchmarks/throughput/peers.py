@@ -33,7 +33,7 @@ from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
 from icl_engine.decoding import left_padded
 from icl_engine.encoding import Encoding, most_output_tokens
-from icl_engine.language_model import Generation
+from icl_engine.language_model import Generation, RowAdapters
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings
@@ -76,9 +76,14 @@ class Generating:
         return self._model.fits(task, answer)
 
     def generate(
-        self, tasks: Sequence[Task], *, score_demonstrations: bool = False, drafts: Sequence[Value | None] | None = None
+        self,
+        tasks: Sequence[Task],
+        *,
+        score_demonstrations: bool = False,
+        drafts: Sequence[Value | None] | None = None,
+        adapters: RowAdapters | None = None,
     ) -> list[Generation]:
-        """Answer each task greedily; demonstrations are not scored, and drafts play no part."""
+        """Answer each task greedily; demonstrations are not scored, and drafts and adapters play no part."""
         n = self._most_rows or len(tasks)
         return [each for i in range(0, len(tasks), n) for each in self._batch(tasks[i : i + n])]
 

@@ -18,8 +18,9 @@ import torch
 from benchmarks.throughput.floor import synchronize
 from benchmarks.throughput.subject import Subject
 from icl_engine.answer import Answer
-from icl_engine.answering import answer_by_vote
-from icl_engine.language_model import Generation, LanguageModel
+from icl_engine.answering import answer_by_vote, answer_many_by_vote
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import Generation, LanguageModel, RowAdapters
 from icl_engine.task import LabelledTask, Task, Value
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, TrainingSettings
@@ -206,6 +207,21 @@ def answer_beside(
     return _answer_one_by_one(subject, tasks, adapters, setting, stages, merged=False)
 
 
+def answer_together(
+    subject: Subject, tasks: Sequence[Task], adapters: Sequence[Tensors], setting: Setting, stages: Stages
+) -> list[tuple[Answer, ...]]:
+    """Answer all tasks in one batch, each row with its own task's adapter beside the weights."""
+    model, slots = subject.model, range(len(tasks))
+    stack = LoraStack(model, setting.lora, len(tasks))
+    for slot, adapter in enumerate(adapters):
+        stack.fill(adapter, slot)
+    settings = InferenceSettings(n_views=setting.n_views)
+    with model.lock, stack.active():
+        return answer_many_by_vote(
+            stages.listening(model), tasks, settings, RowAdapters(slots, stack.use), seed=setting.seed
+        )
+
+
 def with_steps(ways: Train, share: float) -> Train:
     """Return a way to train with a share of the steps."""
     return lambda model, tasks, setting: ways(model, tasks, setting.with_steps(round(share * setting.training.steps)))
@@ -213,12 +229,9 @@ def with_steps(ways: Train, share: float) -> Train:
 
 def in_bfloat16(ways: Train) -> Train:
     """Return a way to train with products in bfloat16."""
-
-    def trained(model: TransformersModel, tasks: Sequence[Task], setting: Setting) -> list[TrainingRun]:
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):
-            return ways(model, tasks, setting)
-
-    return trained
+    return lambda model, tasks, setting: ways(
+        model, tasks, replace(setting, training=replace(setting.training, precision="bf16"))
+    )
 
 
 def ours(train_all: Train, answer_all: AnswerAll) -> Run:
@@ -263,22 +276,28 @@ OURS: tuple[Variant, ...] = (
         ours(train_together, answer_merged),
     ),
     Variant(
+        "all together",
+        "exact",
+        "trained together and answered together, each row with its own adapter: what `Router.solve_many` does",
+        ours(train_together, answer_together),
+    ),
+    Variant(
         "together, bf16",
         "approximate",
         "the same, products of training in bfloat16",
-        ours(in_bfloat16(train_together), answer_merged),
+        ours(in_bfloat16(train_together), answer_together),
     ),
     Variant(
         "together, half the steps",
         "approximate",
         "the same, with half the steps",
-        ours(with_steps(train_together, 0.5), answer_merged),
+        ours(with_steps(train_together, 0.5), answer_together),
     ),
     Variant(
         "together, a quarter",
         "approximate",
         "the same, with a quarter of the steps, as the arm `ttt_short`",
-        ours(with_steps(train_together, 0.25), answer_merged),
+        ours(with_steps(train_together, 0.25), answer_together),
     ),
 )
 

@@ -16,7 +16,7 @@ from icl_engine.errors import TooFewDemonstrations
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
-from ttt_engine.config import LoraSettings, LossOn, TrainingSettings
+from ttt_engine.config import LoraSettings, LossOn, Precision, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
@@ -312,6 +312,20 @@ def test_every_task_of_many_goes_as_it_goes_alone(
         assert run.tensors.keys() == expected.tensors.keys()
         for name, tensor in run.tensors.items():
             assert relative_difference(tensor, expected.tensors[name]) < 1e-4
+
+
+def test_products_in_bfloat16_learn_as_much(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    jobs = [TrainingJob(CONSTANT_TASK, replace(training, precision=precision), 0) for precision in get_args(Precision)]
+
+    full, half = train_many(model, lora, jobs)
+
+    assert isinstance(full, TrainingRun)
+    assert isinstance(half, TrainingRun)
+    assert half.losses != full.losses
+    assert half.losses[-1] < 0.3 * half.losses[0]
+    assert all(tensor.dtype == torch.float32 for tensor in half.tensors.values())
 
 
 def test_an_adapter_to_begin_with_reaches_its_own_slot(
