@@ -3,10 +3,9 @@
 Never run on a set that is reported on. One line of results per setting:
 
     python benchmarks/choose_settings.py --per-family 3 --arc ../shared/data/arc-agi-1/training.json \
-        --setting steps=40,learning_rate=0.002 --setting method=full,learning_rate=0.0005
+        --setting "" --setting ttt_steps=80,ttt_check_every=4 --setting ttt_method=full,ttt_learning_rate=0.0007
 
-What a setting may name, with its default, is in SETTING: `targets` is all, attention or mlp; `method` is lora or full
-(every weight is trained); `output_head`, `frozen_a` and `task_token` are yes or no.
+A setting names the router's settings (`router/settings.py`), separated by commas; "" is the default.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from pathlib import Path
 
 import torch
 
-from icl_engine.answering import answer_by_vote
 from icl_engine.embedded.corpus import is_held_out_arc_task
 from icl_engine.families import FAMILIES, HELD_OUT, sample_task
 from icl_engine.language_model import load_model
@@ -30,31 +28,9 @@ from icl_engine.loaders import load_tasks
 from icl_engine.probe import probe
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.adaptation import adaptation_of
-from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.training import TrainingJob, train
-
-DEFAULT = TrainingSettings()
-SETTING = {
-    "method": "lora",
-    "steps": str(DEFAULT.steps),
-    "learning_rate": str(DEFAULT.learning_rate),
-    "batch_size": str(DEFAULT.batch_size),
-    "token_budget": str(DEFAULT.token_budget),
-    "rank": "16",
-    "alpha": "32",
-    "targets": "all",
-    "output_head": "no",
-    "frozen_a": "no",
-    "task_token": "no",
-    "n_views": "8",
-}
-YES = {"yes": True, "no": False}
-TARGETS: dict[str, str | tuple[str, ...]] = {
-    "all": "all-linear",
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
+from router.settings import Settings
+from ttt_engine.engine import TttEngine
+from ttt_engine.stores import MemoryAdapterStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +77,16 @@ def in_context(kind: str, each: LabelledTask) -> Outcome:
     return Outcome(kind, right, right, time.perf_counter() - began)
 
 
-def run(setting: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
-    """Train on one task under a setting, and answer it."""
-    training = TrainingSettings(
-        steps=int(setting["steps"]),
-        batch_size=int(setting["batch_size"]),
-        learning_rate=float(setting["learning_rate"]),
-        token_budget=int(setting["token_budget"]),
-    )
-    lora = LoraSettings(
-        int(setting["rank"]),
-        float(setting["alpha"]),
-        TARGETS[setting["targets"]],
-        output_head=YES[setting["output_head"]],
-        frozen_a=YES[setting["frozen_a"]],
-        task_token=YES[setting["task_token"]],
-        method=setting["method"],  # type: ignore[arg-type]  # what is no method is refused
-    )
+def run(chosen: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
+    """Train on one task under a setting, and answer it; in context where training finds that it does not help."""
+    settings = Settings(**chosen)  # type: ignore[arg-type]  # pydantic reads numbers from text
+    preset = settings.ttt(_model.n_parameters)
+    engine = TttEngine(_model, MemoryAdapterStore(), preset.lora)
     began = time.perf_counter()
-    trained = train(_model, lora, TrainingJob(each.task, training, seed=0))
-    adaptation = adaptation_of(_model, lora)
-    adaptation.fill(trained.tensors)
-    with adaptation.merged():
-        answers = answer_by_vote(_model, each.task, n_views=int(setting["n_views"]))
+    adapter = engine.adapt(each.task, preset.training, seed=0).adapter
+    answers = engine.answer(each.task, adapter, settings=settings.inference)
+    if not adapter.helps:
+        answers = probe(_model, each.task).answers
     seconds = time.perf_counter() - began
     both = list(zip(answers, each.solutions, strict=True))
     return Outcome(
@@ -168,11 +131,9 @@ def main() -> None:
         jobs = [pool.submit(in_context, kind, each) for kind, each in tasks]
         print(line("icl", [job.result() for job in jobs]), flush=True)
         for text in given.setting or [""]:
-            named = dict(part.split("=") for part in text.split(",") if part)
-            if named.keys() - SETTING.keys():
-                parser.error(f"no setting {min(named.keys() - SETTING.keys())!r}; known are {', '.join(SETTING)}")
-            setting = SETTING | named
-            jobs = [pool.submit(run, setting, kind, each) for kind, each in tasks]
+            chosen = dict(part.split("=") for part in text.split(",") if part)
+            Settings(**chosen)  # type: ignore[arg-type]  # a slip of the pen is told of at once
+            jobs = [pool.submit(run, chosen, kind, each) for kind, each in tasks]
             print(line(text or "default", [job.result() for job in jobs]), flush=True)
 
 

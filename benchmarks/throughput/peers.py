@@ -84,7 +84,7 @@ class Generating:
         adapters: RowAdapters | None = None,
     ) -> list[Generation]:
         """Answer each task greedily; demonstrations are not scored, and drafts and adapters play no part."""
-        n = self._most_rows or len(tasks)
+        n = self._most_rows or max(1, len(tasks))
         return [each for i in range(0, len(tasks), n) for each in self._batch(tasks[i : i + n])]
 
     @torch.inference_mode()
