@@ -696,7 +696,7 @@ def test_tasks_solved_together_come_out_as_alone(
     assert [solution.task for solution in together] == tasks
     assert [solution.arm for solution in together] == [solution.arm for solution in alone]
     assert [solution.answer for solution in together] == [solution.answer for solution in alone]
-    assert all(solution.degraded == () for solution in together)
+    assert [solution.degraded for solution in together] == [solution.degraded for solution in alone]
     with ledger_of(many) as ledger:
         assert len(ledger.latest(99)) == len(tasks)
         assert len({solution.trace_id for solution in together}) == len(tasks)
