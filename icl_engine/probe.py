@@ -68,12 +68,9 @@ class Prober:
         self._model = model
         self._n_remembered = n_remembered
         self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
-        self._ahead: dict[str, ProbeResult] = {}
 
     def probe(self, task: Task) -> ProbeResult:
         """See `probe`."""
-        if (found := self._ahead.pop(task.fingerprint, None)) is not None:
-            return found
         started = time.perf_counter()
         generations = self._model.generate(_questions(task), score_demonstrations=True)
         held_out = self._held_out.get(task.demonstrations_fingerprint)
@@ -83,28 +80,30 @@ class Prober:
             n_scored = len(held_out)
         return _result(generations, held_out, len(generations) + n_scored, time.perf_counter() - started)
 
-    def probe_ahead(self, tasks: Sequence[Task]) -> None:
-        """Probe several tasks at once, which takes less; `probe` then has the result, once. They share the time evenly.
+    def probe_together(self, tasks: Sequence[Task]) -> list[ProbeResult | None]:
+        """Probe several tasks at once, which takes less; they share the time evenly.
 
-        What does not fit the model is left to `probe`, as is all where memory does not hold them together.
+        What does not fit the model is left out (None), and everything where memory does not hold them together.
         """
         started = time.perf_counter()
         fitting = [task for task in tasks if all(map(self._model.fits, _questions(task)))]
-        new = {task.demonstrations_fingerprint: task for task in fitting}
-        new = {key: task for key, task in new.items() if key not in self._held_out}
+        sets = {task.demonstrations_fingerprint: task for task in fitting}
+        held_out = {key: self._held_out[key] for key in list(self._held_out) if key in sets}
+        new = {key: task for key, task in sets.items() if key not in held_out}
         try:
             questions = [question for task in fitting for question in _questions(task)]
             generations = iter(self._model.generate(questions, score_demonstrations=True))
-            scores = dict(zip(new, self._score_held_out(list(new.values())), strict=True))
+            held_out.update(zip(new, self._score_held_out(list(new.values())), strict=True))
         except (ContextOverflow, OutOfMemory):
-            return
+            return [None] * len(tasks)
         seconds = (time.perf_counter() - started) / max(len(fitting), 1)
+        found = {}
         for task in fitting:
             said = [next(generations) for _ in task.queries]
-            held_out = scores.get(task.demonstrations_fingerprint)
-            known = self._held_out.get(task.demonstrations_fingerprint, ()) if held_out is None else held_out
-            n_prompts = len(said) + (0 if held_out is None else len(held_out))
-            self._ahead[task.fingerprint] = _result(said, known, n_prompts, seconds)
+            scores = held_out[task.demonstrations_fingerprint]
+            n_scored = len(scores) if task.demonstrations_fingerprint in new else 0
+            found[id(task)] = _result(said, scores, len(said) + n_scored, seconds)
+        return [found.get(id(task)) for task in tasks]
 
     def _score_held_out(self, tasks: Sequence[Task]) -> list[tuple[OutputScore, ...]]:
         """Score the demonstrations of each task, each held out in turn, and remember the scores."""

@@ -130,7 +130,7 @@ class TransformersModel:
     @property
     def n_parameters(self) -> int:
         """Weights of the base model."""
-        return sum(p.numel() for p in self.module.parameters())
+        return int(self.module.num_parameters())  # knows how many lie packed in a quantised tensor
 
     def encode(self, task: Task, answer: Value | None = None) -> Encoded:
         """Write a task as tokens.
@@ -167,7 +167,7 @@ class TransformersModel:
             self._prompt(task, draft, scored=score_demonstrations) for task, draft in zip(tasks, drafts, strict=True)
         ]
         results: dict[int, Generation] = {}
-        with self.lock, _typed_out_of_memory():
+        with self.lock, typed_out_of_memory():
             for batch, n_shared in self._batches_that_share(prompts, slots=adapters.slots if adapters else ()):
                 rows = replace(adapters, slots=[adapters.slots[i] for i in batch]) if adapters else None
                 results.update(zip(batch, self._generate([prompts[i] for i in batch], n_shared, rows), strict=True))
@@ -177,7 +177,7 @@ class TransformersModel:
         """Find every likely answer to each task; see `LanguageModel`."""
         prompts = [self._prompt(task) for task in tasks]
         results: dict[int, Search] = {}
-        with self.lock, _typed_out_of_memory():
+        with self.lock, typed_out_of_memory():
             for batch, n_shared in self._batches_that_share(prompts, n_branches=1 + int(1 / cut_off)):
                 found = self._search([prompts[i] for i in batch], n_shared, cut_off)
                 results.update(zip(batch, found, strict=True))
@@ -187,7 +187,7 @@ class TransformersModel:
         """Score given outputs; see `LanguageModel`."""
         encoded = [self.encode(task, answer) for task, answer in answered]
         results: dict[int, tuple[OutputScore, ...]] = {}
-        with self.lock, torch.inference_mode(), _typed_out_of_memory():
+        with self.lock, torch.inference_mode(), typed_out_of_memory():
             for batch in self._batches(encoded):
                 rows = [encoded[i] for i in batch]
                 ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
@@ -348,7 +348,7 @@ class _Prompt:
 
 
 @contextlib.contextmanager
-def _typed_out_of_memory() -> Iterator[None]:
+def typed_out_of_memory() -> Iterator[None]:
     """Turn what torch says of memory that ran out into an error a caller can tell from others."""
     try:
         yield

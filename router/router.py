@@ -23,6 +23,7 @@ from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
+    from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
     from router.steps import Progress, SolveState, Steps
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
@@ -160,17 +161,26 @@ class Router:
     def _solve_together(self, states: Sequence[SolveState]) -> list[Solution]:
         from ttt_engine.cohort import Cohort, Seat
 
-        graph = self._graph()
-        self._steps().prober.probe_ahead([state["task"] for state in states])
+        graph, steps = self._graph(), self._steps()
+        for state in states:
+            steps.admit(state)  # before anything is read: the first that is refused ends it
+        probed = steps.prober.probe_together([state["task"] for state in states])
+        cohort = Cohort(len(states))
 
-        def run(state: SolveState, seat: Seat) -> Solution:
+        def run(state: SolveState, found: ProbeResult | None, seat: Seat) -> Solution:
             try:
-                return self._solution(graph.invoke({**state, "seat": seat}))
+                return self._solution(graph.invoke({**state, "probed": found, "seat": seat}))
             finally:
                 seat.leave()
 
         with ThreadPoolExecutor(len(states)) as pool:  # all of them at once: they wait for each other
-            return list(pool.map(run, states, Cohort(len(states)).seats))
+            try:
+                return list(pool.map(run, states, probed, cohort.seats))
+            except BaseException:  # not to be waited for: who has not begun, and who stays away
+                for seat in cohort.seats:
+                    seat.leave()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with, and why, without answering or recording.
@@ -261,6 +271,7 @@ class Router:
             "deadline": None if limit is None else time.monotonic() + limit,
             "progress": progress or (lambda name, done, of: None),
             "seat": None,
+            "probed": None,
         }
 
     def _open_ledger(self) -> Ledger:
@@ -376,7 +387,8 @@ def _waves(tasks: Sequence[Task]) -> list[list[int]]:
     adapter, the first comes before the others, which then find it.
     """
     first = {task.demonstrations_fingerprint: i for i, task in reversed(list(enumerate(tasks)))}
-    ordered = [sorted(first.values()), [i for i in range(len(tasks)) if i not in set(first.values())]]
+    leaders = set(first.values())
+    ordered = [sorted(leaders), [i for i in range(len(tasks)) if i not in leaders]]
     return [places[start : start + _TOGETHER] for places in ordered for start in range(0, len(places), _TOGETHER)]
 
 

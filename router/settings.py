@@ -33,7 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from icl_engine.errors import FewShotError
+from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import Arm
@@ -255,6 +255,16 @@ class Settings(BaseSettings):
         if wrong is not None:
             raise ValueError(f"{wrong} should be at least 1")
         return limits
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> Self:
+        for n_parameters in (0, 10**10):  # whatever preset the model's size chooses
+            try:
+                self.ttt(n_parameters)
+            except TaskRefused as error:
+                variable = f"{PREFIX}TTT_{error.field.upper()}"
+                raise SettingsError(error.message, variable=variable, remedy=error.remedy) from None
+        return self
 
     @model_validator(mode="wrap")
     @classmethod

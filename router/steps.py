@@ -53,6 +53,7 @@ class SolveState(TypedDict, total=False):
     deadline: float | None  # on the clock of time.monotonic
     progress: Progress
     seat: Seat | None  # among tasks that are solved together
+    probed: ProbeResult | None  # where that was done together with others
 
     trace_id: str
     started: float
@@ -107,7 +108,7 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = self.prober.probe(state["task"])
+        found = state["probed"] or self.prober.probe(state["task"])
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
@@ -190,9 +191,8 @@ class Steps:
         adapter, deadline = state["adapter"], state["deadline"]
         if adapter is None or self.ttt is None:
             return self._floor(state)
-        if not adapter.helps:
-            said = f"training did not help ({adapter.verdict}, by its held-out demonstrations); answered in context"
-            return {**self._floor(state), "degraded": (said,)}
+        if not adapter.helps:  # by its own held-out demonstrations; the trace says so
+            return self._floor(state)
         if deadline is not None and time.monotonic() > deadline:
             return {
                 **self._floor(state),
@@ -227,11 +227,11 @@ class Steps:
 
     def record(self, state: SolveState) -> SolveState:
         """Keep decision and trace; a ledger that cannot be written costs the record, not the answer."""
-        seconds = time.perf_counter() - state["started"]
+        seconds = _seconds(state)
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
         # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's
-        waited = state.get("adapter_waited", False)
+        waited = state.get("adapter_waited", False) or state["seat"] is not None  # together it costs less than alone
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
@@ -311,11 +311,25 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
             cached=state["adapter_cached"],
             losses=adapter.losses,
             train_seconds=adapter.train_seconds,
+            verdict=adapter.verdict,
             parents=adapter.parents,
         ),
         cost=cost,
         degraded=state.get("degraded", ()),
         path=state["path"],
+    )
+
+
+def _seconds(state: SolveState) -> float:
+    """Return the seconds that the solve took; of one among several its share of what was done together."""
+    seat, probed = state["seat"], state["probed"]
+    if seat is None:
+        return time.perf_counter() - state["started"]
+    own = ("answer_vote",) if probed is not None else ("answer_vote", "probe")  # not done together
+    return (
+        seat.seconds
+        + sum(step.seconds for step in state["path"] if step.name in own)
+        + (0.0 if probed is None else probed.seconds)
     )
 
 

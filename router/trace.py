@@ -70,6 +70,7 @@ class AdapterTrace(_Record):
     cached: bool
     losses: tuple[float, ...]  # nats per token, each training step
     train_seconds: float
+    verdict: str = ""  # of training on itself: "learned", "gave up" or "worse"; "" where it did not look
     parents: tuple[str, ...] = ()  # keys of the adapters that training began with, nearest first
 
 
@@ -169,7 +170,8 @@ class Trace(_Record):
             losses = self.adapter.losses
             curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
             began = f", beginning with {self.adapter.parents[0][:12]}" if self.adapter.parents else ""
-            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{began}{curve}.")
+            verdict = f"; by its held-out demonstrations: {self.adapter.verdict}" if self.adapter.verdict else ""
+            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{began}{curve}{verdict}.")
         confidences = ", ".join(f"{answer.confidence:.2f}" for answer in self.answers)
         lines.append(
             f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "

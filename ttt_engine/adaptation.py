@@ -29,8 +29,12 @@ class Adaptation(Protocol):
         """Return the gradients of a loss, laid out as `weights`."""
         ...
 
-    def reset(self, seed: int, slot: int = 0, *, used_rank: int | None = None) -> None:
-        """Start a slot anew, so that the model answers as the base until trained; of a LoRA's rank only so much is."""
+    def reset(self, seed: int, slot: int = 0) -> None:
+        """Start a slot anew, so that the model answers as the base until trained."""
+        ...
+
+    def keep_rank(self, rank: int, slot: int = 0) -> None:
+        """Leave so much of a LoRA's rank to training, and the rest at 0."""
         ...
 
     def tensors(self, slot: int = 0) -> dict[str, torch.Tensor]:

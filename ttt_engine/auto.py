@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from icl_engine.errors import FewShotError
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import TrainingFailed
 from ttt_engine.training import TrainingJob, TrainingRun, train_many
 
 _RATES = (0.5, 1.0, 2.0)  # times the learning rate that is set
@@ -31,9 +31,6 @@ def choose(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Ch
     Each candidate takes five steps without the first demonstration; the one that then finds its output likeliest is
     taken. Where no demonstration can be spared (fewer than three) or no candidate gets through, the settings stay.
     How many of the steps are taken is left to early stopping, which the chosen settings ask for.
-
-    Raises:
-        TooFewDemonstrations: as for `train_many`.
     """
     asked = replace(job.settings, auto=False, check_every=job.settings.check_every or _TRIAL_STEPS)
     steps = min(_TRIAL_STEPS, asked.steps)
@@ -54,7 +51,7 @@ def choose(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Ch
     return Choice(chosen, sum(run.tokens for run in done), sum(run.seconds for run in done))
 
 
-def _best(runs: Sequence[TrainingRun | TrainingFailed]) -> int | None:
+def _best(runs: Sequence[TrainingRun | FewShotError]) -> int | None:
     """Return which run finds the held-out output likeliest; None where none has looked."""
     looked = [(run.checks[-1].nll, i) for i, run in enumerate(runs) if isinstance(run, TrainingRun) and run.checks]
     return min(looked)[1] if looked else None

@@ -14,6 +14,7 @@ from typing import Literal
 Verdict = Literal["", "learned", "gave up", "worse"]
 _LEAST_DEMONSTRATIONS = 3  # one held out, and two to make a leave-one-out task of
 _MOST_IN_A_ROW = 3  # right looks that are enough
+_LEARNED = 0.01  # nats per token; what is below is learned, however little it gained
 _LEAST_GAIN = 0.01  # share of the nats before training; less is rounding
 
 
@@ -49,9 +50,10 @@ def early_verdict(checks: Sequence[Check], n_demonstrations: int) -> Verdict:
 
 def final_verdict(checks: Sequence[Check], n_demonstrations: int) -> Verdict:
     """Say whether what came of all steps is worse than no training, by the last round of looks."""
-    return "worse" if checks and _is_worse(checks[-n_demonstrations:]) else ""
+    return "worse" if len(checks) >= n_demonstrations and _is_worse(checks[-n_demonstrations:]) else ""
 
 
 def _is_worse(checks: Sequence[Check]) -> bool:
     before = fmean(check.untrained_nll for check in checks)
-    return fmean(check.nll for check in checks) >= (1.0 - _LEAST_GAIN) * before
+    after = fmean(check.nll for check in checks)
+    return after > _LEARNED and after >= (1.0 - _LEAST_GAIN) * before

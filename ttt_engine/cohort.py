@@ -1,13 +1,15 @@
 """Tasks solved side by side, each in a thread of its own: what they ask of the model is gathered and done at once.
 
 A request waits until every member of the cohort has asked for something, left, or stands back; then all that was asked
-for is served, requests of one kind together. So what is served together hangs on the tasks alone, not on which thread
-was quicker. Knows nothing of tasks or models.
+for is served, requests of one kind together. So what is served together hangs on the tasks, not on which thread was
+quicker; only who stands back, because somebody else is at work on what it needs, comes back when that is done. Knows
+nothing of tasks or models.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -48,21 +50,33 @@ class Cohort:
         if self._coming or not self._asked:
             return
         asked, self._asked = self._asked, {}
-        for serve in dict.fromkeys(serve for serve, _ in (asked[member] for member in sorted(asked))):
-            members = [member for member in sorted(asked) if asked[member][0] == serve]
-            try:
-                results = serve([asked[member][1] for member in members])
-            except Exception as error:  # of all who asked for this
-                results = [error] * len(members)
-            self._results.update(zip(members, results, strict=True))
         self._coming = set(asked)
-        self._changed.notify_all()
+        try:
+            for serve in dict.fromkeys(serve for serve, _ in (asked[member] for member in sorted(asked))):
+                members = [member for member in sorted(asked) if asked[member][0] == serve]
+                began = time.perf_counter()
+                try:
+                    results = serve([asked[member][1] for member in members])
+                    self._results.update(zip(members, results, strict=True))
+                except Exception as error:  # of all who asked for this
+                    self._results.update(dict.fromkeys(members, error))
+                for member in members:
+                    self.seats[member].seconds += (time.perf_counter() - began) / len(members)
+        finally:  # also where an interrupt breaks it off: nobody is to wait for ever
+            for member in asked.keys() - self._results.keys():
+                self._results[member] = RuntimeError("what several tasks asked for together was broken off")
+            self._changed.notify_all()
 
 
 class Seat:
-    """One member's place in a cohort."""
+    """One member's place in a cohort.
+
+    Attributes:
+        seconds: its even share of the time in which what it asked for was served.
+    """
 
     def __init__(self, cohort: Cohort, member: int) -> None:
+        self.seconds = 0.0
         self._cohort = cohort
         self._member = member
 

@@ -11,17 +11,17 @@ from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_many_by_vote
-from icl_engine.errors import FewShotError, OutOfMemory, TaskRefused
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import RowAdapters
 from icl_engine.task import Task
-from icl_engine.transformers_model import TransformersModel
+from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, family_fingerprint, kin_of
 from ttt_engine.auto import Choice, choose
 from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused, TrainingFailed
+from ttt_engine.errors import AdapterRefused
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
@@ -53,10 +53,10 @@ class AnswerRequest:
 
 
 class TttEngine:
-    """Adapts one base model to tasks, one task at a time.
+    """Adapts one base model to tasks, one at a time or side by side.
 
-    The base weights are shared by all tasks and never written. Of
-    several that want the same adapter at the same time one trains and the others wait for it.
+    The base weights are shared by all tasks and never written. Of several that want the same adapter at the same time
+    one trains and the others wait for it.
 
     Args:
         tenant: whose adapters these are; the store should be that tenant's.
@@ -188,14 +188,12 @@ class TttEngine:
             nonlocal trained
             trained = True
 
-            def step(done: int, of: int, loss: float) -> None:
-                renew()
-                progress(done, of, loss)
-
             sketch = sketch_of(tasks[0]) if len(tasks) == 1 else ()  # no family is like a task
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(tasks, spec, sketch, relative, deadline=deadline, progress=step, seat=seat)
+            adapter = self._train(
+                tasks, spec, sketch, relative, deadline=deadline, progress=progress, alive=renew, seat=seat
+            )
             note(self.store.keep(adapter))
             return adapter
 
@@ -262,7 +260,7 @@ class TttEngine:
         for each in requests:
             try:
                 results.append(self.answer(each.task, each.adapter, seed=seed, settings=settings))
-            except FewShotError as error:
+            except Exception as error:  # of the one who asked for this
                 results.append(error)
         return results
 
@@ -270,22 +268,22 @@ class TttEngine:
         self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
     ) -> list[tuple[Answer, ...] | Exception]:
         slots = {key: slot for slot, key in enumerate(dict.fromkeys(each.adapter.key for each in requests))}
-        stack = adaptation_of(self.model, self.lora, len(slots))
         refused: dict[int, Exception] = {}
-        for i, each in enumerate(requests):
-            try:
-                self._fill(stack, each.adapter, slots[each.adapter.key])
-                for place in range(len(each.task.queries)):
-                    self.model.encode(each.task.for_query(place))
-            except FewShotError as error:
-                refused[i] = error
-        asked = [i for i in range(len(requests)) if i not in refused]
-        adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
         try:
-            with self.model.lock, stack.active():
-                answers = answer_many_by_vote(
-                    self.model, [requests[i].task for i in asked], settings, adapters, seed=seed
-                )
+            with self.model.lock, typed_out_of_memory():
+                stack = adaptation_of(self.model, self.lora, len(slots))
+                for i, each in enumerate(requests):
+                    try:
+                        self._fill(stack, each.adapter, slots[each.adapter.key])
+                        for place in range(len(each.task.queries)):
+                            self.model.encode(each.task.for_query(place))
+                    except (AdapterRefused, ContextOverflow) as error:
+                        refused[i] = error
+                asked = [i for i in range(len(requests)) if i not in refused]
+                adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
+                tasks = [requests[i].task for i in asked]
+                with stack.active():
+                    answers = answer_many_by_vote(self.model, tasks, settings, adapters, seed=seed)
         except OutOfMemory:  # side by side they need more than one by one
             return self._answer_one_by_one(requests, settings, seed)
         answered = dict(zip(asked, answers, strict=True))
@@ -310,10 +308,11 @@ class TttEngine:
         *,
         deadline: float | None,
         progress: Callable[[int, int, float], None],
+        alive: Callable[[], None],
         seat: Seat | None,
     ) -> Adapter:
         start = None if relative is None else _tensors(relative)
-        job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, tasks[1:])
+        job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, alive=alive, family=tasks[1:])
         by_curve = spec.training.auto and not job.family  # the curve of one task says nothing of the others
         tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, 0, 0.0)
         run = self._run(replace(job, settings=tuned.training), seat)
@@ -335,7 +334,7 @@ class TttEngine:
     def _run(self, job: TrainingJob, seat: Seat | None) -> TrainingRun:
         return train(self.model, self.lora, job) if seat is None else seat.ask(self._run_all, job)
 
-    def _run_all(self, jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | TrainingFailed]:
+    def _run_all(self, jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | FewShotError]:
         return train_many(self.model, self.lora, jobs)
 
     def _relative(self, spec: AdapterSpec, sketch: tuple[int, ...]) -> tuple[Adapter | None, tuple[str, ...]]:
@@ -351,6 +350,7 @@ class TttEngine:
             degraded += told
             if (
                 relative is not None
+                and relative.helps
                 and kin_of(relative.spec) == spec.kin
                 and likeness(sketch, relative.sketch) >= self.warm_start
             ):

@@ -49,8 +49,11 @@ class FullWeights:
         found = torch.autograd.grad(loss, self._trained(), allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.reshape(1, -1) for gradient in found], dim=1)
 
-    def reset(self, seed: int, slot: int = 0, *, used_rank: int | None = None) -> None:
-        """Start anew from the base's weights; nothing is drawn, and there is no rank."""
+    def keep_rank(self, rank: int, slot: int = 0) -> None:
+        """Do nothing: there is no rank."""
+
+    def reset(self, seed: int, slot: int = 0) -> None:
+        """Start anew from the base's weights; nothing is drawn."""
         base = self._base or [parameter.data for parameter in self._parameters]
         with torch.no_grad():
             for own, original in zip(self._own.values(), base, strict=True):

@@ -84,26 +84,28 @@ class LoraStack:
 
     def gradients(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the gradients of a loss, laid out as `weights`."""
-        found = torch.autograd.grad(loss, self.parameters())
+        # a layer may take no part in a pass: an expert that is not chosen, a tower for pictures
+        found = torch.autograd.grad(loss, self.parameters(), allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.reshape(self.n_slots, -1) for gradient in found], dim=1)
 
-    def reset(self, seed: int, slot: int = 0, *, used_rank: int | None = None) -> None:
-        """Start a slot anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained.
-
-        Args:
-            used_rank: rows of A beyond it are 0, and then stay so, as the columns of B that belong to them do.
-        """
+    def reset(self, seed: int, slot: int = 0) -> None:
+        """Start a slot anew: A drawn as LoRA does, B zero, so that the model answers as the base until trained."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for layer in self._layers:
                 bound = math.sqrt(1.0 / layer.a.shape[2])  # kaiming_uniform_ with a = sqrt(5)
                 drawn = (torch.rand(layer.a.shape[1:], generator=generator) * 2 - 1) * bound
                 layer.a[slot] = drawn.to(layer.a.device)
-                if used_rank is not None:
-                    layer.a[slot, used_rank:] = 0.0
                 layer.b[slot] = 0.0
             if self._token:
                 self._token.vectors[slot] = 0.0
+
+    def keep_rank(self, rank: int, slot: int = 0) -> None:
+        """Make 0 what lies beyond a rank: rows of A and columns of B, which training then leaves at 0."""
+        with torch.no_grad():
+            for layer in self._layers:
+                layer.a[slot, rank:] = 0.0
+                layer.b[slot, :, rank:] = 0.0
 
     def tensors(self, slot: int = 0) -> dict[str, torch.Tensor]:
         """Return copies of a slot's matrices under PEFT's names, and of its task token."""

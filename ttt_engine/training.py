@@ -9,14 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Any
 
 import torch
+from transformers import modeling_utils
 
 from icl_engine.encoding import Encoded
-from icl_engine.errors import ContextOverflow
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
-from icl_engine.transformers_model import TransformersModel
+from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
@@ -42,6 +44,7 @@ class TrainingJob:
     start: Mapping[str, torch.Tensor] | None = None  # an adapter to begin with, under PEFT's names; None: a fresh start
     deadline: float | None = None  # on the clock of time.monotonic; looked at before every step
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
+    alive: Callable[[], None] = lambda: None  # called now and then, also while others are trained before it
     family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
 
 
@@ -66,37 +69,61 @@ def train(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Tra
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
     (run,) = train_many(model, lora, [job])
-    if isinstance(run, TrainingFailed):
+    if not isinstance(run, TrainingRun):
         raise run
     return run
 
 
 def train_many(
     model: TransformersModel, lora: LoraSettings, jobs: Sequence[TrainingJob], *, pass_tokens: int | None = None
-) -> list[TrainingRun | TrainingFailed]:
+) -> list[TrainingRun | FewShotError]:
     """Train on several tasks at once over the frozen base; each goes the way it would go alone (fp32: to rounding).
 
-    Tasks of like length share a pass. As soon as one is done or fails, the next takes its slot.
+    Tasks of like length share a pass. As soon as one is done or fails, the next takes its slot. Where memory does not
+    hold them side by side, fewer are trained at a time.
 
     Args:
         pass_tokens: tokens that one pass may read, padding included; at least one task is trained at a time.
 
     Returns:
-        In the order of the jobs, what came of each.
-
-    Raises:
-        TooFewDemonstrations: a task has fewer than its form of data needs.
+        In the order of the jobs, what came of each: a run, or what `train` would raise.
     """
     limit = pass_tokens or _PASS_TOKENS.get(model.device.type, _PASS_TOKENS["cpu"])
-    runs = [_Run.of(model, job, place) for place, job in enumerate(jobs)]
-    done: dict[int, TrainingRun | TrainingFailed] = {}
+    done: dict[int, TrainingRun | FewShotError] = {}
     with model.lock:
+        runs = []
+        for place, job in enumerate(jobs):
+            try:
+                runs.append(_Run.of(model, job, place))
+            except FewShotError as error:
+                done[place] = error
         for alike in _alike(runs):
-            first = alike[0].job.settings
-            n_slots = max(1, min(len(alike), int(limit / (alike[0].length * first.batch_size))))
-            loop = _Loop(model, adaptation_of(model, lora, n_slots), first.precision)
-            done.update(loop.work_off(deque(alike)))
+            first = alike[0]
+            n_slots = max(1, min(len(alike), int(limit / (first.length * first.job.settings.batch_size))))
+            done.update(_train_alike(model, lora, alike, n_slots, [job.alive for job in jobs]))
     return [done[place] for place in range(len(jobs))]
+
+
+def _train_alike(
+    model: TransformersModel, lora: LoraSettings, runs: list[_Run], n_slots: int, alive: Sequence[Callable[[], None]]
+) -> dict[int, TrainingRun | FewShotError]:
+    """Train runs that can share passes, the longest first; half as many at a time wherever memory runs out."""
+    done: dict[int, TrainingRun | FewShotError] = {}
+    while runs:
+        loop = None
+        try:
+            with typed_out_of_memory():
+                loop = _Loop(model, adaptation_of(model, lora, n_slots), runs[0].job.settings.precision, alive)
+                loop.work_off(deque(runs))
+        except OutOfMemory:
+            if n_slots == 1:
+                failed = next(run for run in runs if loop is None or run.place not in loop.done)
+                done[failed.place] = TrainingFailed("out of memory", task_id=failed.job.task.id)
+            n_slots = max(1, n_slots // 2)
+        if loop is not None:
+            done.update(loop.done)
+        runs = [run.anew(model) for run in runs if run.place not in done]
+    return done
 
 
 @dataclass(slots=True)
@@ -123,9 +150,17 @@ class _Run:
         steps = settings.steps_for(length)
         untrained: tuple[float, ...] = ()
         if held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None:
-            with contextlib.suppress(ContextOverflow):  # training itself will say so
+            with contextlib.suppress(ContextOverflow, OutOfMemory):  # then there are no looks
                 untrained = tuple(scores[-1].nll_per_token for scores in model.score(list(leave_one_out(job.task))))
+        if not untrained:
+            job = replace(job, settings=replace(settings, check_every=None))
         run = cls(job, place, length, steps, untrained)
+        run.begin_period(model)
+        return run
+
+    def anew(self, model: TransformersModel) -> _Run:
+        """Return this run as it was before its first step."""
+        run = _Run(self.job, self.place, self.length, self.steps, self.untrained)
         run.begin_period(model)
         return run
 
@@ -164,7 +199,7 @@ class _Run:
     def is_due(self) -> bool:
         """Say whether a look at the held-out demonstration is due."""
         every = self.job.settings.check_every
-        return bool(self.untrained) and every is not None and len(self.losses) % every == 0
+        return every is not None and len(self.losses) % every == 0
 
     def question(self, model: TransformersModel) -> tuple[int, Learned]:
         """Return the demonstration that the steps before were not trained on, and its output to be scored."""
@@ -223,31 +258,41 @@ def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
 class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
-    def __init__(self, model: TransformersModel, stack: Adaptation, precision: Precision) -> None:
+    def __init__(
+        self, model: TransformersModel, stack: Adaptation, precision: Precision, alive: Sequence[Callable[[], None]]
+    ) -> None:
         self.model = model
         self.stack = stack
         self.precision = precision
+        self.alive = alive
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
         self.done: dict[int, TrainingRun | TrainingFailed] = {}  # by place
 
-    def work_off(self, queue: deque[_Run]) -> dict[int, TrainingRun | TrainingFailed]:
-        """Train every run in the queue; return what came of each, by its place."""
+    def work_off(self, queue: deque[_Run]) -> None:
+        """Train every run in the queue; what came of each is in `done`.
+
+        Raises:
+            RuntimeError: memory ran out, with the runs that are not in `done` broken off.
+        """
         with self.stack.training():
             while queue or self.live:
                 self._fill_slots(queue)
                 self._step()
-        return self.done
+                for sign_of_life in self.alive:
+                    sign_of_life()
 
     def _fill_slots(self, queue: deque[_Run]) -> None:
         for slot in range(self.stack.n_slots):
             while queue and slot not in self.live:
                 run = queue.popleft()
-                self.stack.reset(run.job.seed, slot, used_rank=run.job.settings.used_rank)
+                self.stack.reset(run.job.seed, slot)
                 self.optimizer.reset(slot)
                 self.live[slot] = run
                 if run.job.start is not None:
                     self.stack.fill(run.job.start, slot)
+                if run.job.settings.used_rank is not None:
+                    self.stack.keep_rank(run.job.settings.used_rank, slot)
                 if run.steps == 0:
                     self._finish(slot, "")
 
@@ -260,15 +305,7 @@ class _Loop:
                 batch[slot] = self.live[slot].next_batch(self.model)
         if not batch:
             return
-        try:
-            self._learn(batch)
-        except RuntimeError as error:
-            # torch.OutOfMemoryError is one; the CPU's allocator says "can't allocate memory"
-            if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
-                raise
-            for slot in list(self.live):
-                self._fail(slot, TrainingFailed("out of memory", task_id=self.live[slot].job.task.id))
-            return
+        self._learn(batch)
         seconds = (time.perf_counter() - began) / len(batch)
         for slot in sorted(self.live):
             run = self.live[slot]
@@ -368,6 +405,8 @@ def _token_scores(
     """Return of every learned token the row it is in, its nats, and whether it was the likeliest."""
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)
+    columns = wanted.any(dim=0).nonzero()[:, 0]  # in which any sequence has a learned token
+    takes_mask = _takes_mask(model.module)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
     logits = model.module(
         input_ids=ids.to(model.device),
@@ -375,11 +414,19 @@ def _token_scores(
         attention_mask=torch.ones_like(ids).to(model.device),
         position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
         use_cache=False,
-        logits_to_keep=wanted.roll(-1, dims=1).to(model.device),
-    ).logits  # (learned tokens, vocabulary)
+        logits_to_keep=(wanted.roll(-1, dims=1) if takes_mask else columns - 1).to(model.device),
+    ).logits  # (learned tokens, vocabulary) or (sequences, columns, vocabulary)
+    if not takes_mask:
+        logits = logits[wanted[:, columns].to(model.device)]
     targets = ids[rows, places].to(model.device)
     nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     return rows.to(model.device), nll, logits.argmax(-1) == targets
+
+
+def _takes_mask(module: Any) -> bool:
+    """Say whether the model takes a mask of the places whose logits are wanted; all take a list of columns."""
+    is_theirs = type(module).forward.__module__.startswith("transformers.")
+    return is_theirs and hasattr(modeling_utils, "slice_logits_to_keep")
 
 
 def _right_padded(sequences: Sequence[Learned], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

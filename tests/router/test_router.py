@@ -702,6 +702,19 @@ def test_tasks_solved_together_come_out_as_alone(
         assert len({solution.trace_id for solution in together}) == len(tasks)
 
 
+def test_tasks_solved_together_share_the_time_and_teach_the_cost_model_nothing(make: Make, learning: Settings) -> None:
+    router = make(tiny_model(), learning)
+    began = time.perf_counter()
+    solutions = router.solve_many([CONSTANT_TASK, TEXT_TASK, ROW_TASK], arm="ttt")
+    wall = time.perf_counter() - began
+    costs = router._steps().costs
+
+    assert sum(solution.cost.seconds for solution in solutions) <= wall
+    assert all(solution.cost.seconds > 0 for solution in solutions)
+    fresh = make(tiny_model(), learning)._steps().costs
+    assert costs.predict(("ttt",), prompt_s=1.0, cached=False) == fresh.predict(("ttt",), prompt_s=1.0, cached=False)
+
+
 def test_tasks_solved_together_share_one_training_run_of_the_model(
     make: Make, learning: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

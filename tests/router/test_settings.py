@@ -190,6 +190,11 @@ def test_every_choice_of_training_can_be_set() -> None:
     assert {field.name for shape in (LoraSettings, TrainingSettings) for field in fields(shape)} - settable == fixed
 
 
+@pytest.mark.parametrize("given", [{"ttt_rank": 0}, {"ttt_method": "full", "ttt_frozen_a": True}])
+def test_what_can_train_nothing_is_refused_as_a_setting(given: dict[str, object]) -> None:
+    assert refused(**given).variable.startswith("TTT_ROUTER_TTT_")
+
+
 def test_a_choice_that_is_not_known_is_refused() -> None:
     error = refused(ttt_data="leave_it")
 

@@ -82,6 +82,7 @@ def asked(task: Task = TWO, arm: str | None = None, deadline: float | None = Non
         "deadline": deadline,
         "progress": lambda name, done, of: None,
         "seat": None,
+        "probed": None,
         "path": (),
     }
 

@@ -67,6 +67,16 @@ def test_part_of_the_rank_trains_as_a_lora_of_that_rank(
     assert run.losses[-1] < run.losses[0]
 
 
+def test_part_of_the_rank_of_an_adapter_to_begin_with_is_trained_alike(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    start = train(model, lora, TrainingJob(CONSTANT_TASK, training, 0)).tensors
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, steps=2, used_rank=1), 0, start))
+
+    assert not any(tensor[1:].any() for name, tensor in run.tensors.items() if "lora_A" in name)
+    assert not any(tensor[:, 1:].any() for name, tensor in run.tensors.items() if "lora_B" in name)
+
+
 def test_an_adapter_of_chosen_settings_is_kept_under_what_was_asked_for(
     model: TransformersModel, lora: LoraSettings, asked: TrainingSettings
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -81,6 +82,38 @@ def test_one_who_stands_back_may_ask_later() -> None:
 
     assert found == [4, 9]
     assert sorted(number for served in squares.served for number in served) == [2, 3]
+
+
+def test_a_serving_that_is_interrupted_or_gives_too_little_leaves_nobody_waiting() -> None:
+    def interrupted(numbers: Sequence[int]) -> list[int | Exception]:
+        raise KeyboardInterrupt
+
+    def short(numbers: Sequence[int]) -> list[int | Exception]:
+        return [1]
+
+    def asks(serve: Any) -> Callable[[Seat], str]:
+        def member(seat: Seat) -> str:
+            try:
+                seat.ask(serve, 1)
+            except BaseException as error:
+                return type(error).__name__
+            return "answered"
+
+        return member
+
+    assert sorted(run(Cohort(2), asks(interrupted), asks(interrupted))) == ["KeyboardInterrupt", "RuntimeError"]
+    assert run(Cohort(2), asks(short), asks(short)) == ["ValueError", "ValueError"]
+
+
+def test_a_seat_knows_its_share_of_the_time() -> None:
+    def slow(numbers: Sequence[int]) -> list[int | Exception]:
+        time.sleep(0.2)
+        return list(numbers)
+
+    cohort = Cohort(2)
+    run(cohort, lambda seat: seat.ask(slow, 1), lambda seat: seat.ask(slow, 2))
+
+    assert all(0.1 <= seat.seconds < 0.2 for seat in cohort.seats)
 
 
 def test_an_error_reaches_the_one_who_asked_and_a_failed_serving_all() -> None:

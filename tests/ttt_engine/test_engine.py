@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 
 from icl_engine.answering import answer_by_vote
-from icl_engine.errors import ContextOverflow, TaskRefused
+from icl_engine.errors import ContextOverflow, FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
@@ -513,7 +513,7 @@ def test_members_of_a_cohort_are_trained_together_and_get_what_they_would_get_al
     served: list[int] = []
     run_all = other._run_all
 
-    def noted(jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | TrainingFailed]:
+    def noted(jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | FewShotError]:
         served.append(len(jobs))
         return run_all(jobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 from typing import get_args
@@ -493,6 +494,98 @@ def test_running_out_of_memory_stops_training(
         train(model, lora, TrainingJob(CONSTANT_TASK, training, 0))
 
     assert_is_off(model, before)
+
+
+def test_where_memory_does_not_hold_tasks_side_by_side_fewer_are_trained_at_a_time(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(training, steps=3)
+    jobs = [TrainingJob(task, short, seed) for task, seed in ((CONSTANT_TASK, 1), (CONSTANT_TASK, 2), (ROW_TASK, 3))]
+    alone = [train(model, lora, job) for job in jobs]
+    step, asked = StackedAdamW.step, []
+
+    def small(self: StackedAdamW, gradients: torch.Tensor, *more: torch.Tensor) -> None:
+        asked.append(len(gradients))
+        if len(gradients) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        step(self, gradients, *more)
+
+    monkeypatch.setattr(StackedAdamW, "step", small)
+    together = train_many(model, lora, jobs, pass_tokens=100_000)
+
+    assert max(asked) > 1
+    for run, expected in zip(together, alone, strict=True):
+        assert isinstance(run, TrainingRun)
+        assert run.losses == pytest.approx(expected.losses, rel=1e-4)
+
+
+def test_a_task_that_memory_does_not_hold_alone_keeps_the_others_from_nothing(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(training, steps=2)
+    step = StackedAdamW.step
+
+    def small(self: StackedAdamW, gradients: torch.Tensor, rates: torch.Tensor, max_norms: torch.Tensor) -> None:
+        if len(rates) > 1 or float(rates) > 1.0:  # stands for a task that is too large
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        step(self, gradients, rates, max_norms)
+
+    monkeypatch.setattr(StackedAdamW, "step", small)
+    jobs = [TrainingJob(CONSTANT_TASK, replace(short, learning_rate=rate), 0) for rate in (1e-2, 2.0, 1e-2)]
+    first, large, last = train_many(model, lora, jobs, pass_tokens=100_000)
+
+    assert isinstance(first, TrainingRun)
+    assert isinstance(last, TrainingRun)
+    assert isinstance(large, TrainingFailed)
+    assert large.reason == "out of memory"
+
+
+def test_one_task_of_too_few_demonstrations_keeps_the_others_from_nothing(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    single = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:1])
+    refused, run = train_many(
+        model, lora, [TrainingJob(task, replace(training, steps=2), 0) for task in (single, ROW_TASK)]
+    )
+
+    assert isinstance(refused, TooFewDemonstrations)
+    assert isinstance(run, TrainingRun)
+
+
+def test_a_sign_of_life_is_given_for_every_task_at_every_step(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    signs: list[int] = []
+    jobs = [
+        TrainingJob(ROW_TASK, replace(training, steps=3), i, alive=functools.partial(signs.append, i)) for i in range(2)
+    ]
+    train_many(model, lora, jobs, pass_tokens=1)
+
+    assert signs == [0, 1] * 6
+
+
+def test_a_layer_that_takes_no_part_in_the_pass_stays_as_it_was(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        model.module.unused = torch.nn.Linear(4, 4, bias=False)
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, replace(training, steps=3), 0))
+
+    assert not run.tensors["base_model.model.unused.lora_B.weight"].any()
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_models_that_take_no_mask_of_places_are_trained_alike(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [TrainingJob(task, replace(training, steps=3), 0) for task in (CONSTANT_TASK, ROW_TASK)]
+    expected = train_many(model, lora, jobs)
+    monkeypatch.setattr("ttt_engine.training._takes_mask", lambda module: False)
+
+    for run, other in zip(train_many(model, lora, jobs), expected, strict=True):
+        assert isinstance(run, TrainingRun)
+        assert isinstance(other, TrainingRun)
+        assert run.losses == pytest.approx(other.losses, rel=1e-5)
 
 
 def test_any_other_fault_is_passed_on_with_the_adapter_off(
