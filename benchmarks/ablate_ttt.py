@@ -20,8 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from icl_engine.language_model import load_model
-from icl_engine.task import LabelledTask
-from router.model_eval import SETS, TEXT_SET, Result, describe, evaluate, load_set
+from router.model_eval import SETS, TEXT_SET, Result, describe, evaluate, load_set, within
 from router.model_report import wilson, write_between_marks
 from router.progress import EvaluationProgress
 from router.settings import Settings
@@ -101,12 +100,8 @@ def main() -> None:
     given = parser.parse_args()
     encoding = load_model().encoding
 
-    def fits(labelled: LabelledTask) -> bool:
-        task = labelled.task
-        each = zip(range(len(task.queries)), labelled.solutions, strict=True)
-        return all(len(encoding.encode(task.for_query(i), known).ids) <= given.max_tokens for i, known in each)
-
     names = given.set or ["1d-arc"]
+    fits = within(encoding, given.max_tokens)
     sets = [load_set(name, given.data, fits=fits, limit=given.limit, n_queries=given.queries) for name in names]
     rows: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as home:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 
 from icl_engine.reading import Positions, read_prompts
-from icl_engine.reading import left_padded as left_padded  # training pads as decoding does
 
 
 class Constraint(Protocol):

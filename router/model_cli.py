@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from icl_engine.errors import UnreadableTaskFile
-from icl_engine.task import LabelledTask
 from router.settings import Settings
 
 model_app = typer.Typer(help="The model's card, and its evaluation.", no_args_is_help=True)
@@ -65,7 +64,7 @@ def run_eval(
 ) -> None:
     """Answer public task sets in context and trained; go on where an earlier run stopped; print the tables."""
     from icl_engine.language_model import load_model
-    from router.model_eval import ARMS, SETS, describe, evaluate, load_set
+    from router.model_eval import ARMS, SETS, describe, evaluate, load_set, within
     from router.model_report import report, write_between_marks
     from router.progress import EvaluationProgress
 
@@ -76,12 +75,9 @@ def run_eval(
         raise typer.BadParameter(f"{sorted(unknown)[0]!r} is none of {', '.join(SETS)}", param_hint="--set")
     encoding = load_model(settings.model, device=settings.device, dtype=settings.dtype).encoding
 
-    def fits(labelled: LabelledTask) -> bool:
-        task = labelled.task
-        each = zip(range(len(task.queries)), labelled.solutions, strict=True)
-        return all(len(encoding.encode(task.for_query(i), known).ids) <= max_tokens for i, known in each)
-
-    wanted = [load_set(name, data, fits=fits, limit=limit, n_queries=queries) for name in sets or SETS]
+    wanted = [
+        load_set(name, data, fits=within(encoding, max_tokens), limit=limit, n_queries=queries) for name in sets or SETS
+    ]
     file = results or settings.home / "model_eval.jsonl"
     with EvaluationProgress(Console(stderr=True)) as progress:
         found = evaluate(wanted, settings, file, arms=arms or ARMS, processes=processes, progress=progress)

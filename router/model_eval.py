@@ -22,6 +22,7 @@ from router.settings import Settings
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from icl_engine.encoding import Encoding
     from router.router import Router
 
 GRID_SETS = {
@@ -67,6 +68,17 @@ class TaskSet:
     tasks: tuple[LabelledTask, ...]
     n_fitting: int
     n_all: int
+
+
+def within(encoding: Encoding, max_tokens: int) -> Callable[[LabelledTask], bool]:
+    """Return what says whether every query of a task, with its solution, is at most so long."""
+
+    def fits(labelled: LabelledTask) -> bool:
+        task = labelled.task
+        each = zip(range(len(task.queries)), labelled.solutions, strict=True)
+        return all(len(encoding.encode(task.for_query(i), known).ids) <= max_tokens for i, known in each)
+
+    return fits
 
 
 def load_set(

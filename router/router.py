@@ -144,7 +144,7 @@ class Router:
         seed: int | None = None,
         deadline_s: float | None = None,
     ) -> list[Solution]:
-        """Answer several tasks together: what they ask of the model is done at once. See `solve`.
+        """Answer several tasks together: probes, training and trained answers are done at once. See `solve`.
 
         A deadline is for each task: where there is one they are answered one after another. A task that is refused ends
         it, once those that are answered together with it are done.

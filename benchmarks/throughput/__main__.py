@@ -1,6 +1,6 @@
 """Measure throughput, write every measurement to a file and the tables into a document.
 
-    python -m benchmarks.throughput                           # about an hour on two cores that do nothing else
+    python -m benchmarks.throughput                           # some hours on two cores that do nothing else
     python -m benchmarks.throughput --size gpu --device cuda
     python -m benchmarks.throughput --tasks FILE --section compare --variant "P1 fair naive" --variant together
     python -m benchmarks.throughput --tables runs/throughput.jsonl --out docs/performance.md   # measure nothing

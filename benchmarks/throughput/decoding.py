@@ -20,8 +20,8 @@ from benchmarks.throughput.records import WARM_UP, Record
 from benchmarks.throughput.rounds import interleaved, timed
 from benchmarks.throughput.subject import Subject, endless, quietly, task_of_tokens
 from benchmarks.throughput.variants import Setting, Tensors
-from icl_engine.decoding import left_padded
 from icl_engine.encoding import most_output_tokens
+from icl_engine.reading import left_padded
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.lora import LoraStack

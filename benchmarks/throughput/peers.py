@@ -31,9 +31,9 @@ from benchmarks.throughput.variants import (
 )
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
-from icl_engine.decoding import left_padded
 from icl_engine.encoding import Encoding, most_output_tokens
 from icl_engine.language_model import Generation, RowAdapters
+from icl_engine.reading import left_padded
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings
