@@ -6,6 +6,8 @@ propensities come about is each policy's own business.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +18,7 @@ from policies.errors import ArmUnavailable
 if TYPE_CHECKING:
     import numpy as np
 
-    from policies.features import Features
+    from policies.feature_values import FeatureValues
 
 
 class Arm(StrEnum):
@@ -27,6 +29,11 @@ class Arm(StrEnum):
     ICL_VOTE = "icl_vote"
     TTT_SHORT = "ttt_short"
     TTT = "ttt"
+
+
+CHEAP = (Arm.ICL, Arm.ICL_VOTE)
+CAREFUL = (Arm.ICL_VOTE, Arm.ICL)
+TRAINED = (Arm.TTT, Arm.TTT_SHORT, Arm.ICL_VOTE, Arm.ICL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,18 @@ class Decision:
     difficulty: float  # 1 - P(icl correct) as estimated, in [0, 1]
 
 
+class Named(Protocol):
+    """What decisions and versions name: a policy, or what it rests on."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
 class Policy(Protocol):
-    """Maps features to a decision over the arms that are available."""
+    """Maps features to a decision over the arms that are available. Any feature may be unknown."""
 
     @property
     def name(self) -> str: ...
@@ -52,7 +69,7 @@ class Policy(Protocol):
         """Changes whenever the same features could lead to other propensities."""
         ...
 
-    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return the probability of each of `arms`, in their order; sums to 1.
 
         Raises:
@@ -60,7 +77,7 @@ class Policy(Protocol):
         """
         ...
 
-    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         """Draw one of `arms` and say why.
 
         Raises:
@@ -69,7 +86,15 @@ class Policy(Protocol):
         ...
 
 
-def policy_id(policy: Policy) -> str:
+class LearningPolicy(Policy, Protocol):
+    """A policy that each outcome changes; its version changes with it."""
+
+    def update(self, features: FeatureValues, arm: str, quality: float) -> None:
+        """Learn that `arm` gave an answer of this quality, in [0, 1]. What it cost is priced when it is decided."""
+        ...
+
+
+def policy_id(policy: Named) -> str:
     """Return `name@version`, the form in which a decision names its policy."""
     return f"{policy.name}@{policy.version}"
 
@@ -85,12 +110,63 @@ def first_available(preferred: Sequence[str], arms: Sequence[str]) -> str:
     return str(next((arm for arm in preferred if arm in arms), arms[0]))
 
 
+def certain(arm: str, arms: Sequence[str]) -> tuple[float, ...]:
+    """Return probability 1 for `arm` and 0 for every other."""
+    return tuple(float(each == arm) for each in arms)
+
+
 def draw(rng: np.random.Generator, arms: Sequence[str], propensities: Sequence[float]) -> tuple[str, float]:
     """Draw one arm with one number of `rng`; return it with the probability it was drawn with."""
     i = int(rng.choice(len(arms), p=propensities))
     return str(arms[i]), float(propensities[i])
 
 
+def counter_draw(
+    arms: Sequence[str], propensities: Sequence[float], *, task_fingerprint: str, policy: str, salt: int
+) -> tuple[str, float]:
+    """Draw one arm with a number that is a hash of task, policy and salt: the same on every machine, in any order.
+
+    Args:
+        policy: its `name@version`, so that two policies draw independently.
+        salt: the seed of a run; another one gives another independent draw.
+    """
+    digest = hashlib.sha256(f"{task_fingerprint}\n{policy}\n{salt}".encode()).digest()
+    number = int.from_bytes(digest[:6], "big") / 2**48  # in [0, 1), exact in a double
+    possible = [i for i, p in enumerate(propensities) if p > 0.0]
+    reached = itertools.accumulate(propensities[i] for i in possible)
+    # rounding may leave the sum a little below 1; what is above it goes to the last arm that is possible at all
+    i = next((i for i, sum_so_far in zip(possible, reached, strict=True) if number < sum_so_far), possible[-1])
+    return str(arms[i]), float(propensities[i])
+
+
 def paired(arms: Sequence[str], propensities: Sequence[float]) -> tuple[tuple[str, float], ...]:
     """Return `(arm, probability)` for each arm, the form in which a decision keeps them."""
     return tuple((str(arm), float(p)) for arm, p in zip(arms, propensities, strict=True))
+
+
+def drawn(
+    policy: Policy,
+    propensities: Sequence[float],
+    rng: np.random.Generator,
+    arms: Sequence[str],
+    *,
+    favourite: str,
+    reason: str,
+    difficulty: float,
+) -> Decision:
+    """Draw the decision of `policy`; where another arm than its favourite comes up, the reason says so.
+
+    Args:
+        reason: why the policy prefers `favourite`.
+    """
+    arm, propensity = draw(rng, arms, propensities)
+    if arm != favourite:
+        reason = f"exploring {arm}, drawn with {propensity:.3f}; the rule takes {favourite}: {reason}"
+    return Decision(
+        arm=arm,
+        propensity=propensity,
+        propensities=paired(arms, propensities),
+        reason=reason,
+        policy=policy_id(policy),
+        difficulty=difficulty,
+    )

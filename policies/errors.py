@@ -116,3 +116,22 @@ class PolicyFileDamaged(FewShotError):
             f"policy {version_id[:12]} ({path}): {problem}. Keep the last good one, and restore the file from a copy "
             "or train it anew."
         )
+
+
+class PolicySettingRefused(FewShotError):
+    """A setting of a policy, or a price, budget or bound that it should keep, that cannot be used."""
+
+    def __init__(self, field: str, problem: str, *, remedy: str) -> None:
+        self.field = field
+        self.remedy = remedy
+        super().__init__(f"{field}: {problem}. {remedy}")
+
+
+class BudgetUnreachable(FewShotError):
+    """A budget below the least that a policy can spend at any price."""
+
+    def __init__(self, budget: str, *, least: float) -> None:
+        self.least = least
+        super().__init__(
+            f"budget {budget}: the least this policy spends is {least:g}. Explore less, or allow that much."
+        )

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from policies.decision import Decision, paired, policy_id
+from policies.decision import Decision, certain, paired, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import ArmUnavailable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from policies.features import Features
+    from policies.feature_values import FeatureValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class AlwaysArm:
     def version(self) -> str:
         return "1"
 
-    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return 1 for the arm and 0 for every other; it takes no notice of `features`."""
         if self.arm not in arms:
             raise ArmUnavailable(self.arm, arms)
-        return tuple(float(arm == self.arm) for arm in arms)
+        return certain(self.arm, arms)
 
-    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         return Decision(
             arm=str(self.arm),
             propensity=1.0,

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from policies.decision import Arm, Decision, draw, first_available, paired, policy_id
-from policies.difficulty import p_icl_correct
+from policies.decision import CAREFUL, CHEAP, TRAINED, Arm, Decision, drawn, first_available
+from policies.difficulty import held_out, p_icl_correct
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
-    from policies.features import Features
-
-CHEAP = (Arm.ICL, Arm.ICL_VOTE)
-CAREFUL = (Arm.ICL_VOTE, Arm.ICL)
-TRAINED = (Arm.TTT, Arm.TTT_SHORT, Arm.ICL_VOTE, Arm.ICL)
+    from policies.feature_values import FeatureValues
+    from policies.outcome_matrix import OutcomeMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +48,59 @@ class LooThreshold:
     def version(self) -> str:
         return f"1:threshold={self.threshold},sure_at={self.sure_at},epsilon={self.epsilon}"
 
-    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return epsilon / n for every arm, and 1 - epsilon more for the one the rule takes."""
         favourite, _ = self._rule(features, arms)
-        floor = self.epsilon / len(arms)
-        return tuple(floor + (1.0 - self.epsilon) * (arm == favourite) for arm in arms)
+        return self._spread(favourite, arms)
 
-    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         favourite, reason = self._rule(features, arms)
-        propensities = self.propensities(features, arms)
-        arm, propensity = draw(rng, arms, propensities)
-        if arm != favourite:
-            reason = f"exploring {arm}, drawn with {propensity:.3f}; the rule takes {favourite}: {reason}"
-        return Decision(
-            arm=arm,
-            propensity=propensity,
-            propensities=paired(arms, propensities),
+        return drawn(
+            self,
+            self._spread(favourite, arms),
+            rng,
+            arms,
+            favourite=favourite,
             reason=reason,
-            policy=policy_id(self),
             difficulty=1.0 - p_icl_correct(features),
         )
 
-    def _rule(self, features: Features, arms: Sequence[str]) -> tuple[str, str]:
+    def score(self, features: FeatureValues) -> float:
+        """Return the difficulty, 1 - P(icl correct)."""
+        return 1.0 - p_icl_correct(features)
+
+    def scores(self, matrix: OutcomeMatrix) -> npt.NDArray[np.float64]:
+        """Return the difficulty of each row."""
+        import numpy as np  # here, so that naming the rule loads nothing
+
+        return np.array([self.score(matrix.features_at(row)) for row in range(len(matrix))])
+
+    def _spread(self, favourite: str, arms: Sequence[str]) -> tuple[float, ...]:
+        floor = self.epsilon / len(arms)
+        return tuple(floor + (1.0 - self.epsilon) * (arm == favourite) for arm in arms)
+
+    def _rule(self, features: FeatureValues, arms: Sequence[str]) -> tuple[str, str]:
         """Return the arm the rule takes, and why."""
-        n, k, p = features.n_held_out, features.n_held_out_exact, p_icl_correct(features)
+        (k, n), p = held_out(features), p_icl_correct(features)
         if n == 0:
-            few = "leave-one-out needs 2 demonstrations" if features.n_demonstrations < 2 else "none was held out"
-            return first_available(CAREFUL, arms), f"{_counted(features.n_demonstrations)}, {few}: answering in context"
-        held_out = f"{k} of {n} demonstrations answered when held out"
+            return first_available(CAREFUL, arms), f"{_nothing_held_out(features)}: answering in context"
+        said = f"{k:g} of {n:g} demonstrations answered when held out"
         if k / n >= self.threshold:
-            return first_available(CHEAP, arms), f"{held_out}, at least {self.threshold:.2f}: no training needed"
+            return first_available(CHEAP, arms), f"{said}, at least {self.threshold:.2f}: no training needed"
         if p >= self.sure_at:
             sure = f"P(icl correct) {p:.2f}, at least {self.sure_at:.2f}"
-            return first_available(CHEAP, arms), f"{held_out}, {sure}: no training needed"
+            return first_available(CHEAP, arms), f"{said}, {sure}: no training needed"
         arm = first_available(TRAINED, arms)
-        if arm == Arm.TTT and features.adapter_cached:
+        if arm == Arm.TTT and features.value("adapter_cached"):
             verdict = "its adapter is at hand"
         else:
             verdict = "training" if arm in (Arm.TTT, Arm.TTT_SHORT) else f"training is not available, so {arm}"
-        return arm, f"{held_out}, below {self.threshold:.2f}: {verdict}"
+        return arm, f"{said}, below {self.threshold:.2f}: {verdict}"
 
 
-def _counted(n_demonstrations: int) -> str:
-    return f"{n_demonstrations} demonstration{'' if n_demonstrations == 1 else 's'}"
+def _nothing_held_out(features: FeatureValues) -> str:
+    n = features.value("n_demonstrations")
+    if n is None:
+        return "nothing is known of held-out demonstrations"
+    few = "leave-one-out needs 2 demonstrations" if n < 2 else "none was held out"
+    return f"{n:g} demonstration{'' if n == 1 else 's'}, {few}"

@@ -14,6 +14,8 @@
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
     │   └── StoreMisconfigured      it never will be, as it is set up (4)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
+    ├── PolicySettingRefused        a price, budget, bound or other setting of a policy that cannot be used (2)
+    ├── BudgetUnreachable           a budget below what a policy spends at any price (2)
     ├── RecordRefused               a record that the ledger will not hold (1)
     ├── DecisionConflict            a decision id that is recorded with other content (1)
     ├── OutcomeConflict             another value was reported already by the same source (1)
@@ -46,6 +48,7 @@ from icl_engine.errors import (
 )
 from policies.errors import (
     ArmUnavailable,
+    BudgetUnreachable,
     DecisionConflict,
     LedgerCorrupt,
     LedgerFull,
@@ -54,6 +57,7 @@ from policies.errors import (
     LedgerUnavailable,
     OutcomeConflict,
     PolicyFileDamaged,
+    PolicySettingRefused,
     PromotionLost,
     RecordRefused,
     UnknownTrace,
@@ -66,6 +70,7 @@ __all__ = [
     "AdapterRefused",
     "AdapterRejected",
     "ArmUnavailable",
+    "BudgetUnreachable",
     "ContextOverflow",
     "DecisionConflict",
     "FewShotError",
@@ -78,6 +83,7 @@ __all__ = [
     "OutOfMemory",
     "OutcomeConflict",
     "PolicyFileDamaged",
+    "PolicySettingRefused",
     "PromotionLost",
     "RecordRefused",
     "SettingsError",
@@ -95,7 +101,15 @@ __all__ = [
 
 FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
 
-_USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "UnknownVersion", "CheckpointMismatch")
+_USAGE = (
+    "SettingsError",
+    "ArmUnavailable",
+    "BudgetUnreachable",
+    "PolicySettingRefused",
+    "UnknownTrace",
+    "UnknownVersion",
+    "CheckpointMismatch",
+)
 
 
 def exit_code(error: BaseException) -> int:

@@ -1,106 +1,22 @@
-"""The contract every policy keeps, and the pieces decisions are made of."""
+"""The pieces decisions are made of. The contract of policies is in `test_policy_contract`."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from policies import AlwaysArm, Arm, ArmUnavailable, Features, LooThreshold, Policy, policy_id
-from policies.decision import draw, first_available
-from tests.policies.fakes import features_with
+from policies import AlwaysArm, Arm
+from policies.decision import certain, counter_draw, draw, drawn, first_available
+from tests.policies.policy_fakes import named
 
 ARMS = ("icl", "icl_vote", "ttt_short", "ttt")
-POLICIES = [LooThreshold(), LooThreshold(threshold=0.5, epsilon=0.4), LooThreshold(epsilon=0.0), AlwaysArm("icl")]
-SITUATIONS = [
-    features_with((True, True, True)),
-    features_with((True, False, False)),
-    features_with((False, False), adapter_cached=True),
-    features_with((), n_demonstrations=1),
-]
-ARM_SETS = [("icl",), ("icl", "ttt"), ARMS, ("program_synthesis", "icl")]
-
-every_policy = pytest.mark.parametrize("policy", POLICIES, ids=policy_id)
-every_situation = pytest.mark.parametrize("features", SITUATIONS)
-every_arm_set = pytest.mark.parametrize("arms", ARM_SETS, ids="+".join)
-
-
-@every_policy
-@every_situation
-@every_arm_set
-def test_propensities_are_probabilities_and_sum_to_one(
-    policy: Policy, features: Features, arms: tuple[str, ...]
-) -> None:
-    propensities = policy.propensities(features, arms)
-
-    assert len(propensities) == len(arms)
-    assert all(0.0 <= p <= 1.0 for p in propensities)
-    assert sum(propensities) == pytest.approx(1.0)
-
-
-@every_policy
-@every_situation
-@every_arm_set
-def test_a_decision_holds_an_available_arm_and_exactly_the_propensities_it_was_drawn_from(
-    policy: Policy, features: Features, arms: tuple[str, ...]
-) -> None:
-    decision = policy.decide(features, np.random.default_rng(0), arms)
-
-    assert decision.arm in arms
-    assert decision.propensities == tuple(zip(arms, policy.propensities(features, arms), strict=True))
-    assert decision.propensity == dict(decision.propensities)[decision.arm]
-    assert decision.propensity > 0.0
-    assert decision.policy == f"{policy.name}@{policy.version}"
-    assert 0.0 <= decision.difficulty <= 1.0
-    assert decision.reason
-    assert "\n" not in decision.reason
-
-
-@every_policy
-@every_situation
-def test_the_same_seed_gives_the_same_decision(policy: Policy, features: Features) -> None:
-    first = [policy.decide(features, np.random.default_rng(seed), ARMS) for seed in range(20)]
-    second = [policy.decide(features, np.random.default_rng(seed), ARMS) for seed in range(20)]
-
-    assert first == second
-
-
-@every_policy
-@every_situation
-def test_the_share_of_draws_is_the_propensity(policy: Policy, features: Features) -> None:
-    rng = np.random.default_rng(0)
-    n = 2000
-    drawn = [policy.decide(features, rng, ARMS).arm for _ in range(n)]
-
-    for arm, p in zip(ARMS, policy.propensities(features, ARMS), strict=True):
-        four_sigma = 4.0 * (p * (1.0 - p) / n) ** 0.5
-        assert drawn.count(arm) / n == pytest.approx(p, abs=four_sigma + 1e-12)
-
-
-@every_policy
-@every_situation
-def test_the_order_of_the_arms_changes_no_propensity(policy: Policy, features: Features) -> None:
-    found = {
-        tuple(sorted(zip(arms, policy.propensities(features, arms), strict=True)))
-        for arms in itertools.permutations(ARMS)
-    }
-
-    assert len(found) == 1
-
-
-@every_policy
-@every_situation
-def test_without_any_arm_there_is_no_decision(policy: Policy, features: Features) -> None:
-    with pytest.raises(ArmUnavailable):
-        policy.propensities(features, ())
-    with pytest.raises(ArmUnavailable):
-        policy.decide(features, np.random.default_rng(0), ())
 
 
 def test_decisions_are_frozen() -> None:
-    decision = AlwaysArm("icl").decide(features_with(), np.random.default_rng(0), ARMS)
+    decision = AlwaysArm("icl").decide(named(), np.random.default_rng(0), ARMS)
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         decision.arm = "ttt"  # type: ignore[misc]
@@ -120,3 +36,52 @@ def test_an_arm_with_probability_one_is_always_drawn() -> None:
     rng = np.random.default_rng(0)
 
     assert {draw(rng, ("a", "b"), (0.0, 1.0)) for _ in range(100)} == {("b", 1.0)}
+
+
+def test_a_counted_draw_hangs_on_task_policy_and_salt_alone() -> None:
+    propensities = (0.25, 0.25, 0.25, 0.25)
+
+    def drawn_for(task: str, policy: str, salt: int) -> str:
+        return counter_draw(ARMS, propensities, task_fingerprint=task, policy=policy, salt=salt)[0]
+
+    tasks = [f"{i:064x}" for i in range(40)]
+    first = [drawn_for(task, "learned@1", 0) for task in tasks]
+
+    assert [drawn_for(task, "learned@1", 0) for task in reversed(tasks)] == first[::-1]
+    assert [drawn_for(task, "learned@2", 0) for task in tasks] != first
+    assert [drawn_for(task, "learned@1", 1) for task in tasks] != first
+
+
+def test_counted_draws_follow_the_propensities() -> None:
+    """A chi-square with 2 degrees of freedom: 18.4 is exceeded once in 10,000."""
+    propensities, n = (0.05, 0.0, 0.25, 0.7), 4000
+    counts = Counter(counter_draw(ARMS, propensities, task_fingerprint=str(i), policy="p@1", salt=0) for i in range(n))
+    expected = {(arm, p): n * p for arm, p in zip(ARMS, propensities, strict=True) if p}
+
+    assert set(counts) == set(expected)
+    assert sum((counts[key] - e) ** 2 / e for key, e in expected.items()) < 18.4
+
+
+def test_the_counted_draw_is_the_same_on_every_machine() -> None:
+    arms = [counter_draw(ARMS, (0.25,) * 4, task_fingerprint="a", policy="p@1", salt=i)[0] for i in range(6)]
+
+    assert arms == ["icl_vote", "icl_vote", "icl_vote", "icl_vote", "icl_vote", "ttt_short"]
+
+
+def test_probabilities_that_round_below_one_leave_no_draw_without_an_arm() -> None:
+    third = (0.3, 0.3, 0.3, 0.0)  # sums to 0.9, far more than rounding takes away
+
+    arms = {counter_draw(ARMS, third, task_fingerprint=str(i), policy="p@1", salt=0)[0] for i in range(200)}
+
+    assert arms == {"icl", "icl_vote", "ttt_short"}
+
+
+def test_an_arm_that_is_not_the_favourite_says_that_it_explores() -> None:
+    policy, rng = AlwaysArm("icl"), np.random.default_rng(0)
+    decision = drawn(policy, (0.0, 1.0), rng, ("icl", "ttt"), favourite="icl", reason="cheap", difficulty=0.5)
+
+    assert decision.reason == "exploring ttt, drawn with 1.000; the rule takes icl: cheap"
+
+
+def test_certainty_is_all_on_one_arm() -> None:
+    assert certain("ttt", ARMS) == (0.0, 0.0, 0.0, 1.0)

@@ -5,13 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policies import Decision, Features, LooThreshold
-from tests.policies.fakes import features_with
+from policies import Decision, LooThreshold
+from policies.feature_values import FeatureValues, NamedFeatures
+from tests.policies import fakes
+from tests.policies.policy_fakes import as_values, named, outcome_matrix
 
 ARMS = ("icl", "icl_vote", "ttt_short", "ttt")
 
 
-def decided(features: Features, arms: tuple[str, ...] = ARMS, policy: LooThreshold | None = None) -> Decision:
+def features_with(
+    loo_exact: tuple[bool, ...] = (True, False, False),
+    *,
+    n_demonstrations: int | None = None,
+    confidence: float = 0.5,
+    adapter_cached: bool = False,
+) -> NamedFeatures:
+    return as_values(
+        fakes.features_with(
+            loo_exact, n_demonstrations=n_demonstrations, confidence=confidence, adapter_cached=adapter_cached
+        )
+    )
+
+
+def decided(features: FeatureValues, arms: tuple[str, ...] = ARMS, policy: LooThreshold | None = None) -> Decision:
     policy = policy or LooThreshold(epsilon=0.0)
     return policy.decide(features, np.random.default_rng(0), arms)
 
@@ -125,3 +141,22 @@ def test_other_settings_are_another_version() -> None:
 def test_a_setting_that_is_no_share_is_refused(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=setting):
         LooThreshold(**{setting: value})
+
+
+def test_logs_that_hold_the_share_alone_are_read() -> None:
+    assert decided(named(loo_exact_share=1.0)).arm == "icl"
+    assert decided(named(loo_exact_share=0.5)).arm == "ttt"
+
+
+def test_logs_without_leave_one_out_are_answered_in_context() -> None:
+    decision = decided(named())
+
+    assert decision.arm == "icl_vote"
+    assert decision.reason == "nothing is known of held-out demonstrations: answering in context"
+
+
+def test_scores_are_difficulties() -> None:
+    matrix = outcome_matrix(10)
+    decisions = [decided(matrix.features_at(row)) for row in range(10)]
+
+    assert LooThreshold().scores(matrix) == pytest.approx([decision.difficulty for decision in decisions])
