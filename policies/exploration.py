@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Mask = npt.NDArray[np.bool_]
 
+_COLDEST = 1e-9  # utility; below it a quotient may overflow, and no margin is as small
 _HALVED_AFTER = 300  # outcomes; what a model has seen decides how far its margins can be trusted
 
 
@@ -34,10 +35,10 @@ def margin_shaped(
     Args:
         utilities: (n_tasks, n_arms); -inf for an arm that only the floor may bring up.
         available: (n_tasks, n_arms); every row has at least one, with a finite utility.
-        favourite: (n_tasks,), columns; where `explore` or `temperature` is 0 it is not left to chance.
+        favourite: (n_tasks,), columns; where `explore` or `temperature` is 0 only the floor is left to chance.
         explore: 0 to 0.5.
     """
-    if explore == 0.0 or temperature == 0.0:
+    if explore == 0.0 or temperature < _COLDEST:
         soft = np.eye(utilities.shape[1])[favourite]
     else:
         scaled = np.where(available, utilities, -np.inf) / temperature

@@ -158,6 +158,23 @@ def regretted_rows(matrix: OutcomeMatrix) -> Mask:
     return regretted
 
 
+def bound_on(
+    scorer: Scorer, matrix: OutcomeMatrix, *, max_rate: float, delta: float = 0.05, n_future: int | None = None
+) -> RegretBound:
+    """Choose the threshold on the scores of a matrix that was not used to fit the scorer; see `choose_threshold`.
+
+    Of each task the first row with both arms counts, since its other seeds are no further evidence.
+    """
+    both = measured(matrix)[:, matrix.column(Arm.ICL)] & measured(matrix)[:, matrix.column(Arm.TTT)]
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(both).tolist():
+        first.setdefault(matrix.tasks[row], row)
+    rows = matrix.take(sorted(first.values()))
+    return choose_threshold(
+        scorer.scores(rows), regretted_rows(rows), max_rate=max_rate, delta=delta, n_future=n_future
+    )
+
+
 def realised_regret_rate(choices: Floats, matrix: OutcomeMatrix) -> float:
     """Return the share of the rows answered by `icl` that `ttt` would have answered better; 0 where none is.
 

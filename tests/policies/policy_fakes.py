@@ -36,7 +36,7 @@ def as_values(features: Features) -> NamedFeatures:
     return NamedFeatures(tuple(numbers), values, features.predicted_cost_s)
 
 
-def named(predicted_cost_s: tuple[tuple[str, float], ...] = (), **values: float | None) -> NamedFeatures:
+def named(predicted_cost_s: tuple[tuple[str, float], ...] = (), /, **values: float | None) -> NamedFeatures:
     return NamedFeatures(tuple(values), tuple(values.values()), predicted_cost_s)
 
 

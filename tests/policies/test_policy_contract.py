@@ -267,7 +267,8 @@ def test_the_same_outcomes_are_the_same_version(name: str) -> None:
 
 
 def test_every_policy_of_the_suite_has_a_name_and_version_of_its_own() -> None:
-    names = [policy_id(policy) for policy in [*POLICIES.values(), *ORACLES]]
+    everyone: list[Policy | ReplayPolicy] = [*POLICIES.values(), *ORACLES]
+    names = [policy_id(policy) for policy in everyone]
 
     assert len(set(names)) == len(names)
     assert all("\n" not in name for name in names)

@@ -14,6 +14,7 @@ from policies.regret_bound import (
     BoundedRegret,
     RegretBound,
     binomial_cdf,
+    bound_on,
     choose_threshold,
     clopper_pearson_upper,
     hypergeometric_cdf,
@@ -106,10 +107,10 @@ def test_thresholds_that_were_fixed_before_are_the_only_ones_tried() -> None:
 @pytest.mark.parametrize("field", ["max_rate", "delta"])
 @pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
 def test_what_is_no_probability_is_refused(field: str, value: float) -> None:
-    settings = {"max_rate": 0.05, "delta": 0.05, field: value}
+    rate, delta = (value, 0.05) if field == "max_rate" else (0.05, value)
 
     with pytest.raises(PolicySettingRefused, match=field):
-        choose_threshold(np.zeros(600), np.zeros(600, dtype=np.bool_), **settings)
+        choose_threshold(np.zeros(600), np.zeros(600, dtype=np.bool_), max_rate=rate, delta=delta)
 
 
 def test_the_cdf_is_the_sum_of_binomial_probabilities() -> None:
@@ -143,6 +144,14 @@ def test_a_bound_on_ever_more_further_tasks_becomes_that_of_the_long_run() -> No
 
 def test_without_a_hit_the_upper_bound_has_a_closed_form() -> None:
     assert clopper_pearson_upper(0, 59, 0.05) == pytest.approx(1.0 - 0.05 ** (1 / 59))
+
+
+def test_other_seeds_of_a_task_are_no_further_evidence() -> None:
+    matrix = outcome_matrix(600, arms=("icl", "ttt"), ttt_missing=20)
+    twice = matrix.take([*range(600), *range(600)])
+
+    assert bound_on(LEARNED, twice, max_rate=0.4) == bound_on(LEARNED, matrix, max_rate=0.4)
+    assert bound_on(LEARNED, twice, max_rate=0.4).n_calibration == 580
 
 
 def test_the_realised_rate_counts_tasks_answered_in_context_and_no_others() -> None:

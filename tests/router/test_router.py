@@ -22,7 +22,7 @@ from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import LabelledTask, Limits, Task, Value
 from icl_engine.transformers_model import TransformersModel
 from policies.decision import Arm, Decision, Policy
-from policies.features import Features
+from policies.feature_values import FeatureValues
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.loo_threshold import LooThreshold
@@ -74,10 +74,10 @@ class FailingPolicy:
     def __init__(self, change: Callable[[Decision], Decision] | None = None) -> None:
         self.change = change
 
-    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         return (1.0 / len(arms),) * len(arms)
 
-    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         if self.change is None:
             raise ZeroDivisionError("no gain")
         return self.change(AlwaysArm(arms[0]).decide(features, rng, arms))
