@@ -87,14 +87,15 @@ def allocate(worth: Floats, consumed: Floats, budget: float) -> Allocation:
 def consumption(matrix: OutcomeMatrix, budget: Budget) -> Floats:
     """Return what each arm of each row takes out of the budget, (n_rows, n_arms); NaN: it was not measured.
 
-    Seconds are those of the features, the answer of `icl` included, and of the arm after it.
+    Seconds are those of the features and of the arm after them; the answer of `icl` is among the features.
     """
     if isinstance(budget, ShareBudget):
         return np.tile([float(arm in budget.arms) for arm in matrix.arms], (len(matrix), 1))
-    after = matrix.cost_s.copy()
+    seconds = matrix.feature_cost_s[:, None] + matrix.cost_s
     if Arm.ICL in matrix.arms:
-        after[:, matrix.column(Arm.ICL)] = 0.0
-    return matrix.feature_cost_s[:, None] + after
+        i = matrix.column(Arm.ICL)
+        seconds[:, i] = np.fmax(matrix.feature_cost_s, matrix.cost_s[:, i])
+    return seconds
 
 
 def limit_of(budget: Budget) -> float:

@@ -44,9 +44,9 @@ class FamilyOracle:
         """Return 1 for the best arm of each row's family, (n_rows, n_arms)."""
         there, costs = measured(matrix), measured_costs(matrix, self.pricing)
         utilities = np.where(there, matrix.quality - self.pricing.price * costs, 0.0)
-        families = np.array(matrix.families)
+        families = np.array(["/".join(names) for names in zip(matrix.sets, matrix.families, strict=True)])
         mean_utilities, mean_costs = np.full(costs.shape, -np.inf), np.zeros(costs.shape)
-        for family in set(matrix.families):
+        for family in np.unique(families):
             rows = families == family
             n = np.maximum(there[rows].sum(axis=0), 1)
             mean_utilities[rows] = utilities[rows].sum(axis=0) / n
