@@ -93,13 +93,13 @@ class Prober:
 
     Args:
         n_remembered: sets of demonstrations.
-        n_views: views of every query that are asked in the same pass, to see whether they agree.
+        n_views: views of every query that are asked in the same pass, to see whether they agree; also an attribute.
     """
 
     def __init__(self, model: LanguageModel, n_remembered: int = 256, *, n_views: int = 0) -> None:
         self._model = model
         self._n_remembered = n_remembered
-        self._n_views = n_views
+        self.n_views = n_views
         self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
 
     def probe(self, task: Task, *, seed: int = 0) -> ProbeResult:
@@ -152,7 +152,7 @@ class Prober:
     def _probe(self, tasks: Sequence[Task], seed: int) -> list[ProbeResult]:
         started = time.perf_counter()
         questions = [question for task in tasks for question in _questions(task)]
-        chosen = [self._views(question, self._n_views, seed) for question in questions]
+        chosen = [self._views(question, self.n_views, seed) for question in questions]
         rewritten = [view.apply(question) for question, of in zip(questions, chosen, strict=True) for view in of]
         generations = self._model.generate([*questions, *rewritten], score_demonstrations=True)
         held_out, new = self._held_out_scores(tasks)
