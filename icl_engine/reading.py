@@ -35,7 +35,7 @@ def can_forget(module: Any) -> bool:
 
 @contextlib.contextmanager
 def watching(module: Any, n_passes: int) -> Iterator[list[torch.Tensor]]:
-    """Collect the last layer's hidden states at the last place of each of the first passes, (rows, hidden) a pass.
+    """Collect the last layer's hidden states at the last place of each of the first passes, (rows, 1, hidden) a pass.
 
     They are what reaches the output head anyway. Of a model that does not name its head, or whose head takes them under
     a name, none are collected.
@@ -44,7 +44,7 @@ def watching(module: Any, n_passes: int) -> Iterator[list[torch.Tensor]]:
 
     def see(_: Any, arguments: tuple[Any, ...]) -> None:
         if arguments and len(seen) < n_passes:
-            seen.append(arguments[0][:, -1].detach().float())
+            seen.append(arguments[0][:, -1:].detach().float())  # (rows, 0, hidden) of a pass without logits
 
     head = module.get_output_embeddings()
     if head is None:

@@ -175,7 +175,7 @@ class TransformersModel:
                 with watching(self.module, n_passes if score_demonstrations else 0) as seen:
                     said = self._generate(asked, n_shared, rows)
                 if seen and not any(each.draft for each in asked):  # a draft stands behind the prompt's end
-                    said = [replace(one, hidden=tuple(h)) for one, h in zip(said, seen[-1].tolist(), strict=True)]
+                    said = [replace(one, hidden=tuple(h)) for one, h in zip(said, seen[-1][:, 0].tolist(), strict=True)]
                 results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(tasks))]
 
