@@ -35,7 +35,7 @@ from router.settings import Settings
 from router.solution import Cost
 from router.steps import SolveState, Steps, available_arms, trace_of
 from router.trace import Step, Trace
-from tests.models import TASKS, taught_model
+from tests.models import CONSTANT_TASK, TASKS, taught_model, tiny_model
 from tests.router.fakes import grid_task, text_task
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import TrainingSettings
@@ -566,11 +566,22 @@ def test_a_solution_in_the_file_changes_no_feature(tmp_path: Path, solutions: tu
     assert replace(found[0], predicted_cost_s=()) == replace(found[1], predicted_cost_s=())
 
 
-def test_features_are_the_same_alone_and_among_others(folder: Path, tmp_path: Path) -> None:
+class CuriousPolicy(StagedPolicy):
+    """Wants to know all there is to know of each task."""
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        unknown = {Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
+        return next((stage for stage, name in unknown.items() if features.value(name) is None), None)
+
+
+def test_features_of_every_stage_are_the_same_alone_and_among_others(folder: Path, tmp_path: Path) -> None:
+    model = taught_model()  # answers these tasks, so that none of them leaves an adapter
+
     def features_by_task(name: str, *, together: bool) -> dict[str, Features]:
-        settings = Settings(home=tmp_path / name, arms=("icl", "ttt"), probe_views=2)
-        with Router(settings, model=taught_model(), policy=AlwaysArm("icl")) as router:  # it trains on none of them
+        settings = Settings(home=tmp_path / name, arms=("icl", "ttt"))
+        with Router(settings, model=model, policy=CuriousPolicy("icl")) as router:
             solutions = router.solve_many(TASKS) if together else [router.solve(task) for task in TASKS]
+        assert [solution.degraded for solution in solutions] == [()] * len(TASKS)
         with Ledger.open(settings.ledger_location) as ledger:
             traces = [Trace.read(ledger.trace(each.trace_id).document) for each in solutions]
         return {trace.task.id: Features.read(json.dumps(trace.decision.features)) for trace in traces}
@@ -582,3 +593,19 @@ def test_features_are_the_same_alone_and_among_others(folder: Path, tmp_path: Pa
         for name in FEATURE_NAMES:
             assert among[task_id].value(name) == pytest.approx(features.value(name), abs=1e-2), name
         assert features.vote_agreement is not None
+        assert (features.trial_nll is None) == (features.n_demonstrations < 3)  # none can be spared
+
+
+def test_a_training_that_does_not_help_is_given_up_where_the_policy_has_it_watched(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, arms=("icl", "ttt"), ttt_steps=20, ttt_learning_rate=1e-9, ttt_rank=2, n_views=1)
+    with Router(settings, model=tiny_model(), policy=StagedPolicy("ttt", check_every=2)) as router:
+        solution = router.solve(CONSTANT_TASK)
+    with Ledger.open(settings.ledger_location) as ledger:
+        adapter = Trace.read(ledger.trace(solution.trace_id).document).adapter
+
+    assert (solution.arm, solution.answered_by) == ("ttt", "icl")
+    assert adapter is not None
+    assert adapter.verdict == "gave up"
+    assert len(adapter.losses) == 2 * len(CONSTANT_TASK.demonstrations)  # one round of looks, of 20 steps
