@@ -143,22 +143,23 @@ def _ask(
             questions.append(task.for_query(place))
             chosen.append(_fitting(model, questions[-1], shared))
             slots.append(0 if adapters is None else adapters.slots[i])
-    told = _told(known, len(questions)) if settings.decode == "greedy" else [{}] * len(questions)
-    new = [tuple(view for view in each if view not in of) for each, of in zip(chosen, told, strict=True)]
-    fresh = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
-    said = [
-        tuple({**of, **dict(zip(asked_now, answers, strict=True))}[view] for view in each)
-        for each, of, asked_now, answers in zip(chosen, told, new, fresh, strict=True)
-    ]
-    asked = iter([Asked(*each) for each in zip(questions, chosen, said, strict=True)])
+    told = [_told(each) for each in known] if known and settings.decode == "greedy" else [{} for _ in questions]
+    new = [tuple(view for view in each if view not in by_view) for each, by_view in zip(chosen, told, strict=True)]
+    said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
+    for by_view, more, answers in zip(told, new, said, strict=True):
+        by_view.update(zip(more, answers, strict=True))
+    asked = iter(
+        [
+            Asked(question, each, tuple(by_view[view] for view in each))
+            for question, each, by_view in zip(questions, chosen, told, strict=True)
+        ]
+    )
     return [tuple(next(asked) for _ in task.queries) for task in tasks]
 
 
-def _told(known: Sequence[Asked], n_questions: int) -> list[dict[View, Search]]:
-    """Return what is known of each question, by view, as what costs nothing more."""
-    if not known:
-        return [{} for _ in range(n_questions)]
-    return [{view: replace(said, tokens=0) for view, said in zip(each.views, each.said, strict=True)} for each in known]
+def _told(asked: Asked) -> dict[View, Search]:
+    """Return what was said before under each view; it costs nothing more."""
+    return {view: replace(said, tokens=0) for view, said in zip(asked.views, asked.said, strict=True)}
 
 
 def answer_of(generation: Generation) -> Answer:
