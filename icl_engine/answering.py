@@ -46,6 +46,7 @@ def answer_by_vote(
     n_views: int | None = None,
     seed: int = 0,
     settings: InferenceSettings | None = None,
+    known: Sequence[Asked] = (),
 ) -> tuple[Answer, ...]:
     """Answer each query under several views, undo these on the answers and let those vote.
 
@@ -53,6 +54,8 @@ def answer_by_vote(
 
     Args:
         n_views: at most so many, in place of the settings' number.
+        known: for each query what this same model has said to it greedily under some views: those are not asked again.
+            It costs no tokens here.
 
     Raises:
         ContextOverflow: the task does not fit the model.
@@ -61,7 +64,8 @@ def answer_by_vote(
     settings = settings or InferenceSettings()
     if n_views is not None:
         settings = replace(settings, n_views=n_views)
-    return tuple(_chosen(model, asked, settings) for asked in ask_under_views(model, task, settings, seed=seed))
+    asked = _ask(model, [task], settings, None, seed=seed, known=known)[0]
+    return tuple(_chosen(model, each, settings) for each in asked)
 
 
 def answer_many_by_vote(
@@ -88,6 +92,14 @@ class Asked:
     said: tuple[Search, ...]  # one per view; of greedy decoding what was said is all that was found
 
     @property
+    def greedy_values(self) -> tuple[Value | None, ...]:
+        """What was said greedily under each view, in the question's own terms."""
+        said = [search.greedy.value for search in self.said]
+        return tuple(
+            None if value is None else view.undo_value(value) for view, value in zip(self.views, said, strict=True)
+        )
+
+    @property
     def votes(self) -> tuple[Vote, ...]:
         """Every answer found, in the question's own terms."""
         return tuple(
@@ -112,9 +124,15 @@ def ask_under_views(
 
 
 def _ask(
-    model: LanguageModel, tasks: Sequence[Task], settings: InferenceSettings, adapters: RowAdapters | None, *, seed: int
+    model: LanguageModel,
+    tasks: Sequence[Task],
+    settings: InferenceSettings,
+    adapters: RowAdapters | None,
+    *,
+    seed: int,
+    known: Sequence[Asked] = (),
 ) -> list[tuple[Asked, ...]]:
-    """Ask all queries of all tasks at once; adapters have a slot for each task."""
+    """Ask all queries of all tasks at once; adapters have a slot for each task, and what is known is of each query."""
     questions, chosen, slots = [], [], []
     for i, task in enumerate(tasks):
         if settings.views == "paper":
@@ -125,9 +143,23 @@ def _ask(
             questions.append(task.for_query(place))
             chosen.append(_fitting(model, questions[-1], shared))
             slots.append(0 if adapters is None else adapters.slots[i])
-    said = _said(model, questions, chosen, settings, adapters and replace(adapters, slots=slots))
-    asked = iter([Asked(*each) for each in zip(questions, chosen, said, strict=True)])
+    told = [_told(each) for each in known] if known and settings.decode == "greedy" else [{} for _ in questions]
+    new = [tuple(view for view in each if view not in by_view) for each, by_view in zip(chosen, told, strict=True)]
+    said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
+    for by_view, more, answers in zip(told, new, said, strict=True):
+        by_view.update(zip(more, answers, strict=True))
+    asked = iter(
+        [
+            Asked(question, each, tuple(by_view[view] for view in each))
+            for question, each, by_view in zip(questions, chosen, told, strict=True)
+        ]
+    )
     return [tuple(next(asked) for _ in task.queries) for task in tasks]
+
+
+def _told(asked: Asked) -> dict[View, Search]:
+    """Return what was said before under each view; it costs nothing more."""
+    return {view: replace(said, tokens=0) for view, said in zip(asked.views, asked.said, strict=True)}
 
 
 def answer_of(generation: Generation) -> Answer:
@@ -166,7 +198,7 @@ def _said(
         for each, said in zip(views, first, strict=True)
     ]
     rest = _generated(model, questions, [each[n_first:] for each in views], drafts, adapters)
-    return [tuple(map(_as_search, (*one, *others))) for one, others in zip(first, rest, strict=True)]
+    return [tuple(map(as_search, (*one, *others))) for one, others in zip(first, rest, strict=True)]
 
 
 def _generated(
@@ -191,7 +223,8 @@ def _generated(
     return [[next(generations) for _ in each] for each in views]
 
 
-def _as_search(said: Generation) -> Search:
+def as_search(said: Generation) -> Search:
+    """Make what was found of one greedy generation: its value, if it has one."""
     found = () if said.value is None else (Found(said.value, said.log_probability),)
     return Search(said, found, said.tokens)
 

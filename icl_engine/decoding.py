@@ -12,6 +12,8 @@ import torch
 
 from icl_engine.reading import Positions, read_prompts
 
+MOST_MARGIN = 20.0  # nats; beyond that, or where nothing else is allowed, the runner-up is out of the question
+
 
 class Constraint(Protocol):
     """Which tokens may come next, row by row; told of every token that was chosen."""
@@ -36,6 +38,8 @@ class Decoded:
     ids: tuple[int, ...]  # without the end
     log_probabilities: tuple[float, ...]  # nats, of each token chosen, the end included
     ended: bool  # False where the token limit came first
+    entropies: tuple[float, ...] = ()  # nats, of the choice of each token; () where nobody looked
+    margins: tuple[float, ...] = ()  # nats, from each token chosen to the runner-up, at most MOST_MARGIN
 
 
 @torch.inference_mode()
@@ -92,7 +96,7 @@ def decode(
         reading.forget([n_ahead[row] for row in alive])
         n_ahead = [0] * len(rows)
         _write(reading.read_token([rows[row].ids[-1] for row in alive]), [rows[row] for row in alive], constraint)
-    return [Decoded(tuple(row.ids), tuple(row.log_probabilities), row.ended) for row in rows], prompt_logits
+    return [row.decoded for row in rows], prompt_logits
 
 
 def constrained(logits: torch.Tensor, constraint: Constraint) -> torch.Tensor:
@@ -108,14 +112,23 @@ class _Row:
     limit: int
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     ended: bool = False
+
+    @property
+    def decoded(self) -> Decoded:
+        signs = tuple(self.entropies), tuple(self.margins)
+        return Decoded(tuple(self.ids), tuple(self.log_probabilities), self.ended, *signs)
 
     @property
     def finished(self) -> bool:
         return self.ended or len(self.ids) >= self.limit
 
-    def write(self, token: int, log_probability: float) -> None:
+    def write(self, token: int, log_probability: float, entropy: float, margin: float) -> None:
         self.log_probabilities.append(log_probability)
+        self.entropies.append(entropy)
+        self.margins.append(margin)
         if token in self.end_ids:
             self.ended = True
         else:
@@ -124,12 +137,17 @@ class _Row:
 
 def _write(logits: torch.Tensor, rows: Sequence[_Row | None], constraint: Constraint) -> None:
     """Let every row that does not wait (None) write its likeliest token."""
-    best = constrained(logits, constraint).max(dim=-1)
+    log_p = constrained(logits, constraint)
+    best = log_p.max(dim=-1)
     tokens: list[int] = best.indices.tolist()
     constraint.chose([None if row is None else token for row, token in zip(rows, tokens, strict=True)])
-    for row, token, log_probability in zip(rows, tokens, best.values.tolist(), strict=True):
+    entropies = torch.special.entr(log_p.exp()).sum(dim=-1)
+    runners_up = log_p.scatter(-1, best.indices[:, None], -torch.inf).amax(dim=-1)
+    margins = (best.values - runners_up).clamp_max(MOST_MARGIN)
+    signs = torch.stack((best.values, entropies, margins), dim=-1).tolist()  # one wait for the device, not three
+    for row, token, (log_probability, entropy, margin) in zip(rows, tokens, signs, strict=True):
         if row is not None:
-            row.write(token, log_probability)
+            row.write(token, log_probability, entropy, margin)
 
 
 def _follow(drafts: Sequence[Sequence[int]], last: torch.Tensor, rows: Sequence[_Row], constraint: Constraint) -> None:

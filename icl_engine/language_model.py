@@ -39,6 +39,10 @@ class Generation:
     prompt_tokens: int
     # each demonstration's output given the ones before it, from the same pass; empty where that was not asked for
     demonstrations: tuple[OutputScore, ...]
+    token_entropies: tuple[float, ...] = ()  # nats, of the choice of each token; empty where the model does not tell
+    token_margins: tuple[float, ...] = ()  # nats between each token and the runner-up; empty likewise
+    # of the last layer at the prompt's end, from the same pass; empty where no scores were asked for, or not told
+    hidden: tuple[float, ...] = ()
 
     @property
     def log_probability(self) -> float:
@@ -102,6 +106,8 @@ class LanguageModel(Protocol):
         """Answer each task greedily.
 
         Args:
+            score_demonstrations: tell of the prompt, too, what is read off the same pass: how the demonstrations'
+                outputs score and, where the model can, its hidden state.
             adapters: of each task, where they differ; None: the model as it is.
             drafts: for each task what its answer may be, if anything is known. They change no answer, only what it
                 takes: one pass where the draft is what the model would write, token by token from where it is not.

@@ -1,22 +1,30 @@
 """The probe: one in-context pass over a task that gives its answer and every sign of how well the model has understood
 it.
 
-The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`.
+The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`. On request a
+few augmentations of the task are asked besides, to see whether they agree; a vote goes on from what they said.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import fmean
+from typing import TypeVar
 
 from icl_engine.answer import Answer
-from icl_engine.answering import answer_of
+from icl_engine.answering import Asked, answer_of, as_search
+from icl_engine.augmentations import Augmentation, views
 from icl_engine.errors import ContextOverflow, OutOfMemory
 from icl_engine.language_model import Generation, LanguageModel, OutputScore
 from icl_engine.leave_one_out import leave_one_out
+from icl_engine.signals import agreement, projected, sureness_of
 from icl_engine.task import Task
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +32,19 @@ class ProbeResult:
     """What one probe found. Scores are of the task's own demonstrations; a solution is never involved."""
 
     answers: tuple[Answer, ...]  # one per query, in context
+    asked: tuple[Asked, ...]  # each query as it is and under each view asked, the query as it is first
     answer_log_probability: float  # nats, of all answers together
     answer_tokens: int  # written, in all answers together
+    answer_entropy: float | None  # nats per token written; None where the model does not tell
+    answer_margin: float | None  # nats from a token to its runner-up, the mean
+    answer_least_margin: float | None
     demonstration_nll: tuple[float, ...]  # nats per token of each output given the demonstrations before it
     demonstration_exact: tuple[bool, ...]
     loo_nll: tuple[float, ...]  # nats per token of each output given all other demonstrations; none with fewer than two
     loo_exact: tuple[bool, ...]
+    hidden: tuple[float, ...]  # of text: the model's state at the first prompt's end, projected; () where not told
     prompt_tokens: int  # of the first query's prompt
-    n_prompts: int  # read in this probe: one per query and, where not remembered, one per demonstration held out
+    n_prompts: int  # read in this probe: those asked and, where not remembered, one per demonstration held out
     seconds: float
 
     @property
@@ -40,9 +53,27 @@ class ProbeResult:
         return self.answers[0]
 
     @property
+    def vote_agreement(self) -> float | None:
+        """The share of views that say what the answers say, the queries as they are left out; None: none was asked."""
+        shares = [agreement(values[0], values[1:]) for values in (asked.greedy_values for asked in self.asked)]
+        known = [share for share in shares if share is not None]
+        return fmean(known) if known else None
+
+    @property
     def tokens(self) -> int:
         """Tokens read and written."""
-        return sum(answer.tokens for answer in self.answers) + (self.n_prompts - len(self.answers)) * self.prompt_tokens
+        said = [search.tokens for asked in self.asked for search in asked.said]
+        return sum(said) + (self.n_prompts - len(said)) * self.prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ViewsRequest:
+    """A probed task of which views are to be asked, to see whether they agree."""
+
+    task: Task
+    found: ProbeResult
+    n_views: int
+    seed: int = 0  # that of `answer_by_vote`, which then need not ask these views again
 
 
 def probe(model: LanguageModel, task: Task) -> ProbeResult:
@@ -62,48 +93,94 @@ class Prober:
 
     Args:
         n_remembered: sets of demonstrations.
+        n_views: views of every query that are asked in the same pass, to see whether they agree; also an attribute.
     """
 
-    def __init__(self, model: LanguageModel, n_remembered: int = 256) -> None:
+    def __init__(self, model: LanguageModel, n_remembered: int = 256, *, n_views: int = 0) -> None:
         self._model = model
         self._n_remembered = n_remembered
+        self.n_views = n_views
         self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
 
-    def probe(self, task: Task) -> ProbeResult:
-        """See `probe`."""
-        started = time.perf_counter()
-        generations = self._model.generate(_questions(task), score_demonstrations=True)
-        held_out = self._held_out.get(task.demonstrations_fingerprint)
-        n_scored = 0
-        if held_out is None:
-            held_out = self._score_held_out([task])[0]
-            n_scored = len(held_out)
-        return _result(generations, held_out, len(generations) + n_scored, time.perf_counter() - started)
+    def probe(self, task: Task, *, seed: int = 0) -> ProbeResult:
+        """See `probe`; the seed is of the views."""
+        return self._probe([task], seed)[0]
 
-    def probe_together(self, tasks: Sequence[Task]) -> list[ProbeResult | None]:
+    def probe_together(self, tasks: Sequence[Task], *, seed: int = 0) -> list[ProbeResult | None]:
         """Probe several tasks at once, which takes less; they share the time evenly.
 
         What does not fit the model is left out (None), and everything where memory does not hold them together.
         """
-        started = time.perf_counter()
-        fitting = [task for task in tasks if all(map(self._model.fits, _questions(task)))]
-        sets = {task.demonstrations_fingerprint: task for task in fitting}
-        held_out = {key: self._held_out[key] for key in list(self._held_out) if key in sets}
-        new = {key: task for key, task in sets.items() if key not in held_out}
+        fits = [all(map(self._model.fits, _questions(task))) for task in tasks]
         try:
-            questions = [question for task in fitting for question in _questions(task)]
-            generations = iter(self._model.generate(questions, score_demonstrations=True))
-            held_out.update(zip(new, self._score_held_out(list(new.values())), strict=True))
+            found = iter(self._probe([task for task, fitting in zip(tasks, fits, strict=True) if fitting], seed))
         except (ContextOverflow, OutOfMemory):
             return [None] * len(tasks)
-        seconds = (time.perf_counter() - started) / max(len(fitting), 1)
-        found = {}
-        for task in fitting:
-            said = [next(generations) for _ in task.queries]
-            scores = held_out[task.demonstrations_fingerprint]
-            n_scored = len(scores) if task.demonstrations_fingerprint in new else 0
-            found[id(task)] = _result(said, scores, len(said) + n_scored, seconds)
-        return [found.get(id(task)) for task in tasks]
+        return [next(found) if fitting else None for fitting in fits]
+
+    def ask_views(self, requests: Sequence[ViewsRequest]) -> list[ProbeResult]:
+        """Ask views of tasks that are probed, all at once; return what was found before with what they say.
+
+        Views that were asked already are not asked again.
+        """
+        started = time.perf_counter()
+        new = [
+            tuple(
+                tuple(view for view in self._views(asked.question, each.n_views, each.seed) if view not in asked.views)
+                for asked in each.found.asked
+            )
+            for each in requests
+        ]
+        prompts = [
+            view.apply(asked.question)
+            for each, of_task in zip(requests, new, strict=True)
+            for asked, of_query in zip(each.found.asked, of_task, strict=True)
+            for view in of_query
+        ]
+        said = iter(self._model.generate(prompts))
+        seconds = (time.perf_counter() - started) / max(len(requests), 1)
+        results = []
+        for each, of_task in zip(requests, new, strict=True):
+            asked = tuple(
+                Asked(old.question, (*old.views, *more), (*old.said, *(as_search(next(said)) for _ in more)))
+                for old, more in zip(each.found.asked, of_task, strict=True)
+            )
+            n_prompts = each.found.n_prompts + sum(map(len, of_task))
+            results.append(replace(each.found, asked=asked, n_prompts=n_prompts, seconds=each.found.seconds + seconds))
+        return results
+
+    def _probe(self, tasks: Sequence[Task], seed: int) -> list[ProbeResult]:
+        started = time.perf_counter()
+        questions = [question for task in tasks for question in _questions(task)]
+        chosen = [self._views(question, self.n_views, seed) for question in questions]
+        rewritten = [view.apply(question) for question, of in zip(questions, chosen, strict=True) for view in of]
+        generations = self._model.generate([*questions, *rewritten], score_demonstrations=True)
+        held_out, new = self._held_out_scores(tasks)
+        seconds = (time.perf_counter() - started) / max(len(tasks), 1)
+        straight, others = iter(generations[: len(questions)]), iter(generations[len(questions) :])
+        asked = iter(
+            [
+                Asked(question, (Augmentation(), *of), tuple(map(as_search, (next(straight), *_next(others, len(of))))))
+                for question, of in zip(questions, chosen, strict=True)
+            ]
+        )
+        return [
+            _result(task, _next(asked, len(task.queries)), scores, len(scores) if is_new else 0, seconds)
+            for task, scores, is_new in zip(tasks, held_out, new, strict=True)
+        ]
+
+    def _views(self, question: Task, n: int, seed: int) -> tuple[Augmentation, ...]:
+        """Return up to n views beside the question as it is, without those that do not fit the model."""
+        return tuple(view for view in views(question, 1 + n, seed)[1:] if self._model.fits(view.apply(question)))
+
+    def _held_out_scores(self, tasks: Sequence[Task]) -> tuple[list[tuple[OutputScore, ...]], list[bool]]:
+        """Return the scores of each task's demonstrations, each held out in turn, and whether they are new."""
+        sets = {task.demonstrations_fingerprint: task for task in tasks}
+        scores = {key: self._held_out[key] for key in list(self._held_out) if key in sets}
+        new = {key: task for key, task in sets.items() if key not in scores}
+        scores.update(zip(new, self._score_held_out(list(new.values())), strict=True))
+        keys = [task.demonstrations_fingerprint for task in tasks]
+        return [scores[key] for key in keys], [key in new for key in keys]
 
     def _score_held_out(self, tasks: Sequence[Task]) -> list[tuple[OutputScore, ...]]:
         """Score the demonstrations of each task, each held out in turn, and remember the scores."""
@@ -122,19 +199,29 @@ def _questions(task: Task) -> list[Task]:
     return [task.for_query(i) for i in range(len(task.queries))]
 
 
+def _next(things: Iterator[Thing], n: int) -> tuple[Thing, ...]:
+    return tuple(islice(things, n))
+
+
 def _result(
-    generations: Sequence[Generation], held_out: tuple[OutputScore, ...], n_prompts: int, seconds: float
+    task: Task, asked: tuple[Asked, ...], held_out: tuple[OutputScore, ...], n_scored: int, seconds: float
 ) -> ProbeResult:
-    shown = generations[0].demonstrations
+    said: list[Generation] = [each.said[0].greedy for each in asked]
+    sureness = sureness_of(said)
     return ProbeResult(
-        answers=tuple(answer_of(generation) for generation in generations),
-        answer_log_probability=sum(generation.log_probability for generation in generations),
-        answer_tokens=sum(len(generation.token_log_probabilities) for generation in generations),
-        demonstration_nll=tuple(score.nll_per_token for score in shown),
-        demonstration_exact=tuple(score.exact for score in shown),
+        answers=tuple(map(answer_of, said)),
+        asked=asked,
+        answer_log_probability=sum(each.log_probability for each in said),
+        answer_tokens=sum(len(each.token_log_probabilities) for each in said),
+        answer_entropy=None if sureness is None else sureness.entropy,
+        answer_margin=None if sureness is None else sureness.margin,
+        answer_least_margin=None if sureness is None else sureness.least_margin,
+        demonstration_nll=tuple(score.nll_per_token for score in said[0].demonstrations),
+        demonstration_exact=tuple(score.exact for score in said[0].demonstrations),
         loo_nll=tuple(score.nll_per_token for score in held_out),
         loo_exact=tuple(score.exact for score in held_out),
-        prompt_tokens=generations[0].prompt_tokens,
-        n_prompts=n_prompts,
+        hidden=projected(said[0].hidden) if task.kind == "text" else (),
+        prompt_tokens=said[0].prompt_tokens,
+        n_prompts=sum(len(each.said) for each in asked) + n_scored,
         seconds=seconds,
     )

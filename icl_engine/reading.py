@@ -3,7 +3,8 @@
 Knows nothing of tasks, nor of how the tokens are chosen.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,30 @@ def left_padded(
 def can_forget(module: Any) -> bool:
     """Say whether a reading of this model can take tokens back: not where a layer keeps only a window of them."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=module.config).layers)
+
+
+@contextlib.contextmanager
+def watching(module: Any, n_passes: int) -> Iterator[list[torch.Tensor]]:
+    """Collect the last layer's hidden states at the last place of each of the first passes, (rows, 1, hidden) a pass.
+
+    They are what reaches the output head anyway. Of a model that does not name its head, or whose head takes them under
+    a name, none are collected.
+    """
+    seen: list[torch.Tensor] = []
+
+    def see(_: Any, arguments: tuple[Any, ...]) -> None:
+        if arguments and len(seen) < n_passes:
+            seen.append(arguments[0][:, -1:].detach().float())  # (rows, 0, hidden) of a pass without logits
+
+    head = module.get_output_embeddings()
+    if head is None:
+        yield seen
+        return
+    handle = head.register_forward_pre_hook(see)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 class Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ from icl_engine.language_model import Found, Generation, OutputScore, RowAdapter
 from icl_engine.task import Task, Value
 
 _SURE, _SURPRISED = 0.01, 2.0  # nats per token where the script agrees with an output and where it does not
+_DOUBT = -math.expm1(-_SURE)  # probability that is left for one other token
+_ENTROPY = _SURE * (1.0 - _DOUBT) - _DOUBT * math.log(_DOUBT)  # nats
+_MARGIN = -_SURE - math.log(_DOUBT)
 
 
 @dataclass(slots=True)
@@ -65,7 +69,15 @@ class ScriptedModel:
         n_tokens = 1 if value is None else _n_tokens(value)
         prompt_tokens = sum(_n_tokens(shown.input) + _n_tokens(shown.output) for shown in task.demonstrations)
         shown = self._demonstrations(task) if score_demonstrations else ()
-        return Generation(value, (-_SURE,) * n_tokens, prompt_tokens + _n_tokens(task.query), shown)
+        return Generation(
+            value=value,
+            token_log_probabilities=(-_SURE,) * n_tokens,
+            prompt_tokens=prompt_tokens + _n_tokens(task.query),
+            demonstrations=shown,
+            token_entropies=(_ENTROPY,) * n_tokens,
+            token_margins=(_MARGIN,) * n_tokens,
+            hidden=_hidden(task) if score_demonstrations else (),
+        )
 
     def _demonstrations(self, task: Task) -> tuple[OutputScore, ...]:
         scores = []
@@ -79,6 +91,11 @@ class ScriptedModel:
 def _score(output: Value, guess: Value | None) -> OutputScore:
     n_tokens = _n_tokens(output)
     return OutputScore(n_tokens * (_SURE if output == guess else _SURPRISED), n_tokens, output == guess)
+
+
+def _hidden(task: Task) -> tuple[float, ...]:
+    """Return what stands for a hidden state: a few numbers from -1 to 1 by the task's content."""
+    return tuple(byte / 127.5 - 1.0 for byte in bytes.fromhex(task.fingerprint)[:16])
 
 
 def _n_tokens(value: Value) -> int:

@@ -25,7 +25,7 @@ from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
-from icl_engine.reading import can_forget, left_padded
+from icl_engine.reading import can_forget, left_padded, watching
 from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
 
@@ -170,7 +170,13 @@ class TransformersModel:
         with self.lock, typed_out_of_memory():
             for batch, n_shared in self._batches_that_share(prompts, slots=adapters.slots if adapters else ()):
                 rows = replace(adapters, slots=[adapters.slots[i] for i in batch]) if adapters else None
-                results.update(zip(batch, self._generate([prompts[i] for i in batch], n_shared, rows), strict=True))
+                asked = [prompts[i] for i in batch]
+                n_passes = 2 if n_shared else 1  # to the prompts' ends: what is shared is read before
+                with watching(self.module, n_passes if score_demonstrations else 0) as seen:
+                    said = self._generate(asked, n_shared, rows)
+                if seen and not any(each.draft for each in asked):  # a draft stands behind the prompt's end
+                    said = [replace(one, hidden=tuple(h)) for one, h in zip(said, seen[-1][:, 0].tolist(), strict=True)]
+                results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(tasks))]
 
     def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
@@ -256,6 +262,8 @@ class TransformersModel:
             token_log_probabilities=row.log_probabilities,
             prompt_tokens=len(prompt.encoded.ids),
             demonstrations=scores,
+            token_entropies=row.entropies,
+            token_margins=row.margins,
         )
 
     def _search(self, prompts: Sequence[_Prompt], n_shared: int, cut_off: float) -> list[Search]:

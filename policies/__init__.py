@@ -21,7 +21,7 @@ from policies.errors import (
     UnknownTrace,
     UnknownVersion,
 )
-from policies.features import FEATURES, SCHEMA_HASH, Feature, Features, features_of
+from policies.features import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Feature, Features, features_of
 from policies.fixed import AlwaysArm
 from policies.labels import Label, LabelRule, LabelShares, LabelState, shares_of
 from policies.loo_threshold import LooThreshold
@@ -36,20 +36,24 @@ from policies.records import (
     PolicyVersion,
     TraceRow,
 )
+from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
 
 __all__ = [
     "FEATURES",
+    "FEATURE_NAMES",
     "SCHEMA_HASH",
     "Alias",
     "AlwaysArm",
     "Arm",
     "ArmUnavailable",
+    "AsksForStages",
     "CorrectionRow",
     "CostModel",
     "Decision",
     "DecisionConflict",
     "DecisionRow",
     "EffectiveOutcome",
+    "Escalates",
     "Feature",
     "Features",
     "Label",
@@ -71,9 +75,11 @@ __all__ = [
     "PolicyVersion",
     "PromotionLost",
     "RecordRefused",
+    "Stage",
     "TraceRow",
     "UnknownTrace",
     "UnknownVersion",
+    "WatchesTraining",
     "features_of",
     "p_icl_correct",
     "policy_id",

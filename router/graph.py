@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def build_graph(steps: Steps) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
-    """Compile admit → probe → lookup → decide → (answer_icl | answer_vote | adapt → answer_ttt) → verify → record."""
+    """Compile admit → probe → lookup → (look_closer →) decide → (answer_icl | answer_vote | adapt → answer_ttt) →
+    verify → record; `verify` may lead back to adapt.
+    """
     graph = StateGraph(SolveState)
     for node in (
         steps.admit,
         steps.probe,
         steps.lookup,
+        steps.look_closer,
         steps.decide,
         steps.answer_icl,
         steps.answer_vote,
@@ -34,7 +37,8 @@ def build_graph(steps: Steps) -> CompiledStateGraph[SolveState, None, SolveState
     graph.add_edge(START, "admit")
     graph.add_edge("admit", "probe")
     graph.add_edge("probe", "lookup")
-    graph.add_edge("lookup", "decide")
+    graph.add_conditional_edges("lookup", steps.after_lookup, ["look_closer", "decide"])
+    graph.add_edge("look_closer", "decide")
     graph.add_conditional_edges("decide", steps.after_decide, ["answer_icl", "answer_vote", "adapt"])
     graph.add_edge("adapt", "answer_ttt")
     for answered in ("answer_icl", "answer_vote", "answer_ttt"):

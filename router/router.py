@@ -164,7 +164,7 @@ class Router:
         graph, steps = self._graph(), self._steps()
         for state in states:
             steps.admit(state)  # before anything is read: the first that is refused ends it
-        probed = steps.prober.probe_together([state["task"] for state in states])
+        probed = steps.prober.probe_together([state["task"] for state in states], seed=states[0]["seed"])
         cohort = Cohort(len(states))
 
         def run(state: SolveState, found: ProbeResult | None, seat: Seat) -> Solution:
@@ -190,7 +190,7 @@ class Router:
         """
         steps = self._steps()
         state: dict[str, Any] = dict(self._initial(task, None, seed, None, None))
-        for step in (steps.admit, steps.probe, steps.lookup, steps.decide):
+        for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
             state.update(step(state))  # type: ignore[arg-type]
         decision: Decision = state["decision"]
         return decision
@@ -344,7 +344,7 @@ class Router:
         training = chosen.training
         return Steps(
             model=model,
-            prober=Prober(model),
+            prober=Prober(model, n_views=settings.probe_views),
             policy=self._policy or LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),
             ledger=ledger,
             ttt=ttt,

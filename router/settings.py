@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     loo_threshold: float = Field(
         1.0, ge=0, le=1, description="share of held-out demonstrations answered exactly that makes training needless"
     )
+    probe_views: int = Field(
+        0, ge=0, le=64, description="views asked with every prompt, to see whether they agree; 0: where the policy asks"
+    )
     epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
     ledger_url: str | None = Field(
         None, min_length=1, repr=False, description="SQL URL of the ledger; none: a SQLite file in the home folder"

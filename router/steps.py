@@ -11,7 +11,7 @@ import operator
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import numpy as np
@@ -21,7 +21,7 @@ from icl_engine.answering import answer_by_vote, answer_zero_shot
 from icl_engine.errors import FewShotError
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
-from icl_engine.probe import Prober, ProbeResult
+from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
@@ -30,18 +30,21 @@ from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.records import DecisionRow, MeasuredCost
+from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Seat
 from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import StoreUnavailable
+from ttt_engine.trial import Trial
 
 if TYPE_CHECKING:
     from ttt_engine.engine import TttEngine
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of
 TTT_ARMS = (Arm.TTT, Arm.TTT_SHORT)
+VIEWS_ASKED = 3  # where a policy wants to see whether views agree, and the settings name no number
 
 
 class SolveState(TypedDict, total=False):
@@ -60,6 +63,8 @@ class SolveState(TypedDict, total=False):
     arms: tuple[str, ...]
     probe: ProbeResult
     cached: bool
+    nearest_distance: float | None  # to a task that an adapter is known of
+    trial: Trial | None
     features: Features
     decision: Decision
     adapter: Adapter | None
@@ -108,26 +113,52 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = state["probed"] or self.prober.probe(state["task"])
+        found = state["probed"] or self.prober.probe(state["task"], seed=state["seed"])
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
-        """See whether an adapter for exactly this task is at hand."""
+        """See whether an adapter for exactly this task is at hand, and how like it the nearest task with one is."""
         task = state["task"]
+        none: SolveState = {"cached": False, "nearest_distance": None}
         if self.ttt is None or Arm.TTT not in state["arms"]:
-            return {"cached": False}
+            return none
         try:
-            return {"cached": self.ttt.is_cached(task, self.training, seed=state["seed"])}
+            cached = self.ttt.is_cached(task, self._training(state, Arm.TTT), seed=state["seed"])
+            return {"cached": cached, "nearest_distance": self.ttt.nearest_distance(task)}
         except StoreUnavailable as error:
-            return {"cached": False, "degraded": (str(error),)}
+            return {**none, "degraded": (str(error),)}
         except Exception as error:  # a store may be anybody's code, too
-            return {"cached": False, "degraded": (f"the store of adapters failed ({_described(error)})",)}
+            return {**none, "degraded": (f"the store of adapters failed ({_described(error)})",)}
+
+    def look_closer(self, state: SolveState) -> SolveState:
+        """Run the stages that the policy asks for before it decides, each at most once and while there is time."""
+        known, ran = state, set[Stage]()
+        degraded: tuple[str, ...] = ()
+        while True:
+            features = self._features(known)
+            try:
+                stage = self._stage_wanted(known, features)
+                if stage is None or stage in ran:
+                    break
+                ran.add(stage)
+                known = {**known, **(self._ask_views(known) if stage == Stage.VOTES else self._try_training(known))}
+            except Exception as error:  # of a policy, or of what nobody needs for an answer
+                degraded = (f"could not look closer before deciding ({_described(error)})",)
+                break
+        trial = known.get("trial")
+        tokens = known["probe"].tokens - state["probe"].tokens + (0 if trial is None else trial.tokens)
+        return {
+            "probe": known["probe"],
+            "trial": trial,
+            "features": features,
+            "tokens": tokens,
+            "degraded": degraded,
+        }
 
     def decide(self, state: SolveState) -> SolveState:
         """Draw an arm; a policy that fails decides for `icl`."""
-        task, found, forced = state["task"], state["probe"], state["forced_arm"]
-        predicted = self.costs.predict(state["arms"], prompt_s=_prompt_s(found), cached=state["cached"])
-        features = features_of(task, found, adapter_cached=state["cached"], predicted_cost_s=predicted)
+        task, forced = state["task"], state["forced_arm"]
+        features = state.get("features") or self._features(state)
         rng = np.random.default_rng(_entropy("decide", task, state["seed"]))
         policy = self.policy if forced is None else AlwaysArm(forced)
         try:
@@ -153,7 +184,9 @@ class Steps:
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
         try:
-            answers = answer_by_vote(self.model, state["task"], settings=self.inference, seed=state["seed"])
+            answers = answer_by_vote(
+                self.model, state["task"], settings=self.inference, seed=state["seed"], known=state["probe"].asked
+            )
         except Exception as error:
             return {**self._floor(state), "degraded": (f"the vote failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ICL_VOTE, "tokens": _tokens(answers)}
@@ -166,12 +199,13 @@ class Steps:
         try:
             adapted = self.ttt.adapt(
                 state["task"],
-                self._training(state),
+                self._training(state, self._ttt_arm(state)),
                 seed=state["seed"],
                 deadline=state["deadline"],
                 progress=lambda step, steps, loss: progress("adapt", step, steps),
                 on_fault=faults.append,
                 seat=state["seat"],
+                untrained=state["probe"].loo_nll,
             )
         except FewShotError as error:
             return {"adapter": None, "degraded": (*_new(faults, state), str(error))}
@@ -207,12 +241,12 @@ class Steps:
         return {"answers": answers, "answered_by": self._ttt_arm(state), "tokens": _tokens(answers)}
 
     def verify(self, state: SolveState) -> SolveState:
-        """Look at what came out: nothing usable in context may be worth training once; nothing usable after it is not
-        an answer.
+        """Look at what came out: nothing usable in context, or what the policy finds too unsure, may be worth training
+        once; nothing usable after it is not an answer.
         """
         empty = any(answer.value is None for answer in state["answers"])
         if not empty:
-            return {"escalate": False}
+            return self._escalated_by_policy(state)
         if state["answered_by"] in TTT_ARMS:
             best = tuple(
                 trained if trained.value is not None else untrained
@@ -230,11 +264,14 @@ class Steps:
         seconds = _seconds(state)
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
-        # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's
+        # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's;
+        # what was looked at before deciding is no arm's
         waited = state.get("adapter_waited", False) or state["seat"] is not None  # together it costs less than alone
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
-            self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
+            trial = state.get("trial")
+            before_s = found.seconds + (0.0 if trial is None else trial.seconds)
+            self.costs.measured(decision.arm, seconds - before_s, prompt_s=_prompt_s(found), cached=cached)
         if self.ledger is None:
             return {"cost": cost}
         row = DecisionRow.of(
@@ -253,6 +290,11 @@ class Steps:
             return {"cost": cost, "degraded": (f"not recorded: {error}",)}
         return {"cost": cost}
 
+    def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
+        """Name the step that comes before deciding, if the policy may want one."""
+        asks = state["forced_arm"] is None and isinstance(self.policy, AsksForStages)
+        return "look_closer" if asks else "decide"
+
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
         arm = state["decision"].arm
@@ -264,19 +306,83 @@ class Steps:
         """Go back to training where `verify` asks for it."""
         return "adapt" if state["escalate"] else "record"
 
+    def _features(self, state: SolveState) -> Features:
+        found = state["probe"]
+        return features_of(
+            state["task"],
+            found,
+            adapter_cached=state["cached"],
+            nearest_adapter_distance=state["nearest_distance"],
+            predicted_cost_s=self.costs.predict(state["arms"], prompt_s=_prompt_s(found), cached=state["cached"]),
+            trial=state.get("trial"),
+        )
+
+    def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
+        """Return the stage that the policy asks for, if it can be run."""
+        if state["forced_arm"] is not None or not isinstance(self.policy, AsksForStages) or not _in_time(state):
+            return None
+        stage = self.policy.stages_wanted(features)
+        trains = self.ttt is not None and Arm.TTT in state["arms"]
+        return stage if stage == Stage.VOTES or (stage == Stage.TRIAL and trains) else None
+
+    def _ask_views(self, state: SolveState) -> SolveState:
+        n_views = self.prober.n_views or VIEWS_ASKED
+        request = ViewsRequest(state["task"], state["probe"], n_views, state["seed"])
+        seat = state["seat"]
+        if seat is None:
+            return {"probe": self.prober.ask_views([request])[0]}
+        return {"probe": seat.ask(self.prober.ask_views, request)}
+
+    def _try_training(self, state: SolveState) -> SolveState:
+        assert self.ttt is not None  # `_stage_wanted` says so
+        trial = self.ttt.trial(
+            state["task"],
+            self.training,
+            seed=state["seed"],
+            untrained=state["probe"].loo_nll,
+            deadline=state["deadline"],
+            seat=state["seat"],
+        )
+        return {"trial": trial}
+
     def _floor(self, state: SolveState) -> SolveState:
+        """Return the answer that stands without training: the one there was before an escalation, else the probe's."""
+        before = state.get("answers", ())
+        if before and all(answer.value is not None for answer in before):
+            return {"answers": before, "answered_by": state["answered_by"]}
         return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
 
     def _ttt_arm(self, state: SolveState) -> str:
         return state["decision"].arm if state["decision"].arm in TTT_ARMS else Arm.TTT
 
-    def _training(self, state: SolveState) -> TrainingSettings:
-        return self.training.shortened() if self._ttt_arm(state) == Arm.TTT_SHORT else self.training
+    def _training(self, state: SolveState, arm: str) -> TrainingSettings:
+        """Return how `arm` trains; a policy may have training looked after that the settings would let run on."""
+        training = self.training.shortened() if arm == Arm.TTT_SHORT else self.training
+        if state["forced_arm"] is not None or not isinstance(self.policy, WatchesTraining):
+            return training
+        check_every = self.policy.check_every
+        return training if check_every is None else replace(training, check_every=check_every)
+
+    def _escalated_by_policy(self, state: SolveState) -> SolveState:
+        """Ask the policy whether to train after all, if the time that is left will do for it."""
+        arm, features = state["answered_by"], state["features"]
+        if arm in TTT_ARMS or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
+            return {"escalate": False}
+        train_s = dict(features.predicted_cost_s).get(Arm.TTT, 0.0)
+        if state["deadline"] is not None and time.monotonic() + train_s > state["deadline"]:
+            return {"escalate": False}
+        confidence = min(answer.confidence for answer in state["answers"])
+        try:
+            escalates = self.policy.escalates(features, arm, confidence)
+        except Exception as error:  # as in `decide`
+            return {"escalate": False, "degraded": (f"policy {self.policy.name} failed ({_described(error)})",)}
+        if not escalates:
+            return {"escalate": False}
+        return {"escalate": True, "degraded": (f"{arm} was unsure (confidence {confidence:.2f}); trained instead",)}
 
     def _may_escalate(self, state: SolveState) -> bool:
-        in_time = state["deadline"] is None or time.monotonic() < state["deadline"]
         tried = any(step.name == "adapt" for step in state["path"])
-        return state["forced_arm"] is None and Arm.TTT in state["arms"] and in_time and not tried
+        return state["forced_arm"] is None and Arm.TTT in state["arms"] and _in_time(state) and not tried
 
 
 def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
@@ -331,6 +437,10 @@ def _seconds(state: SolveState) -> float:
         + sum(step.seconds for step in state["path"] if step.name in own)
         + (0.0 if probed is None else probed.seconds)
     )
+
+
+def _in_time(state: SolveState) -> bool:
+    return state["deadline"] is None or time.monotonic() < state["deadline"]
 
 
 def _prompt_s(found: ProbeResult) -> float:

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Literal
 
 Verdict = Literal["", "learned", "gave up", "worse"]
-_LEAST_DEMONSTRATIONS = 3  # one held out, and two to make a leave-one-out task of
+LEAST_DEMONSTRATIONS = 3  # one held out, and two to make a leave-one-out task of
 _MOST_IN_A_ROW = 3  # right looks that are enough
 _LEARNED = 0.01  # nats per token; what is below is learned, however little it gained
 _LEAST_GAIN = 0.01  # share of the nats before training; less is rounding
@@ -31,7 +31,7 @@ class Check:
 
 def held_out_at(step: int, n_demonstrations: int, check_every: int | None) -> int | None:
     """Return which demonstration is held out in a step, counted from 0; None where none is."""
-    if check_every is None or n_demonstrations < _LEAST_DEMONSTRATIONS:
+    if check_every is None or n_demonstrations < LEAST_DEMONSTRATIONS:
         return None
     return (step // check_every) % n_demonstrations
 

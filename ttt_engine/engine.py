@@ -19,13 +19,16 @@ from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.adapter import DEFAULT_TENANT, Adapter, AdapterSpec, family_fingerprint, kin_of
 from ttt_engine.auto import Choice, choose
+from ttt_engine.checks import LEAST_DEMONSTRATIONS
 from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused
+from ttt_engine.neighbours import Neighbours
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
 from ttt_engine.stores.sketch import likeness, nearest, sketch_of
 from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
+from ttt_engine.trial import TRIAL_STEPS, Trial, trial_job, trial_of
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
@@ -80,6 +83,7 @@ class TttEngine:
         self.tenant = tenant
         self.warm_start = warm_start
         self.flight = flight or SingleFlight(self.store.leases)
+        self._neighbours: Neighbours | None = None  # filled from the store when it is first asked for
 
     def spec(self, task: Task, training: TrainingSettings, *, seed: int) -> AdapterSpec:
         """Return all that makes the task's adapter what it is."""
@@ -105,6 +109,47 @@ class TttEngine:
         """
         return self.key(task, training, seed=seed) in self.store
 
+    def nearest_distance(self, task: Task) -> float | None:
+        """Return how far the nearest task is that an adapter is known of: 1 - the likeness of their sketches, 0 to 1.
+
+        0 is this task or its like, 1 one that has nothing in common with it. Needs no model and, after the first time,
+        no store: known are the adapters that the store had then, and those that this engine trained or found since, 512
+        at most. None where none is known.
+        """
+        if self._neighbours is None:
+            neighbours = Neighbours()
+            kin = self.spec(task, TrainingSettings(), seed=0).kin
+            for key, sketch in sorted(self.store.sketches(kin).items()):
+                neighbours.add(key, sketch)
+            self._neighbours = neighbours
+        return self._neighbours.distance(sketch_of(task)) if len(self._neighbours) else None
+
+    def trial(
+        self,
+        task: Task,
+        training: TrainingSettings,
+        *,
+        seed: int,
+        steps: int = TRIAL_STEPS,
+        untrained: Sequence[float] = (),
+        deadline: float | None = None,
+        seat: Seat | None = None,
+    ) -> Trial | None:
+        """Take the first steps of a training and say what they do for a held-out demonstration; None: none is spared.
+
+        Args:
+            untrained: nats per token of each demonstration held out, before training, where they are known.
+            seat: in a cohort, whose members are trained together.
+
+        Raises:
+            TooFewDemonstrations: `task` has fewer than the form of data needs.
+            TrainingFailed: the steps could not be taken, or not in time.
+        """
+        if len(task.demonstrations) < LEAST_DEMONSTRATIONS:
+            return None
+        job = trial_job(task, training, seed=seed, steps=steps, untrained=untrained, deadline=deadline)
+        return trial_of(self._run(job, seat))
+
     def adapt(
         self,
         task: Task,
@@ -115,6 +160,7 @@ class TttEngine:
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         on_fault: Callable[[str], None] = lambda told: None,
         seat: Seat | None = None,
+        untrained: Sequence[float] = (),
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
@@ -123,13 +169,16 @@ class TttEngine:
         Args:
             on_fault: told at once of what is told of in `degraded`, so also where this raises.
             seat: in a cohort, whose members are trained together.
+            untrained: nats per token of each demonstration held out, before training, where they are known: what looks
+                at a held-out demonstration compare with.
 
         Raises:
             TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)
-        return self._adapt((task,), spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=seat)
+        job = TrainingJob(task, training, seed, deadline=deadline, progress=progress, untrained=tuple(untrained))
+        return self._adapt(job, spec, on_fault=on_fault, seat=seat)
 
     def adapt_shared(
         self,
@@ -158,17 +207,11 @@ class TttEngine:
         spec = self.spec(family[0], training, seed=seed)
         if len(family) > 1:
             spec = replace(spec, task=family_fingerprint(family), start="fresh")
-        return self._adapt(family, spec, deadline=deadline, progress=progress, on_fault=on_fault, seat=None)
+        job = TrainingJob(family[0], training, seed, deadline=deadline, progress=progress, family=family[1:])
+        return self._adapt(job, spec, on_fault=on_fault, seat=None)
 
     def _adapt(
-        self,
-        tasks: tuple[Task, ...],
-        spec: AdapterSpec,
-        *,
-        deadline: float | None,
-        progress: Callable[[int, int, float], None],
-        on_fault: Callable[[str], None],
-        seat: Seat | None,
+        self, job: TrainingJob, spec: AdapterSpec, *, on_fault: Callable[[str], None], seat: Seat | None
     ) -> Adapted:
         degraded: list[str] = []
         trained = False
@@ -188,20 +231,19 @@ class TttEngine:
             nonlocal trained
             trained = True
 
-            sketch = sketch_of(tasks[0]) if len(tasks) == 1 else ()  # no family is like a task
+            sketch = () if job.family else sketch_of(job.task)  # no family is like a task
             relative, told = self._relative(spec, sketch)
             note(told)
-            adapter = self._train(
-                tasks, spec, sketch, relative, deadline=deadline, progress=progress, alive=renew, seat=seat
-            )
+            adapter = self._train(replace(job, alive=renew), spec, sketch, relative, seat=seat)
             note(self.store.keep(adapter))
+            self._know(adapter)
             return adapter
 
         found = find()
         if found is not None:
             return Adapted(found, True, tuple(degraded))
         waiting = (lambda: None) if seat is None else seat.leave
-        adapter = self.flight.run(spec.key, find=find, make=make, deadline=deadline, waiting=waiting)
+        adapter = self.flight.run(spec.key, find=find, make=make, deadline=job.deadline, waiting=waiting)
         return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(
@@ -297,22 +339,23 @@ class TttEngine:
             self._stack_of(fetched.adapter)
         except AdapterRefused as error:  # a store of somebody else's may vouch for anything
             return None, (*fetched.degraded, str(error))
+        self._know(fetched.adapter)
         return fetched.adapter, fetched.degraded
+
+    def _know(self, adapter: Adapter) -> None:
+        if self._neighbours is not None:
+            self._neighbours.add(adapter.key, adapter.sketch)
 
     def _train(
         self,
-        tasks: tuple[Task, ...],
+        job: TrainingJob,
         spec: AdapterSpec,
         sketch: tuple[int, ...],
         relative: Adapter | None,
         *,
-        deadline: float | None,
-        progress: Callable[[int, int, float], None],
-        alive: Callable[[], None],
         seat: Seat | None,
     ) -> Adapter:
-        start = None if relative is None else _tensors(relative)
-        job = TrainingJob(tasks[0], spec.training, spec.seed, start, deadline, progress, alive=alive, family=tasks[1:])
+        job = replace(job, start=None if relative is None else _tensors(relative))
         by_curve = spec.training.auto and not job.family  # the curve of one task says nothing of the others
         tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, 0, 0.0)
         run = self._run(replace(job, settings=tuned.training), seat)

@@ -46,6 +46,8 @@ class TrainingJob:
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
     alive: Callable[[], None] = lambda: None  # called now and then, also while others are trained before it
     family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
+    # nats per token of each demonstration held out, before training, where they are known; (): they are looked up
+    untrained: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +150,9 @@ class _Run:
         settings = job.settings
         length = _sequence_tokens(model, job)
         steps = settings.steps_for(length)
-        untrained: tuple[float, ...] = ()
-        if held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None:
-            with contextlib.suppress(ContextOverflow, OutOfMemory):  # then there are no looks
-                untrained = tuple(scores[-1].nll_per_token for scores in model.score(list(leave_one_out(job.task))))
-        if not untrained:
+        watched = held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None
+        untrained = _untrained_nll(model, job) if watched else ()
+        if not untrained:  # then there are no looks
             job = replace(job, settings=replace(settings, check_every=None))
         run = cls(job, place, length, steps, untrained)
         run.begin_period(model)
@@ -379,6 +379,16 @@ class _Loop:
         except ContextOverflow:
             task_id = self.live[slot].job.task.id
             self._fail(slot, TrainingFailed("a training sequence is longer than the context", task_id=task_id))
+
+
+def _untrained_nll(model: TransformersModel, job: TrainingJob) -> tuple[float, ...]:
+    """Return nats per token of each demonstration held out, before training; () where one does not fit the model."""
+    if len(job.untrained) == len(job.task.demonstrations):
+        return job.untrained
+    try:
+        return tuple(scores[-1].nll_per_token for scores in model.score(list(leave_one_out(job.task))))
+    except (ContextOverflow, OutOfMemory):
+        return ()
 
 
 def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1) -> torch.Tensor:

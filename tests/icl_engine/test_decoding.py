@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as testing
 from hypothesis import strategies as st
 
-from icl_engine.decoding import Decoded, decode
+from icl_engine.decoding import MOST_MARGIN, Decoded, decode
 from icl_engine.embedded.vocabulary import END, PAD, VOCABULARY_SIZE
 from icl_engine.reading import left_padded
 from icl_engine.transformers_model import TransformersModel
@@ -86,6 +86,35 @@ def test_the_cache_changes_nothing(tiny: TransformersModel) -> None:
             assert int(log_p.argmax()) == token
             assert float(log_p[token]) == pytest.approx(log_probability, abs=1e-4)
             ids.append(token)
+
+
+def test_entropy_and_margin_are_of_the_very_choice_a_plain_pass_gives(tiny: TransformersModel) -> None:
+    prompts = prompts_of(tiny)
+
+    for prompt, row in zip(prompts, free(tiny, prompts), strict=True):
+        ids = list(prompt)
+        assert len(row.entropies) == len(row.margins) == len(row.log_probabilities)
+        for token, entropy, margin in zip(row.ids, row.entropies, row.margins, strict=True):
+            with torch.no_grad():
+                log_p = tiny.module(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
+            first, second = log_p.topk(2).values.tolist()
+
+            assert entropy == pytest.approx(float(-(log_p.exp() * log_p).sum()), abs=1e-3)
+            assert margin == pytest.approx(min(first - second, MOST_MARGIN), abs=1e-3)
+            ids.append(token)
+
+
+def test_where_one_token_alone_is_allowed_there_is_no_doubt(tiny: TransformersModel) -> None:
+    only = Anything(1, VOCABULARY_SIZE)
+    only.rows[:] = False
+    only.rows[0, 7] = True
+    ((row,), _) = decode(
+        tiny.module, prompts_of(tiny)[:1], max_new_tokens=[2], end_ids=frozenset(), pad_id=PAD,
+        positions=tiny.encoding.positions, constraint=only,
+    )  # fmt: skip
+
+    assert row.ids == (7, 7)
+    assert (row.log_probabilities, row.entropies, row.margins) == ((0.0, 0.0), (0.0, 0.0), (MOST_MARGIN,) * 2)
 
 
 def test_each_row_ends_at_its_own_end_token_and_the_others_go_on(tiny: TransformersModel) -> None:

@@ -49,6 +49,28 @@ def test_a_score_is_the_sum_over_an_output_of_what_a_plain_pass_says(
         assert alike(score, OutputScore(plain, stop - start, likeliest))
 
 
+@pytest.mark.parametrize("n_queries", [1, 2], ids=["alone", "shared prefix"])
+@pytest.mark.parametrize("task", TASKS, ids=["row", "grid", "text"])
+def test_the_hidden_state_is_the_last_layer_s_at_the_prompt_s_end(
+    tiny: TransformersModel, task: Task, n_queries: int
+) -> None:
+    questions = [task.replace(queries=(query,)) for query in (task.query, task.demonstrations[0].input)[:n_queries]]
+    told = tiny.generate(questions, score_demonstrations=True)
+
+    for question, said in zip(questions, told, strict=True):
+        ids = torch.tensor([tiny.encode(question).ids])
+        with torch.no_grad():
+            plain = tiny.module.model(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+        assert said.hidden == pytest.approx(plain.tolist(), abs=1e-3)
+    assert all(said.hidden == () for said in tiny.generate(questions))
+
+
+def test_a_draft_stands_behind_the_prompt_so_no_hidden_state_is_told(tiny: TransformersModel) -> None:
+    (said,) = tiny.generate([ROW_TASK], score_demonstrations=True, drafts=[((0, 5),)])
+
+    assert said.hidden == ()
+
+
 def test_an_output_is_exact_where_greedy_decoding_writes_it(taught: TransformersModel) -> None:
     written = [answer.value for answer in taught.generate([task for task, _ in ANSWERED + WRONG])]
     exact = [scores[-1].exact for scores in taught.score(ANSWERED + WRONG)]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from icl_engine.answering import answer_by_vote
+from icl_engine.augmentations import views
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.leave_one_out import leave_one_out
-from icl_engine.probe import Prober, ProbeResult, probe
+from icl_engine.probe import Prober, ProbeResult, ViewsRequest, probe
 from icl_engine.scripted_model import ScriptedModel
+from icl_engine.signals import N_HIDDEN
 from icl_engine.task import LabelledTask, Task, Value
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK
@@ -123,3 +127,107 @@ def test_the_tokens_of_a_probe_are_those_read_and_written() -> None:
     found: ProbeResult = probe(ScriptedModel(upper), UPPER)
 
     assert found.tokens == 2 * found.prompt_tokens + found.answer_tokens + 3 * found.prompt_tokens
+
+
+# Signs besides
+
+
+def in_order_only(task: Task) -> Value | None:
+    """A model that understands the demonstrations in their order, and in no other."""
+    return "yes" if [shown.input for shown in task.demonstrations][:1] == ["a"] else "no"
+
+
+def test_what_is_found_alone_is_found_together(tiny: TransformersModel) -> None:
+    tasks = [*TASKS, ROW_TASK.replace(queries=(ROW_TASK.query, ((1, 1),)))]
+    together = Prober(tiny, n_views=2).probe_together(tasks)
+
+    for task, other in zip(tasks, together, strict=True):
+        alone = Prober(tiny, n_views=2).probe(task)
+        assert other is not None
+        assert other.answer_entropy == pytest.approx(alone.answer_entropy, abs=1e-3)
+        assert other.answer_margin == pytest.approx(alone.answer_margin, abs=1e-2)
+        assert other.answer_least_margin == pytest.approx(alone.answer_least_margin, abs=1e-2)
+        assert other.demonstration_nll == pytest.approx(alone.demonstration_nll, abs=1e-3)
+        assert other.loo_nll == pytest.approx(alone.loo_nll, abs=1e-3)
+        assert other.hidden == pytest.approx(alone.hidden, abs=1e-3)
+        assert other.vote_agreement == alone.vote_agreement
+        assert [answer.values for answer in other.answers] == [answer.values for answer in alone.answers]
+
+
+def test_entropy_and_margin_come_with_the_answer(taught: TransformersModel) -> None:
+    for task in TASKS:
+        found = probe(taught, task)
+
+        assert found.answer_entropy is not None
+        assert found.answer_margin is not None
+        assert found.answer_least_margin is not None
+        assert 0.0 <= found.answer_entropy < 0.5  # it knows the answer by heart
+        assert 0.0 <= found.answer_least_margin <= found.answer_margin
+
+
+def test_a_hidden_state_is_told_of_text_alone(tiny: TransformersModel) -> None:
+    assert [len(probe(tiny, task).hidden) for task in TASKS] == [0, 0, N_HIDDEN]
+
+
+def test_views_are_asked_where_they_are_wanted_and_not_else() -> None:
+    assert probe(ScriptedModel(upper), UPPER).vote_agreement is None
+    assert Prober(ScriptedModel(upper), n_views=2).probe(UPPER).vote_agreement == 1.0
+    assert Prober(ScriptedModel(in_order_only), n_views=5).probe(UPPER).vote_agreement == pytest.approx(0.2)
+
+
+def test_views_asked_later_are_those_asked_at_once() -> None:
+    at_once = Prober(ScriptedModel(upper), n_views=3).probe(UPPER, seed=5)
+    prober = Prober(ScriptedModel(upper))
+    first = prober.probe(UPPER, seed=5)
+    (later,) = prober.ask_views([ViewsRequest(UPPER, first, 3, seed=5)])
+
+    assert [each.views for each in later.asked] == [views(UPPER, 4, 5)] * 2
+    assert [each.greedy_values for each in later.asked] == [each.greedy_values for each in at_once.asked]
+    assert (later.n_prompts, later.tokens) == (at_once.n_prompts, at_once.tokens)
+    assert later.answers == first.answers
+
+
+def test_views_that_were_asked_are_not_asked_again() -> None:
+    model = ScriptedModel(upper)
+    prober = Prober(model)
+    found = prober.probe(UPPER)
+    (some,) = prober.ask_views([ViewsRequest(UPPER, found, 2)])
+    seen = len(model.tasks_seen)
+    (more,) = prober.ask_views([ViewsRequest(UPPER, some, 3)])
+
+    assert len(model.tasks_seen) == seen + 2  # one view more of each of the two queries
+    assert more.n_prompts == some.n_prompts + 2
+
+
+def test_several_tasks_are_asked_at_once_and_each_gets_its_own() -> None:
+    prober = Prober(ScriptedModel(upper))
+    tasks = [UPPER, UPPER.replace(queries=("x",))]
+    requests = [ViewsRequest(task, prober.probe(task), 2) for task in tasks]
+    found = prober.ask_views(requests)
+
+    assert [[asked.greedy_values for asked in each.asked] for each in found] == [[("D",) * 3, ("E",) * 3], [("X",) * 3]]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=["row", "grid", "text"])
+@pytest.mark.parametrize("vote", ["hierarchical", "flat", "scored"])
+def test_a_vote_that_goes_on_from_the_probe_ends_as_one_of_its_own(
+    taught: TransformersModel, task: Task, vote: str
+) -> None:
+    settings = InferenceSettings(n_views=4, vote=vote)  # type: ignore[arg-type]
+    found = Prober(taught, n_views=2).probe(task)
+    (own,) = answer_by_vote(taught, task, settings=settings)
+    (going_on,) = answer_by_vote(taught, task, settings=settings, known=found.asked)
+
+    assert going_on.values == own.values
+    assert going_on.confidence == own.confidence
+    assert [c.n_votes for c in going_on.candidates] == [c.n_votes for c in own.candidates]
+    assert going_on.tokens < own.tokens
+
+
+def test_a_vote_asks_only_what_the_probe_has_not() -> None:
+    model = ScriptedModel(upper)
+    found = Prober(model, n_views=2).probe(UPPER)
+    seen = len(model.tasks_seen)
+    answer_by_vote(model, UPPER, n_views=5, known=found.asked)
+
+    assert len(model.tasks_seen) == seen + 2 * 2  # of five views three are known, for each of two queries

@@ -20,8 +20,15 @@ class FakeProbe:
     answer: FakeAnswer = field(default_factory=FakeAnswer)
     answer_log_probability: float = -2.0
     answer_tokens: int = 4
+    answer_entropy: float | None = 0.4
+    answer_margin: float | None = 3.0
+    answer_least_margin: float | None = 1.0
+    demonstration_nll: tuple[float, ...] = (2.0, 0.8, 0.6)
+    demonstration_exact: tuple[bool, ...] = (False, False, True)
     loo_nll: tuple[float, ...] = (0.1, 0.2, 0.6)
     loo_exact: tuple[bool, ...] = (True, False, False)
+    vote_agreement: float | None = None
+    hidden: tuple[float, ...] = ()
     prompt_tokens: int = 40
 
 

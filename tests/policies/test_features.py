@@ -5,11 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as testing
+from hypothesis import strategies as st
 
+from icl_engine.loaders import load_tasks
+from icl_engine.probe import Prober
+from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
-from policies import FEATURES, SCHEMA_HASH, Features, features_of
+from policies import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Features, Stage, features_of
+from policies.feature_values import FeatureValues, feature_row
 from policies.features import MAX_NATS_PER_TOKEN
 from tests.policies.fakes import FakeAnswer, FakeProbe, grid_task
 
@@ -87,3 +96,176 @@ def test_json_holds_every_feature_and_does_not_depend_on_the_order_of_costs() ->
 
     assert one.as_json() == other.as_json()
     assert set(json.loads(one.as_json())) == {feature.name for feature in FEATURES}
+
+
+# By name
+
+
+def test_every_name_is_a_number_and_kind_is_one_too() -> None:
+    features: FeatureValues = features_of_probe(FakeProbe())
+    text = features_of(Task.from_pairs([("a", "b")], "c"), FakeProbe(), adapter_cached=True, predicted_cost_s={})
+
+    assert features.value("is_text") == 0.0
+    assert text.value("is_text") == 1.0
+    assert text.value("adapter_cached") == 1.0
+    assert features.value("n_demonstrations") == 3.0
+    assert all(isinstance(features.value(name), float | None) for name in FEATURE_NAMES)
+    assert feature_row(features, FEATURE_NAMES).shape == (len(FEATURE_NAMES),)
+
+
+@pytest.mark.parametrize("name", ["kind", "predicted_cost_s", "value", "as_json", "solution", ""])
+def test_what_is_no_number_is_not_known_by_name(name: str) -> None:
+    assert features_of_probe(FakeProbe()).value(name) is None
+
+
+def test_names_are_those_of_the_table_but_for_kind_and_costs() -> None:
+    assert FEATURE_NAMES[0] == "is_text"
+    assert set(FEATURE_NAMES) - {"is_text"} == {feature.name for feature in FEATURES} - {"kind", "predicted_cost_s"}
+    assert len(set(FEATURE_NAMES)) == len(FEATURE_NAMES)
+
+
+def test_json_is_read_back_as_it_was() -> None:
+    features = features_of(
+        grid_task(), FakeProbe(hidden=(0.5,) * 8, vote_agreement=0.5), adapter_cached=True,
+        predicted_cost_s={"ttt": 2.0, "icl": 1.0}, nearest_adapter_distance=0.25,
+    )  # fmt: skip
+
+    assert Features.read(features.as_json()) == features
+
+
+# Stages
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTrial:
+    untrained_nll: float = 2.0
+    trained_nll: float = 0.5
+
+
+def test_what_no_stage_found_is_not_known() -> None:
+    features = features_of_probe(FakeProbe())
+    later = [feature.name for feature in FEATURES if feature.stage > Stage.PROBE]
+
+    assert later == ["vote_agreement", "trial_nll", "trial_nll_change"]
+    assert [features.value(name) for name in later] == [None] * 3
+    assert features.value("nearest_adapter_distance") is None
+
+
+def test_later_stages_fill_in_their_own_and_change_nothing_else() -> None:
+    before = features_of_probe(FakeProbe())
+    probe = FakeProbe(vote_agreement=0.75)
+    after = features_of(grid_task(), probe, adapter_cached=False, predicted_cost_s={}, trial=FakeTrial())
+
+    assert (after.vote_agreement, after.trial_nll, after.trial_nll_change) == (0.75, 0.5, -1.5)
+    assert after == dataclasses.replace(before, vote_agreement=0.75, trial_nll=0.5, trial_nll_change=-1.5)
+
+
+def test_the_later_the_stage_the_more_it_costs_and_structure_costs_nothing() -> None:
+    dearest = {stage: max(feature.prompts for feature in FEATURES if feature.stage == stage) for stage in Stage}
+
+    assert dearest[Stage.STRUCTURE] == 0
+    assert dearest[Stage.STRUCTURE] < dearest[Stage.PROBE] <= dearest[Stage.VOTES] < dearest[Stage.TRIAL]
+    assert all((feature.per == "task") == (feature.prompts == 0) for feature in FEATURES)
+
+
+# Signs of the probe
+
+
+def test_the_spread_of_equal_surprises_is_nothing() -> None:
+    equal, unequal = (features_of_probe(FakeProbe(loo_nll=nll)) for nll in ((0.4, 0.4, 0.4), (0.1, 0.4, 0.7)))
+
+    assert equal.loo_nll_spread == pytest.approx(0.0, abs=1e-12)
+    assert unequal.loo_nll_spread == pytest.approx((0.18 / 3) ** 0.5)
+
+
+def test_a_line_of_surprises_has_its_own_slope_from_the_second_demonstration_on() -> None:
+    features = features_of_probe(FakeProbe(demonstration_nll=(9.0, 4.0, 3.5, 3.0, 2.5)))
+
+    assert features.loo_nll_slope == pytest.approx(-0.5)
+    assert features.shown_nll_change == pytest.approx(-6.5)
+
+
+def test_too_few_demonstrations_have_no_slope() -> None:
+    two = features_of_probe(FakeProbe(demonstration_nll=(2.0, 1.0), demonstration_exact=(False, True)))
+    one = features_of_probe(FakeProbe(demonstration_nll=(2.0,), demonstration_exact=(False,)))
+
+    assert (two.loo_nll_slope, two.shown_nll_change, two.shown_exact_share) == (None, -1.0, 1.0)
+    assert (one.loo_nll_slope, one.shown_nll_change, one.shown_exact_share) == (None, None, None)
+
+
+def test_a_broken_model_is_unsure() -> None:
+    features = features_of_probe(
+        FakeProbe(answer_entropy=math.nan, answer_margin=math.nan, answer_least_margin=-math.inf)
+    )
+
+    assert features.answer_entropy == MAX_NATS_PER_TOKEN
+    assert (features.answer_margin, features.answer_least_margin) == (0.0, 0.0)
+
+
+# Structure
+
+
+def structure(task: Task) -> Features:
+    return features_of(task, FakeProbe(), adapter_cached=False, predicted_cost_s={})
+
+
+def test_colours_and_cells_of_a_grid_task() -> None:
+    features = structure(Task.from_pairs([([[1, 0]], [[1, 2]]), ([[0, 0, 3, 3]], [[3]])], [[4, 0], [1, 9]]))
+
+    assert features.same_cell_share == 0.5  # of the first demonstration's two cells
+    assert features.n_symbols == 2.5
+    assert features.symbols_kept_share == 0.75
+    assert features.query_new_symbol_share == 0.5  # 4 and 9 of 0, 1, 4, 9
+    assert features.size_ratio == pytest.approx(1.5 / 3)
+    assert features.query_size_ratio == pytest.approx(4 / 3)
+    assert (features.n_words, features.n_output_words) == (None, None)
+
+
+def test_words_and_characters_of_a_text_task() -> None:
+    features = structure(Task.from_pairs([("ab ba", "b"), ("a", "a b c")], "a b", instruction="Say it."))
+
+    assert (features.n_words, features.n_output_words) == (1.5, 2.0)
+    assert features.has_instruction
+    assert features.same_cell_share is None
+    assert features.query_new_symbol_share == 0.0
+
+
+# No solution
+
+
+GRIDS = st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=2), min_size=1, max_size=3)
+
+
+def features_in_file(folder: Path, content: object) -> list[Features]:
+    path = folder / "tasks.json"
+    path.write_text(json.dumps(content))
+    prober = Prober(ScriptedModel(lambda task: task.query), n_views=2)
+    return [
+        features_of(labelled.task, prober.probe(labelled.task), adapter_cached=False, predicted_cost_s={"icl": 1.0})
+        for labelled in load_tasks(path, shots=2)
+    ]
+
+
+@testing(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(solutions=st.lists(GRIDS, min_size=2, max_size=2, unique_by=str))
+def test_another_solution_of_a_grid_task_changes_no_feature(tmp_path: Path, solutions: list[list[list[int]]]) -> None:
+    train = [{"input": [[1, 2]], "output": [[2, 1]]}, {"input": [[3, 4]], "output": [[4, 3]]}]
+    one, other = (
+        features_in_file(tmp_path, {"train": train, "test": [{"input": [[5, 6]], "output": solution}]})
+        for solution in solutions
+    )
+
+    assert one == other
+
+
+@testing(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    targets=st.lists(st.text("aBc 1", min_size=1, max_size=5).filter(str.strip), min_size=2, max_size=2, unique=True)
+)
+def test_another_solution_of_a_text_task_changes_no_feature(tmp_path: Path, targets: list[str]) -> None:
+    shots = [{"input": "a", "target": "A"}, {"input": "b", "target": "B"}]
+    one, other = (
+        features_in_file(tmp_path, {"examples": [*shots, {"input": "c", "target": target}]}) for target in targets
+    )
+
+    assert one == other

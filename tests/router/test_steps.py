@@ -1,29 +1,46 @@
-"""Each step on its own: which arms fit, what verifying makes of answers, and when a cost is learned from."""
+"""Each step on its own: which arms fit, what is looked at before deciding, what verifying makes of answers, and when a
+cost is learned from.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 
 from icl_engine.answer import Answer
 from icl_engine.inference_settings import InferenceSettings
+from icl_engine.loaders import load_tasks
 from icl_engine.probe import Prober
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
 from policies.costs import CostModel
-from policies.decision import Arm
+from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable
+from policies.feature_values import FeatureValues
+from policies.features import FEATURE_NAMES, Features
 from policies.fixed import AlwaysArm
+from policies.ledger import Ledger
+from policies.stages import Stage
+from router.graph import build_graph
+from router.router import Router
+from router.settings import Settings
 from router.solution import Cost
 from router.steps import SolveState, Steps, available_arms, trace_of
-from router.trace import Step
+from router.trace import Step, Trace
+from tests.models import CONSTANT_TASK, TASKS, taught_model, tiny_model
 from tests.router.fakes import grid_task, text_task
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import TrainingSettings
 from ttt_engine.engine import Adapted, TttEngine
+from ttt_engine.trial import Trial
 
 ALL = tuple(Arm)
 ADAPTER = Adapter("k" * 64, b"", "{}", "base", "task", (2.0, 1.0), 0.5, 1000)
@@ -33,16 +50,27 @@ TWO = Task.from_pairs([("a", "A"), ("b", "B")], ["c", "d"])
 class FakeTtt:
     """Stands in for the engine where only its calls matter."""
 
-    def __init__(self, values: tuple[Value | None, ...] = ("C", "D")) -> None:
+    def __init__(self, values: tuple[Value | None, ...] = ("C", "D"), verdict: str = "") -> None:
         self.values = values
+        self.verdict = verdict
         self.trained: list[TrainingSettings] = []
+        self.looked_up: list[TrainingSettings] = []
+        self.tried: list[tuple[float, ...]] = []
 
     def is_cached(self, task: Task, training: TrainingSettings, *, seed: int) -> bool:
+        self.looked_up.append(training)
         return False
+
+    def nearest_distance(self, task: Task) -> float | None:
+        return 0.25
+
+    def trial(self, task: Task, training: TrainingSettings, *, untrained: tuple[float, ...], **_: object) -> Trial:
+        self.tried.append(untrained)
+        return Trial(2.0, 0.5, False, tokens=300, seconds=0.25)
 
     def adapt(self, task: Task, training: TrainingSettings, **_: object) -> Adapted:
         self.trained.append(training)
-        return Adapted(ADAPTER, False, ())
+        return Adapted(replace(ADAPTER, verdict=self.verdict), False, ())
 
     def answer(self, task: Task, adapter: Adapter, **_: object) -> tuple[Answer, ...]:
         return answers(*self.values)
@@ -57,12 +85,56 @@ def upper(task: Task) -> Value | None:
     return task.query.upper()
 
 
-def steps(model: ScriptedModel | None = None, ttt: FakeTtt | None = None, arm: str = "icl") -> Steps:
+class StagedPolicy:
+    """Takes one arm, but asks for stages, watches training and escalates as it is told to."""
+
+    name, version = "staged", "1"
+
+    def __init__(
+        self,
+        arm: str = "icl",
+        stages: tuple[Stage | None, ...] = (),
+        *,
+        escalate_below: float = 0.0,
+        check_every: int | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.arm = arm
+        self.stages = list(stages)
+        self.escalate_below = escalate_below
+        self.check_every = check_every
+        self.error = error
+        self.seen: list[FeatureValues] = []
+        self.asked_of: list[tuple[str, float]] = []
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        self.seen.append(features)
+        if self.error is not None:
+            raise self.error
+        return self.stages.pop(0) if self.stages else None
+
+    def escalates(self, features: FeatureValues, arm: str, confidence: float) -> bool:
+        self.asked_of.append((arm, confidence))
+        if self.error is not None:
+            raise self.error
+        return confidence < self.escalate_below
+
+    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+        return AlwaysArm(self.arm).propensities(features, arms)
+
+    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        self.seen.append(features)
+        return AlwaysArm(self.arm).decide(features, rng, arms)
+
+
+def steps(
+    model: ScriptedModel | None = None, ttt: FakeTtt | None = None, arm: str = "icl", policy: Policy | None = None
+) -> Steps:
     model = model or ScriptedModel(upper)
     return Steps(
         model=model,
         prober=Prober(model),
-        policy=AlwaysArm(arm),
+        policy=policy or AlwaysArm(arm),
         ledger=None,
         ttt=cast(TttEngine, ttt),
         costs=CostModel(n_views=2, training_sequences=8),
@@ -93,6 +165,24 @@ def decided(bound: Steps, state: SolveState | None = None) -> SolveState:
     for step in (bound.admit, bound.probe, bound.lookup, bound.decide):
         state = {**state, **step(state)}
     return state
+
+
+def looked_up(bound: Steps, state: SolveState | None = None) -> SolveState:
+    """The state after `lookup`."""
+    state = asked() if state is None else state
+    for step in (bound.admit, bound.probe, bound.lookup):
+        state = {**state, **step(state)}
+    return state
+
+
+def solved(bound: Steps, state: SolveState | None = None) -> SolveState:
+    """The state at the end of the graph."""
+    final: SolveState = build_graph(bound).invoke(asked() if state is None else state)  # type: ignore[assignment]
+    return final
+
+
+def path_of(state: SolveState) -> list[str]:
+    return [step.name for step in state["path"]]
 
 
 # admit
@@ -155,6 +245,124 @@ def test_the_decision_names_the_next_step(arm: str, step: str) -> None:
     assert bound.after_decide(decided(bound, asked(arm=arm))) == step
 
 
+# before deciding
+
+
+def test_a_policy_that_asks_for_nothing_decides_at_once_on_what_the_probe_says() -> None:
+    bound = steps(ttt=FakeTtt())
+    state = looked_up(bound)
+
+    assert bound.after_lookup(state) == "decide"
+    assert bound.after_lookup({**state, "forced_arm": "icl"}) == "decide"
+    assert steps(policy=StagedPolicy()).after_lookup(state) == "look_closer"
+    assert state["nearest_distance"] == 0.25
+    assert decided(bound)["features"].nearest_adapter_distance == 0.25
+
+
+def test_views_are_asked_at_the_policy_s_wish_and_it_is_asked_again_with_what_they_say() -> None:
+    policy = StagedPolicy(stages=(Stage.VOTES,))
+    model = ScriptedModel(upper)
+    bound = steps(model, policy=policy)
+    state = looked_up(bound)
+    n_before = len(model.tasks_seen)
+    looked = bound.look_closer(state)
+    n_views = len(model.tasks_seen) - n_before
+
+    assert [seen.value("vote_agreement") for seen in policy.seen] == [None, 1.0]
+    assert n_views == 2  # two demonstrations have one other order, asked for each of two queries
+    assert looked["features"].vote_agreement == 1.0
+    assert looked["tokens"] == sum(search.tokens for asked in looked["probe"].asked for search in asked.said[1:])
+    assert looked["probe"].answers == state["probe"].answers
+
+
+def test_a_trial_is_run_at_the_policy_s_wish_and_charged() -> None:
+    policy, ttt = StagedPolicy(stages=(Stage.TRIAL,)), FakeTtt()
+    bound = steps(ttt=ttt, policy=policy)
+    state = looked_up(bound)
+    looked = bound.look_closer(state)
+
+    assert (looked["features"].trial_nll, looked["features"].trial_nll_change) == (0.5, -1.5)
+    assert looked["tokens"] == 300
+    assert ttt.tried == [state["probe"].loo_nll]
+
+
+def test_a_stage_is_run_once_however_often_it_is_asked_for() -> None:
+    ttt = FakeTtt()
+    bound = steps(ttt=ttt, policy=StagedPolicy(stages=(Stage.TRIAL,) * 5))
+    bound.look_closer(looked_up(bound))
+
+    assert len(ttt.tried) == 1
+
+
+def test_no_stage_is_run_late_nor_where_it_cannot_be_nor_for_an_arm_that_is_asked_for() -> None:
+    ttt = FakeTtt()
+    model = ScriptedModel(upper)
+    bound = steps(model, ttt=ttt, policy=StagedPolicy(stages=(Stage.VOTES, Stage.TRIAL) * 9))
+    untrainable = steps(model, policy=StagedPolicy(stages=(Stage.TRIAL,)))
+    state = looked_up(bound)
+    n_seen = len(model.tasks_seen)
+    late: SolveState = {**state, "deadline": time.monotonic() - 1}
+    forced: SolveState = {**state, "forced_arm": "icl"}
+
+    assert [bound.look_closer(other)["tokens"] for other in (late, forced)] == [0, 0]
+    assert untrainable.look_closer(state)["tokens"] == 0
+    assert len(model.tasks_seen) == n_seen
+    assert ttt.tried == []
+
+
+@pytest.mark.parametrize("stage", [Stage.STRUCTURE, Stage.PROBE])
+def test_what_has_always_run_is_not_run_again(stage: Stage) -> None:
+    model = ScriptedModel(upper)
+    bound = steps(model, policy=StagedPolicy(stages=(stage,)))
+    state = looked_up(bound)
+    n_seen = len(model.tasks_seen)
+
+    assert bound.look_closer(state)["probe"] == state["probe"]
+    assert len(model.tasks_seen) == n_seen
+
+
+def test_a_policy_that_fails_when_asked_what_it_wants_still_decides() -> None:
+    state = solved(steps(policy=StagedPolicy(error=ZeroDivisionError("no stage"))))
+
+    assert [answer.value for answer in state["answers"]] == ["C", "D"]
+    assert any("no stage" in said for said in state["degraded"])
+
+
+def test_what_was_looked_at_before_deciding_is_part_of_the_solve_and_of_no_arm_s_cost() -> None:
+    state = solved(steps(ttt=FakeTtt(), policy=StagedPolicy("ttt", stages=(Stage.VOTES, Stage.TRIAL))))
+
+    assert path_of(state)[2:5] == ["lookup", "look_closer", "decide"]
+    assert state["tokens"] == state["probe"].tokens + 300 + ADAPTER.train_tokens + 2 * 7
+    assert state["features"].vote_agreement == 1.0
+    assert state["features"].trial_nll_change == -1.5
+    assert trace_of(state, state["cost"], "f").decision.features["vote_agreement"] == 1.0
+
+
+# the answer of the probe
+
+
+@pytest.mark.parametrize("stages", [(), (Stage.VOTES,)], ids=["", "views"])
+def test_the_answer_in_context_is_asked_for_once_in_a_whole_solve(stages: tuple[Stage, ...]) -> None:
+    model = ScriptedModel(upper)
+    state = solved(steps(model, policy=StagedPolicy("icl", stages)))
+    questions = [TWO.for_query(0), TWO.for_query(1)]
+
+    assert state["answers"] == state["probe"].answers
+    assert [model.tasks_seen.count(question) for question in questions] == [1, 1]
+    assert len(model.tasks_seen) == 2 + 2 + 2 * len(stages)  # queries, held-out demonstrations, views
+
+
+def test_a_vote_goes_on_from_the_probe_and_asks_nothing_twice() -> None:
+    model = ScriptedModel(upper)
+    bound = steps(model, policy=StagedPolicy("icl_vote", (Stage.VOTES,)))
+    state = solved(bound)
+    asked_twice = [task for task in model.tasks_seen if model.tasks_seen.count(task) > 1]
+
+    assert state["answered_by"] == "icl_vote"
+    assert asked_twice == []
+    assert state["tokens"] == state["probe"].tokens  # two views, and both were known
+
+
 # answers
 
 
@@ -193,6 +401,27 @@ def test_the_short_arm_trains_the_short_loop_and_an_escalation_the_long(arm: str
 
     assert [training.steps for training in ttt.trained] == [n_steps]
     assert (adapted["adapter"], adapted["tokens"], adapted["degraded"]) == (ADAPTER, 1000, ())
+
+
+@pytest.mark.parametrize("verdict", ["gave up", "worse"])
+def test_of_adapted_and_unadapted_the_one_that_is_better_on_held_out_demonstrations_answers(verdict: str) -> None:
+    worse, better = (
+        solved(steps(ttt=FakeTtt(("X", "Y"), verdict=each), policy=AlwaysArm("ttt"))) for each in (verdict, "learned")
+    )
+
+    assert ([answer.value for answer in worse["answers"]], worse["answered_by"]) == (["C", "D"], "icl")
+    assert ([answer.value for answer in better["answers"]], better["answered_by"]) == (["X", "Y"], "ttt")
+
+
+def test_a_policy_may_have_training_watched_and_the_adapter_is_looked_up_as_such() -> None:
+    ttt = FakeTtt()
+    solved(steps(ttt=ttt, policy=StagedPolicy("ttt", check_every=3)))
+    solved(steps(ttt=ttt, policy=StagedPolicy("ttt_short", check_every=3)))
+    solved(steps(ttt=ttt, policy=StagedPolicy("ttt")))
+    solved(steps(ttt=ttt, policy=StagedPolicy("ttt", check_every=3)), asked(arm="ttt"))
+
+    assert [(each.steps, each.check_every) for each in ttt.trained] == [(8, 3), (2, 3), (8, None), (8, None)]
+    assert [each.check_every for each in ttt.looked_up] == [3, 3, None, None]
 
 
 # verify
@@ -236,6 +465,57 @@ def test_a_query_without_an_answer_in_context_is_worth_training_once() -> None:
         assert not verified(bound, other, "icl", "C", None)["escalate"]
 
 
+def test_a_policy_that_finds_the_vote_too_unsure_has_the_task_trained() -> None:
+    policy, ttt = StagedPolicy("icl_vote", escalate_below=0.9), FakeTtt(("X", "Y"))
+
+    def by_order(task: Task) -> Value | None:
+        return task.demonstrations[0].input if task.demonstrations else None
+
+    state = solved(steps(ScriptedModel(by_order), ttt, policy=policy))
+
+    assert policy.asked_of == [("icl_vote", 0.5)]  # two views say two things
+    assert path_of(state)[5:] == ["answer_vote", "verify", "adapt", "answer_ttt", "verify", "record"]
+    assert ([answer.value for answer in state["answers"]], state["answered_by"]) == (["X", "Y"], "ttt")
+    assert state["decision"].arm == "icl_vote"
+    assert state["degraded"] == ("icl_vote was unsure (confidence 0.50); trained instead",)
+
+
+def test_a_sure_vote_is_let_be() -> None:
+    ttt = FakeTtt()
+    state = solved(steps(ttt=ttt, policy=StagedPolicy("icl_vote", escalate_below=0.9)))
+
+    assert (state["answered_by"], state.get("degraded", ()), ttt.trained) == ("icl_vote", (), [])
+
+
+def test_an_escalation_that_does_not_help_ends_in_the_answer_there_was() -> None:
+    policy, ttt = StagedPolicy("icl_vote", escalate_below=2.0), FakeTtt(("X", "Y"), verdict="worse")
+    state = solved(steps(ttt=ttt, policy=policy))
+
+    assert ([answer.value for answer in state["answers"]], state["answered_by"]) == (["C", "D"], "icl_vote")
+    assert len(ttt.trained) == len(policy.asked_of) == 1
+
+
+def test_there_is_no_escalation_that_the_deadline_does_not_leave_time_for() -> None:
+    bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", escalate_below=2.0))
+    state: SolveState = {**decided(bound), "answers": answers("C", "D"), "answered_by": "icl"}
+    slow = replace(state["features"], predicted_cost_s=(("ttt", 60.0),))
+
+    assert bound.verify({**state, "features": slow})["escalate"]
+    assert bound.verify({**state, "features": slow, "deadline": time.monotonic() + 600})["escalate"]
+    assert not bound.verify({**state, "features": slow, "deadline": time.monotonic() + 6})["escalate"]
+    assert not bound.verify({**state, "forced_arm": "icl"})["escalate"]
+    assert not bound.verify({**state, "answered_by": "ttt"})["escalate"]
+
+
+def test_a_policy_that_fails_over_an_answer_leaves_it_as_it_is() -> None:
+    bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", error=ZeroDivisionError("no mind")))
+    state: SolveState = {**decided(bound), "answers": answers("C", "D"), "answered_by": "icl"}
+    said = bound.verify(state)
+
+    assert not said["escalate"]
+    assert "no mind" in said["degraded"][0]
+
+
 # record
 
 
@@ -267,3 +547,65 @@ def test_a_trace_holds_what_the_steps_found() -> None:
     assert trace.adapter is not None
     assert (trace.adapter.key, trace.adapter.losses) == (ADAPTER.key, ADAPTER.losses)
     assert (trace.cost.seconds, trace.cost.tokens, trace.model_fingerprint) == (1.5, 99, "fingerprint")
+
+
+# features
+
+
+@pytest.mark.parametrize("solutions", [("C", "D"), ("C", "another one"), ("0", "c")])
+def test_a_solution_in_the_file_changes_no_feature(tmp_path: Path, solutions: tuple[str, str]) -> None:
+    shots = [{"input": shown.input, "target": shown.output} for shown in TWO.demonstrations]
+    path = tmp_path / "letters.json"
+    found = []
+    for solution in solutions:
+        path.write_text(json.dumps({"examples": [*shots, {"input": "c", "target": solution}]}))
+        (labelled,) = load_tasks(path, shots=2)
+        bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", (Stage.VOTES, Stage.TRIAL)))
+        found.append(bound.look_closer(looked_up(bound, asked(labelled.task)))["features"])
+
+    assert replace(found[0], predicted_cost_s=()) == replace(found[1], predicted_cost_s=())
+
+
+class CuriousPolicy(StagedPolicy):
+    """Wants to know all there is to know of each task."""
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        unknown = {Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
+        return next((stage for stage, name in unknown.items() if features.value(name) is None), None)
+
+
+def test_features_of_every_stage_are_the_same_alone_and_among_others(folder: Path, tmp_path: Path) -> None:
+    model = taught_model()  # answers these tasks, so that none of them leaves an adapter
+
+    def features_by_task(name: str, *, together: bool) -> dict[str, Features]:
+        settings = Settings(home=tmp_path / name, arms=("icl", "ttt"))
+        with Router(settings, model=model, policy=CuriousPolicy("icl")) as router:
+            solutions = router.solve_many(TASKS) if together else [router.solve(task) for task in TASKS]
+        assert [solution.degraded for solution in solutions] == [()] * len(TASKS)
+        with Ledger.open(settings.ledger_location) as ledger:
+            traces = [Trace.read(ledger.trace(each.trace_id).document) for each in solutions]
+        return {trace.task.id: Features.read(json.dumps(trace.decision.features)) for trace in traces}
+
+    alone, among = features_by_task("alone", together=False), features_by_task("among", together=True)
+
+    assert alone.keys() == among.keys()
+    for task_id, features in alone.items():
+        for name in FEATURE_NAMES:
+            assert among[task_id].value(name) == pytest.approx(features.value(name), abs=1e-2), name
+        assert features.vote_agreement is not None
+        assert (features.trial_nll is None) == (features.n_demonstrations < 3)  # none can be spared
+
+
+def test_a_training_that_does_not_help_is_given_up_where_the_policy_has_it_watched(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, arms=("icl", "ttt"), ttt_steps=20, ttt_learning_rate=1e-9, ttt_rank=2, n_views=1)
+    with Router(settings, model=tiny_model(), policy=StagedPolicy("ttt", check_every=2)) as router:
+        solution = router.solve(CONSTANT_TASK)
+    with Ledger.open(settings.ledger_location) as ledger:
+        adapter = Trace.read(ledger.trace(solution.trace_id).document).adapter
+
+    assert (solution.arm, solution.answered_by) == ("ttt", "icl")
+    assert adapter is not None
+    assert adapter.verdict == "gave up"
+    assert len(adapter.losses) == 2 * len(CONSTANT_TASK.demonstrations)  # one round of looks, of 20 steps

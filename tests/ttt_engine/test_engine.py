@@ -533,3 +533,28 @@ def test_members_of_a_cohort_are_trained_together_and_get_what_they_would_get_al
     for adapter, expected in zip(together, alone, strict=False):
         assert adapter.key == expected.key
         assert adapter.losses == pytest.approx(expected.losses, rel=1e-4)
+
+
+# The nearest adapter
+
+
+def test_the_nearest_task_is_one_that_was_trained_on_or_that_the_store_had(
+    model: TransformersModel, store: MemoryAdapterStore, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=1)
+    engine = TttEngine(model, store, lora)
+    before = engine.nearest_distance(ROW_TASK)
+    engine.adapt(CONSTANT_TASK, short, seed=0)
+    other = engine.nearest_distance(ROW_TASK)
+    engine.adapt(ROW_TASK, short, seed=0)
+
+    assert before is None
+    assert other is not None
+    assert 0.0 < other <= 1.0
+    assert engine.nearest_distance(ROW_TASK) == 0.0
+    assert TttEngine(model, store, lora).nearest_distance(ROW_TASK) == 0.0
+    assert TttEngine(model, store, replace(lora, rank=2)).nearest_distance(ROW_TASK) is None
+
+
+def test_a_store_that_is_away_has_no_neighbours(model: TransformersModel, lora: LoraSettings) -> None:
+    assert TttEngine(model, DownStore(), lora).nearest_distance(ROW_TASK) is None
