@@ -102,6 +102,21 @@ def test_brackets_are_closed_by_the_answer() -> None:
     assert all(_closes(given.replace(" ", ""), wanted.replace(" ", ""), kinds) for given, wanted in usual)
 
 
+def test_a_logical_expression_in_python_spelling_has_the_value_python_gives_it() -> None:
+    pairs = [pair for seed in range(200) for pair in _make("logic_value", seed)]
+    spelled = [(given, wanted) for given, wanted in pairs if re.fullmatch(r"(True|False|and|or|not|[() ])+", given)]
+
+    assert len(spelled) >= 30
+    assert all(str(eval(given)) == wanted for given, wanted in spelled)
+
+
+def test_logical_expressions_run_from_one_operator_to_eight() -> None:
+    pairs = [pair for seed in range(200) for pair in _make("logic_value", seed)]
+    n_operators = {len(re.findall(r"\b(?:and|or|not)\b", given)) for given, _ in pairs if "True" in given}
+
+    assert set(range(1, 9)) <= n_operators
+
+
 def test_reversing_a_list_twice_gives_its_items_back() -> None:
     pairs = [pair for seed in range(40) for pair in _make("list_reverse", seed)]
 
