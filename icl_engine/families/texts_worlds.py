@@ -4,42 +4,16 @@ import random
 from itertools import pairwise
 
 from icl_engine.families.text_rules import Example, TextPair, text_family
-from icl_engine.families.wordings import question_style, story_opening, truth_labels
+from icl_engine.families.texts_moves import world_swaps, world_walk_home
+from icl_engine.families.wordings import question_style, truth_labels
 from icl_engine.families.words import (
     FIRST_NAMES,
-    KINDS,
     MONTHS,
     THINGS,
     WEEKDAYS,
     invented_word,
     with_article,
 )
-
-
-def _swaps(rng: random.Random) -> Example:
-    kind = rng.choice(tuple(KINDS))
-    start, joint = rng.choice((("{a}: {x}", ", "), ("{a} has the {x}", ", "), ("{a} holds {x}", "; "), ("{a}={x}", " "),
-                               ("{a} begins with the {x}", ", ")))  # fmt: skip
-    swap = rng.choice(
-        ("{a} and {b} trade.", "{a} swaps with {b}.", "{a}<->{b}.", "Then {a} changes with {b}.", "{a} / {b} switch.")
-    )
-    wording = rng.choice(("{a} has?", "What does {a} hold now?", "{a}:", "At last {a} keeps", "And {a}?"))
-    n_holders, n_swaps = rng.choice((2, 3, 3)), rng.randint(1, 4)
-    opening = story_opening(rng)
-    ask = question_style(rng)
-
-    def example(r: random.Random) -> TextPair:
-        holders, things = r.sample(FIRST_NAMES, n_holders), r.sample(KINDS[kind], n_holders)
-        has = dict(zip(holders, things, strict=True))
-        told = opening(r, holders) + joint.join(start.format(a=a, x=x) for a, x in has.items()) + ". "
-        for _ in range(r.randint(1, n_swaps)):
-            a, b = r.sample(holders, 2)
-            has[a], has[b] = has[b], has[a]
-            told += swap.format(a=a, b=b) + " "
-        a = r.choice(holders)
-        return ask(r, told + wording.format(a=a), things, has[a])
-
-    return example
 
 
 def _gifts(rng: random.Random) -> Example:
@@ -55,31 +29,6 @@ def _gifts(rng: random.Random) -> Example:
             to = r.choice([p for p in people if p != at])
             told, at = told + give.format(a=at, b=to, x=thing) + " ", to
         return told + wording.format(x=thing), at
-
-    return example
-
-
-def _walk_home(rng: random.Random) -> Example:
-    label, joint = truth_labels(rng), rng.choice((", ", "; ", " ", ". ", " then "))
-    names = rng.choice((("north", "south", "east", "west"), ("up", "down", "right", "left"), ("N", "S", "E", "W"),
-                        ("ahead", "back", "right", "left")))  # fmt: skip
-    steps = ("{d} {n}", "{n} {d}", "{d}{n}", "go {n} {d}", "{n} paces {d}", "Walk {n} feet {d}")
-    step = "{d}{n}" if joint == " " else rng.choice(steps)
-    wording = rng.choice(
-        ("{}", "{} -- home again?", "Back at the door? {}", "{}: same spot?", "loop? {}", "Ends at start: {}?")
-    )
-    most_legs, opening = rng.randint(1, 4), story_opening(rng)
-
-    def example(r: random.Random) -> TextPair:
-        legs = [(r.randrange(4), r.randint(1, 9)) for _ in range(r.randint(1, most_legs))]
-        if r.random() < 0.5:
-            legs += r.sample([(d ^ 1, n) for d, n in legs], len(legs))
-        else:
-            legs += [(r.randrange(4), r.randint(1, 9)) for _ in legs]
-        x = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d < 2)
-        y = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d > 1)
-        told = joint.join(step.format(d=names[d], n=n) for d, n in legs)
-        return opening(r, []) + wording.format(told), label(x == y == 0)
 
     return example
 
@@ -230,7 +179,7 @@ def _days_ahead(rng: random.Random) -> Example:
 WORLD_FAMILIES = tuple(
     text_family(name, draw_rule)
     for name, draw_rule in (
-        ("world_swaps", _swaps), ("world_gifts", _gifts), ("world_walk_home", _walk_home),
+        ("world_swaps", world_swaps), ("world_gifts", _gifts), ("world_walk_home", world_walk_home),
         ("world_walk_end", _walk_end), ("world_turns", _turns), ("world_ranking", _ranking),
         ("world_queue", _queue_place), ("world_claims", _claims), ("world_deduction", _deduction),
         ("world_free_time", _free_time), ("world_days_ahead", _days_ahead),
