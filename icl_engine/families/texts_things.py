@@ -10,6 +10,7 @@ from icl_engine.families.words import (
     CITIES,
     FIRST_NAMES,
     KINDS,
+    LAST_NAMES,
     NOUNS,
     NUMBER_WORDS,
     THINGS,
@@ -142,25 +143,38 @@ def _shelf(rng: random.Random) -> Example:
     return example
 
 
+_TABLES: tuple[tuple[str, str, tuple[str, ...], range], ...] = (
+    ("name", "age", FIRST_NAMES, range(20, 80)), ("city", "km", CITIES, range(10, 990, 10)),
+    ("item", "price", NOUNS, range(2, 60)), ("boat", "crew", ADJECTIVES, range(2, 30)),
+    ("farm", "acres", LAST_NAMES, range(3, 200)),
+)  # fmt: skip
+_TABLE_ROWS = ("{a} {b}", "{a} {b}", "{a}: {b}", "{a} | {b}", "{a},{b}", "{key} {a}, {measure} {b}",
+               "for {a} the {measure} is {b}", "{measure} of {a} = {b}")  # fmt: skip
+_TABLE_QUESTIONS = (
+    ("highest {m}?", "Where is the {m} greatest?", "most {m}:", "Which {k} leads in {m}?"),
+    ("lowest {m}?", "Where is the {m} smallest?", "least {m}:", "Which {k} comes last in {m}?"),
+    ("{m} of {x}?", "{x} ->", "What does it say of {x}?", "{m}, {x}:"),
+    ("{m} added up?", "all {m} together", "Sum of the column {m}:", "total {m} ="),
+    ("how many with {m} over {n}?", "rows above {n}:", "Number of rows whose {m} is more than {n}?", "count {m} > {n}"),
+)  # fmt: skip
+
+
 def _small_table(rng: random.Random) -> Example:
-    header, values = rng.choice(
-        (("name age", range(20, 80)), ("city km", range(10, 990, 10)), ("item price", range(2, 60)))
-    )
-    people = {"name": FIRST_NAMES, "city": CITIES, "item": NOUNS}[header.split()[0]]
-    joint = rng.choice((" / ", "; ", " | ", "\n"))
-    kind = rng.randrange(4)
-    measure = header.split()[1]
-    question = (f"highest {measure}?", f"lowest {measure}?", f"{measure} of {{x}}?", f"{measure}s added?")[kind]
+    key, measure, names, values = rng.choice(_TABLES)
+    joint, row, kind = rng.choice((" / ", "; ", " | ", "\n", "\n")), rng.choice(_TABLE_ROWS), rng.randrange(5)
+    question, most_rows = rng.choice(_TABLE_QUESTIONS[kind]), rng.choice((3, 3, 4, 5, 6, 8))
+    header = [f"{key} {measure}"] if "key" not in row and rng.random() < 0.7 else []
 
     def example(r: random.Random) -> TextPair:
-        rows = dict(zip(r.sample(people, 3), r.sample(values, 3), strict=True))
-        x = r.choice(list(rows))
+        n_rows = r.randint(3, most_rows)
+        rows = dict(zip(r.sample(names, n_rows), r.sample(values, n_rows), strict=True))
+        x, bound = r.choice(list(rows)), r.choice(values)
         answers: tuple[Callable[[], str], ...] = (
             lambda: max(rows, key=rows.__getitem__), lambda: min(rows, key=rows.__getitem__), lambda: str(rows[x]),
-            lambda: str(sum(rows.values())),
+            lambda: str(sum(rows.values())), lambda: str(sum(n > bound for n in rows.values())),
         )  # fmt: skip
-        shown = joint.join([header, *(f"{a} {b}" for a, b in rows.items())])
-        return f"{shown}{joint}{question.format(x=x)}", answers[kind]()
+        shown = [row.format(a=a, b=b, key=key, measure=measure) for a, b in rows.items()]
+        return joint.join([*header, *shown, question.format(m=measure, k=key, x=x, n=bound)]), answers[kind]()
 
     return example
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from datetime import date
 from itertools import islice
 from statistics import mean
 
@@ -164,6 +165,36 @@ def test_about_half_of_the_walks_lead_home() -> None:
     n_true, n_untrue = (sum(label.lower() in side for label in wanted) for side in (truths, untruths))
 
     assert 0.4 < n_true / (n_true + n_untrue) < 0.6
+
+
+def test_sorted_words_are_the_given_words_in_order() -> None:
+    pairs = [pair for seed in range(200) for pair in _make("word_sort", seed)]
+
+    for given, wanted in pairs:
+        words = re.split(r"[ ,;<\n]+", wanted)
+        assert words in (sorted(words), sorted(words, reverse=True))
+        assert set(words) <= set(re.findall(r"\w+", given))
+
+
+def test_a_date_is_as_many_days_ahead_as_was_asked() -> None:
+    pairs = [pair for seed in range(400) for pair in _make("world_days_ahead", seed)]
+    iso = re.compile(r"\d{4}-\d\d-\d\d")
+    dated = [(given, wanted) for given, wanted in pairs if iso.search(given) and iso.fullmatch(wanted)]
+    told = [(found[0], given, wanted) for given, wanted in dated if (found := re.findall(r"(\d+) \w+ (after|be)", given))]
+
+    assert told
+    for (n, way), given, wanted in told:
+        apart = date.fromisoformat(wanted) - date.fromisoformat(iso.findall(given)[0])
+        assert apart.days == (int(n) if way == "after" else -int(n))
+
+
+def test_the_last_of_a_chain_of_claims_is_honest_if_all_words_before_agree_in_parity() -> None:
+    pairs = [pair for seed in range(400) for pair in _make("world_claims", seed)]
+    told = [(given, wanted.lower()) for given, wanted in pairs if "knight" in given and wanted.lower() in ("yes", "no")]
+
+    assert told
+    for given, wanted in told:
+        assert (given.count("a knave") % 2 == 0) == (wanted == "yes")
 
 
 def test_reversing_a_list_twice_gives_its_items_back() -> None:
