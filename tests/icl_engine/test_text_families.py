@@ -180,7 +180,8 @@ def test_a_date_is_as_many_days_ahead_as_was_asked() -> None:
     pairs = [pair for seed in range(400) for pair in _make("world_days_ahead", seed)]
     iso = re.compile(r"\d{4}-\d\d-\d\d")
     dated = [(given, wanted) for given, wanted in pairs if iso.search(given) and iso.fullmatch(wanted)]
-    told = [(found[0], given, wanted) for given, wanted in dated if (found := re.findall(r"(\d+) \w+ (after|be)", given))]
+    found = [(re.findall(r"(\d+) \w+ (after|be)", given), given, wanted) for given, wanted in dated]
+    told = [(words[0], given, wanted) for words, given, wanted in found if words]
 
     assert told
     for (n, way), given, wanted in told:
