@@ -17,7 +17,7 @@ _WORDINGS = (
     "Work out {}", "{} therefore equals", "{} boils down to", "Q: {} A:", "What do we get from {} ?",
     "The clerk wrote {} on the card, and it amounts to", "Reduce to one word: {}",
 )  # fmt: skip
-_MOST_OPERATORS = (2, 2, 2, 3, 3, 4, 5, 6, 7, 8)
+_MOST_OPERATORS = (2, 2, 3, 3, 4, 5, 6, 7, 8, 8)
 # How tightly an expression binds: what binds less than its place asks for goes into parentheses.
 _LOOSE, _TIGHTER, _TIGHTEST = range(3)  # a disjunction, a conjunction, a negation or a single value
 
@@ -76,7 +76,7 @@ def logic_value(rng: random.Random) -> Example:
     def example(r: random.Random) -> TextPair:
         wanted = r.random() < 0.5
         for _ in range(3):  # conjunctions alone would nearly always be false
-            text, value, _ = _expression(r, r.randint(max(1, most - 4), most), spell)
+            text, value, _ = _expression(r, r.randint(max(1, most - 3), most), spell)
             if value == wanted:
                 break
         return wording.format(text), spell.true if value else spell.false
