@@ -17,22 +17,38 @@ from icl_engine.families.words import (
 )
 
 
+def _calculation(r: random.Random, n_operators: int, signs: tuple[str, str, str]) -> tuple[str, int]:
+    """Return a sum, difference or product in parentheses wherever it has parts of its own, and its value."""
+    if n_operators == 0:
+        n = r.choice((r.randint(0, 9), r.randint(-9, 9)))
+        return str(n), n
+    n_left = r.randrange(n_operators)
+    (left, a), (right, b) = (_calculation(r, n, signs) for n in (n_left, n_operators - 1 - n_left))
+    at = r.choice((0, 0, 1, 1, 2))
+    left, right = (f"({part})" if n else part for part, n in ((left, n_left), (right, n_operators - 1 - n_left)))
+    return f"{left} {signs[at]} {right}", (a + b, a - b, a * b)[at]
+
+
 def _arithmetic(rng: random.Random) -> Example:
-    plus, minus, times = rng.choice(
-        (("+", "-", "*"), ("+", "-", "x"), ("plus", "minus", "times"), ("add", "less", "by"))
-    )
+    signs = rng.choice((("+", "-", "*"), ("+", "-", "x"), ("plus", "minus", "times"), ("add", "less", "by")))
     wording = rng.choice(("{}", "{} =", "{} = ?", "what is {}", "compute {}", "{} makes", "Q: {}"))
-    shape = rng.choice(("{a} {p} {b}", "{a} {p} {b} {m} {c}", "({a} {p} {b}) {t} {c}", "{a} {t} {b} {p} {c}",
-    "{d} {m} {a}",
-                        "{a} {t} ({b} {p} {c})", "(({a} {m} {b}) {t} ({c} {p} {a}))",
-                        "{d} {m} {a} {t} {b}"))  # fmt: skip
-    value = _SHAPES[shape.replace("{p}", "+").replace("{m}", "-").replace("{t}", "*")]
+    if rng.random() < 0.4:
+        most = rng.choice((2, 2, 3, 4, 5, 6))
+        return lambda r: _worded(wording, *_calculation(r, r.randint(1, most), signs))
+    shape = rng.choice(tuple(_SHAPES))
+    value = _SHAPES[shape]
+    told = shape.replace("+", "{p}").replace("-", "{m}").replace("*", "{t}")
 
     def example(r: random.Random) -> TextPair:
         a, b, c, d = r.randint(1, 9), r.randint(1, 9), r.randint(1, 9), r.randint(10, 60)
-        return wording.format(shape.format(a=a, b=b, c=c, d=d, p=plus, m=minus, t=times)), str(value(a, b, c, d))
+        text = told.format(a=a, b=b, c=c, d=d, p=signs[0], m=signs[1], t=signs[2])
+        return wording.format(text), str(value(a, b, c, d))
 
     return example
+
+
+def _worded(wording: str, text: str, value: int) -> TextPair:
+    return wording.format(text), str(value)
 
 
 _SHAPES: dict[str, Callable[[int, int, int, int], int]] = {

@@ -113,6 +113,14 @@ def test_a_logical_expression_in_python_spelling_has_the_value_python_gives_it()
     assert all(str(eval(given)) == wanted for given, wanted in spelled)
 
 
+def test_a_calculation_has_the_value_python_gives_it() -> None:
+    pairs = [pair for seed in range(200) for pair in _make("arithmetic", seed)]
+    usual = [(given, wanted) for given, wanted in pairs if re.fullmatch(r"[-+*() 0-9]+", given)]
+
+    assert usual
+    assert all(str(eval(given)) == wanted for given, wanted in usual)
+
+
 def test_logical_expressions_run_from_one_operator_to_eight() -> None:
     pairs = [pair for seed in range(200) for pair in _make("logic_value", seed)]
     n_operators = {len(re.findall(r"\b(?:and|or|not)\b", given)) for given, _ in pairs if "True" in given}
