@@ -77,8 +77,16 @@ _ORDINALS = ("", "second ", "third ", "fourth ")
 
 def _ranking(rng: random.Random) -> Example:
     more, less, most, least = rng.choice(_RANKINGS)
-    layout = rng.choice(("{facts}. {which}?", "{facts}. Who is {which}?", "{which}: {facts}", "{facts}. So {which} is",
-                         "Find out who is {which}. {facts}.", "{facts}. From this it follows who is {which}:"))
+    layout = rng.choice(
+        (
+            "{facts}. {which}?",
+            "{facts}. Who is {which}?",
+            "{which}: {facts}",
+            "{facts}. So {which} is",
+            "Find out who is {which}. {facts}.",
+            "{facts}. From this it follows who is {which}:",
+        )
+    )
     n_people, ask, joint = rng.choice((3, 3, 4, 5)), question_style(rng, share_open=0.3), rng.choice((", ", "; ", ". "))
     share_less, any_place, opening = rng.choice((0.0, 0.5)), rng.random() < 0.4, story_opening(rng, share_none=0.7)
 
