@@ -88,3 +88,24 @@ def question_style(rng: random.Random, share_open: float = 0.4) -> Ask:
         return layout.write(question, listed, listed.index(right))
 
     return ask
+
+
+_TRUTH_TAILS = (
+    " ({yes}/{no})", " Say {yes} or {no}.", "\nAnswers: {yes}, {no}", "\n* {yes}\n* {no}", " -- {yes} or {no}?",
+    "\nTwo possible answers:\n{yes}\n{no}", " [{yes} | {no}]", "\nReply with {yes} or with {no}:",
+)  # fmt: skip
+
+
+def truth_style(rng: random.Random) -> Callable[[random.Random, str, bool], tuple[str, str]]:
+    """Draw how one task asks what holds or does not: bare, with the two labels after it, or with lettered options.
+
+    Returns:
+        A function of rng, question and truth that returns the pair.
+    """
+    yes, no = rng.choice(LABELS[:4] if rng.random() < 0.6 else LABELS)
+    kind = rng.random()
+    if kind < 0.2:
+        ask = question_style(rng, share_open=0.0)
+        return lambda r, question, truth: ask(r, question, (yes, no), yes if truth else no)
+    tail = "" if kind < 0.6 else rng.choice(_TRUTH_TAILS).format(yes=yes, no=no)
+    return lambda r, question, truth: (question + tail, yes if truth else no)
