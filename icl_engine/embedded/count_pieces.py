@@ -12,7 +12,7 @@ from icl_engine.embedded.corpus import Corpus
 from icl_engine.embedded.vocabulary import is_in_sentences, pieces_of
 
 N_TASKS = 60_000
-N_PIECES = 1024  # of those, 95 % of all that is counted
+N_PIECES = 1536  # 95 % of all that is counted
 
 
 def common_pieces(n_tasks: int, n_pieces: int, seed: int = 0) -> list[str]:

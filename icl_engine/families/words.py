@@ -37,10 +37,16 @@ VERBS = _words(
     "swim talk taste teach throw touch turn visit wait walk wash watch work write"
 )
 FIRST_NAMES = _words(
-    """Ada Alan Amy Anna Ben Bella Boris Cara Carl Clara Colin Dana David Dora Ed Elena Ella Emil Eva Felix Fiona Frank
-    Gina Greg Hana Harry Helen Hugo Ida Igor Iris Ivan Jack Jane Jill Joan John Josef Julia Karl Kate Kim Kurt Lara Leo
-    Lena Lily Lucas Lucy Mara Mark Marta Max Mia Milo Mona Nadia Nick Nina Noah Nora Olga Omar Oscar Otto Paul Pavel
-    Petra Piotr Rafa Rita Rob Rosa Ruth Sam Sara Simon Sofia Tara Theo Tim Tina Tom Uma Vera Victor Wendy Will Yara Zoe
+    """Ada Adam Alan Alex Alice Amanda Amy Andrew Angela Anna Anthony Arthur Barbara Bella Ben Betty Bob Boris Brian
+    Bruce Cara Carl Carol Catherine Charles Charlie Chris Claire Clara Colin Dana Daniel Dave David Deborah Dennis Diana Donna
+    Dora Dorothy Ed Edward Elena Elizabeth Ella Emil Emily Emma Eric Eva Eve Felix Fiona Frank Fred George Gina Grace
+    Greg Hana Hannah Harry Helen Henry Hugo Ida Igor Iris Isabel Ivan Jack James Jane Jason Jeff Jennifer Jerry Jessica
+    Jill Jim Joan Joe John Jordan Josef Joseph Judy Julia Justin Karen Karl Kate Keith Kelly Kevin Kim Kurt Lara Larry
+    Laura Lena Leo Lewis Lily Linda Lisa Louis Lucas Lucy Mara Maria Mark Marta Martin Mary Matthew Max Megan Mia
+    Michael Michelle Milo Mona Nadia Nancy Nathan Nick Nicole Nina Noah Nora Olga Oliver Olivia Omar Oscar Otto Pamela
+    Patricia Patrick Paul Pavel Peter Petra Philip Piotr Rachel Rafa Ralph Raymond Rebecca Richard Rita Rob Robert Roger
+    Rosa Ruth Ryan Sam Samuel Sandra Sara Sarah Scott Sharon Simon Sofia Sophie Stephen Steve Susan Tara Teresa Theo
+    Thomas Tim Tina Tom Tony Tyler Uma Vera Victor Vincent Virginia Walter Wayne Wendy Will William Yara Zoe
     """
 )
 LAST_NAMES = _words(
