@@ -19,7 +19,7 @@ def common_pieces(n_tasks: int, n_pieces: int, seed: int = 0) -> list[str]:
     """Return the pieces of two characters or more that occur most often in generated tasks, sorted by text."""
     corpus, rng, counts = Corpus.of(), random.Random(f"pieces/{seed}"), Counter[str]()
     for _ in range(n_tasks):
-        pairs = [(str(given), str(answer)) for given, answer in corpus.generated(rng, "text")]
+        pairs = [(str(given), str(answer)) for given, answer in corpus.text(rng)]
         if is_in_sentences([given for given, _ in pairs]):
             counts.update(piece for pair in pairs for text in pair for piece in pieces_of(text))
     several = {piece: n for piece, n in counts.items() if len(piece) > 1 and piece.isascii()}
