@@ -16,16 +16,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from icl_engine.embedded.vocabulary import END, INPUT, OUTPUT, START, value_ids
+from icl_engine.embedded.vocabulary import END, INPUT, OUTPUT, START, is_in_sentences, value_ids
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.families import FAMILIES, HELD_OUT, Family, Pair, RawGrid, Rejected, sample_task
+from icl_engine.families.wordings import small_talk
 
 # the share of tasks drawn from each source; "extra" falls to "grid" where no extra data is given
-SHARES: Mapping[str, float] = {"row": 0.12, "grid": 0.23, "extra": 0.22, "text": 0.43}
+SHARES: Mapping[str, float] = {"row": 0.11, "grid": 0.16, "extra": 0.13, "text": 0.60}
 KINDS = ("row", "grid", "text")
 COMPOSED_SHARE = 0.2  # of grid and of row tasks
+SMALL_TALK_SHARE = 0.35  # of text tasks that are trained on: words beside the point around every input
 PAIRS_PER_TASK = (3, 6)  # of a grid task, inclusive
-PAIRS_PER_TEXT = (3, 10)
+PAIRS_PER_TEXT = (3, 12)
+SENTENCES_SHARE = 0.67  # of text tasks that are trained on; by chance it would be a quarter
 MAX_EXTRA_CELLS = 300  # of one extra pair, input and output together
 
 ExtraData = Mapping[str, list[tuple[RawGrid, RawGrid]]]
@@ -93,7 +96,24 @@ class Corpus:
         source = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
         if source == "extra" and self.extra:
             return _extra_task(self.extra, rng, rng.randint(*PAIRS_PER_TASK))
-        return self.generated(rng, "grid" if source == "extra" else source)
+        if source != "text":
+            return self.generated(rng, "grid" if source == "extra" else source)
+        return self.text(rng)
+
+    def text(self, rng: random.Random) -> list[Pair]:
+        """Draw one text task as they are trained on: often in sentences, some with words around it."""
+        pairs = self._in_sentences(rng) if rng.random() < SENTENCES_SHARE else self.generated(rng, "text")
+        if rng.random() < SMALL_TALK_SHARE:
+            told = small_talk(rng)
+            return [(told(str(given)), answer) for given, answer in pairs]
+        return pairs
+
+    def _in_sentences(self, rng: random.Random) -> list[Pair]:
+        """Draw text tasks until one is in sentences."""
+        while True:
+            pairs = self.generated(rng, "text")
+            if _is_in_sentences(pairs):
+                return pairs
 
     def generated(self, rng: random.Random, kind: str) -> list[Pair]:
         """Draw one task of a family of this kind."""
@@ -137,10 +157,16 @@ def _extra_task(extra: ExtraData, rng: random.Random, n_pairs: int) -> list[Pair
 
 def task_ids(pairs: list[Pair]) -> list[int]:
     """Return the tokens of a whole task: every pair with its output."""
+    in_words = _is_in_sentences(pairs)
     ids = [START]
     for given, answer in pairs:
-        ids += [INPUT, *value_ids(given), OUTPUT, *value_ids(answer), END]
+        ids += [INPUT, *value_ids(given, in_words=in_words), OUTPUT, *value_ids(answer, in_words=in_words), END]
     return ids
+
+
+def _is_in_sentences(pairs: list[Pair]) -> bool:
+    inputs = [given for given, _ in pairs if isinstance(given, str)]
+    return bool(inputs) and is_in_sentences(inputs)
 
 
 def output_weights(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -15,10 +15,12 @@ from icl_engine.embedded.vocabulary import (
     N_COLOURS,
     OUTPUT,
     PAD,
+    PIECE_0,
     ROW_END,
     START,
     VOCABULARY_SIZE,
     grid_of,
+    is_in_sentences,
     text_of,
     value_ids,
 )
@@ -34,38 +36,51 @@ class EmbeddedEncoding:
 
     def encode(self, task: Task, answer: Value | None = None) -> Encoded:
         """Write the prompt for `task.query`; with `answer`, the answer and END follow."""
+        in_words = _is_in_words(task)
         ids = [START]
         outputs: list[tuple[int, int]] = []
         if task.instruction is not None:
-            ids += [INSTRUCTION, *value_ids(task.instruction), END]
+            ids += [INSTRUCTION, *value_ids(task.instruction, in_words=in_words), END]
         for shown in task.demonstrations:
-            ids += [INPUT, *value_ids(shown.input), OUTPUT, *value_ids(shown.output), END]
-            outputs.append((len(ids) - len(value_ids(shown.output)) - 1, len(ids)))
+            output = [*value_ids(shown.output, in_words=in_words), END]
+            ids += [INPUT, *value_ids(shown.input, in_words=in_words), OUTPUT, *output]
+            outputs.append((len(ids) - len(output), len(ids)))
         query_start = len(ids)
-        ids += [INPUT, *value_ids(task.query), OUTPUT]
+        ids += [INPUT, *value_ids(task.query, in_words=in_words), OUTPUT]
         if answer is not None:
-            ids += [*value_ids(answer), END]
-            outputs.append((len(ids) - len(value_ids(answer)) - 1, len(ids)))
+            output = [*value_ids(answer, in_words=in_words), END]
+            ids += output
+            outputs.append((len(ids) - len(output), len(ids)))
         return Encoded(tuple(ids), tuple(outputs), query_start)
 
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid or a text."""
-        return grid_of(ids) if task.kind == "grid" else text_of(ids)
+        return grid_of(ids) if task.kind == "grid" else text_of(ids, in_words=_is_in_words(task))
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
         """Return the grammar of each task's answer."""
-        return _Grammar([_Text() if task.kind == "text" else _Grid() for task in tasks], device)
+        return _Grammar([_Text(_is_in_words(task)) if task.kind == "text" else _Grid() for task in tasks], device)
 
     def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return (3, batch, tokens): value, column, row."""
         return positions_of(ids)
 
 
-class _Text:
-    """Any bytes, then END."""
+def _is_in_words(task: Task) -> bool:
+    """Say how a task's texts are written: as its demonstrations ask for, so that all its queries share one prefix."""
+    inputs = [shown.input for shown in task.demonstrations] or [task.query]
+    return task.kind == "text" and is_in_sentences([text for text in inputs if isinstance(text, str)])
 
-    def next(self) -> list[int]:
-        return [END, *range(BYTE_0, VOCABULARY_SIZE)]
+
+class _Text:
+    """Any bytes or pieces, then END."""
+
+    def __init__(self, in_words: bool) -> None:
+        self.stop = VOCABULARY_SIZE if in_words else PIECE_0
+
+    def allow(self, row: torch.Tensor) -> None:
+        row[END] = True
+        row[BYTE_0 : self.stop] = True
 
     def chose(self, token: int) -> None:
         pass
@@ -77,7 +92,10 @@ class _Grid:
     def __init__(self) -> None:
         self.n_rows, self.width, self.column = 0, 0, 0
 
-    def next(self) -> list[int]:
+    def allow(self, row: torch.Tensor) -> None:
+        row[self._next()] = True
+
+    def _next(self) -> list[int]:
         cells = list(range(N_COLOURS))
         if self.column == 0 and self.n_rows > 0:
             return [END] if self.n_rows >= self._most_rows() else [END, *cells]
@@ -109,7 +127,7 @@ class _Grammar:
     def allowed(self) -> torch.Tensor:
         allowed = torch.zeros(len(self.states), VOCABULARY_SIZE, dtype=torch.bool)
         for row, state in zip(allowed, self.states, strict=True):
-            row[state.next()] = True
+            state.allow(row)
         return allowed.to(self.device)
 
     def chose(self, tokens: Sequence[int | None]) -> None:

@@ -24,11 +24,13 @@ from safetensors.torch import load_file, save_file
 
 from icl_engine.embedded.corpus import Corpus, load_extra, output_weights, task_ids, validation_tasks
 from icl_engine.embedded.grid_llama import GridLlamaConfig, GridLlamaForCausalLM
+from icl_engine.embedded.pieces import PIECES
 from icl_engine.embedded.positions import positions_of, same_task
-from icl_engine.embedded.vocabulary import END, OUTPUT, PAD, START, VOCABULARY_SIZE
+from icl_engine.embedded.vocabulary import BYTE_0, END, OUTPUT, PAD, PIECE_0, START, VOCABULARY_SIZE
 from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
 
+_EMBEDDING = "model.embed_tokens.weight"
 N_VALIDATION_TASKS = 60  # of each kind
 
 
@@ -233,14 +235,27 @@ def validate(model: GridLlamaForCausalLM, tasks: Mapping[str, list[list[Pair]]])
 
 
 def _fill(model: GridLlamaForCausalLM, folder: Path) -> None:
-    """Take the weights in `folder`, all of them or none."""
+    """Take the weights in `folder`, all of them or none; ids that they do not know get rows made of their bytes'."""
     own = model.state_dict()
     given = load_file(folder / "model.safetensors")
+    embedding = given.get(_EMBEDDING)
+    if embedding is not None and PIECE_0 <= len(embedding) < VOCABULARY_SIZE:
+        given[_EMBEDDING] = _with_pieces(embedding)
     own.pop("lm_head.weight", None)  # tied
     given.pop("lm_head.weight", None)
     if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in given.items()}:
         raise CheckpointMismatch(f"the weights in {folder} are of another shape than this recipe's. Give its shape.")
     model.load_state_dict({name: tensor.float() for name, tensor in given.items()}, strict=False)
+
+
+def _with_pieces(embedding: torch.Tensor) -> torch.Tensor:
+    """Add a row for each piece without one, (VOCABULARY_SIZE, hidden): the mean of its bytes' rows, and a little noise
+    that tells pieces of the same letters apart.
+    """
+    known = embedding.float()
+    new = torch.stack([known[[BYTE_0 + byte for byte in piece.encode()]].mean(0) for piece in PIECES])
+    noise = torch.randn(new.shape, generator=torch.Generator().manual_seed(0)) * known.std() * 0.3
+    return torch.cat([known, (new + noise)[len(known) - PIECE_0 :]]).half()
 
 
 def _sha256(path: Path) -> str:

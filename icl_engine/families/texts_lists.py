@@ -147,9 +147,10 @@ def _sort_items(rng: random.Random) -> Example:
     key = rng.choice(keys)
     descending = rng.random() < 0.25
     given, wanted = draw_notations(rng)
+    most = rng.choice((4, 5, 5, 6, 8, 10, 12))
 
     def example(r: random.Random) -> TextPair:
-        items = [any_word(r) for _ in range(r.randint(3, 5))]
+        items = [any_word(r) for _ in range(r.randint(max(2, most // 2), most))]
         ordered = sorted(items, key=key, reverse=descending)
         return given.write(items), wanted.write(ordered)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from icl_engine.families.text_rules import Example, TextPair, text_family
+from icl_engine.families.texts_expressions import logic_value
 from icl_engine.families.wordings import truth_labels
 from icl_engine.families.words import LETTERS, any_word, invented_word
 
@@ -24,18 +25,27 @@ def _nesting(rng: random.Random, kinds: list[str], n_opened: int, n_closed: int)
 
 
 def _bracket_kinds(rng: random.Random) -> list[str]:
-    usual = rng.random() < 0.7
-    return rng.sample(("()", "[]", "{}", "<>"), rng.randint(2, 4)) if usual else rng.sample(BRACKETS[8:], 2)
+    usual = rng.random() < 0.8
+    return rng.sample(BRACKETS[:4], rng.choice((2, 3, 4, 4))) if usual else rng.sample(BRACKETS[8:], 2)
+
+
+_CLOSE_WORDINGS = (
+    "{}", "{}", "{}", "close: {}", "{} ...", "finish {}", "What closes {} ?", "still open in {}:", "{} _",
+    "The printer stopped before the end. Add what is missing: {}", "Here every opened sign waits for its twin: {}",
+    "A gate that was opened last must be shut first. Shut all that stand open: {}", "Write only the missing end of {}",
+    "Which signs, and in which order, would bring this line to a proper end?\n{}", "Start: {} Rest:",
+)  # fmt: skip
 
 
 def _close_brackets(rng: random.Random) -> Example:
-    kinds, gap = _bracket_kinds(rng), rng.choice((" ", "", ""))
-    wording = rng.choice(("{}", "{}", "close: {}", "{} ...", "finish {}", "What closes {} ?", "still open in {}:"))
-    longest = rng.randint(4, 12)
+    kinds, gap, wording = _bracket_kinds(rng), rng.choice((" ", "")), rng.choice(_CLOSE_WORDINGS)
+    longest = rng.choice((3, 4, 5, 6, 6, 8, 10, 12, 14, 16))
+    nearly_done = rng.random() < 0.5  # most of what was opened is closed again, as in long texts
 
     def example(r: random.Random) -> TextPair:
-        opened = r.randint(2, longest)
-        text, rest = _nesting(r, kinds, opened, r.randint(0, opened - 1))
+        opened = r.randint(max(1, longest // 3), longest)
+        closed = r.randint(max(0, opened - 6), opened - 1) if nearly_done else r.randint(0, opened - 1)
+        text, rest = _nesting(r, kinds, opened, closed)
         return wording.format(gap.join(text)), gap.join(rest)
 
     return example
@@ -81,49 +91,6 @@ def _bracket_depth(rng: random.Random) -> Example:
         text, _ = _nesting(r, [kind], n, n)
         depths = [text[:i].count(kind[0]) - text[:i].count(kind[1]) for i in range(len(text) + 1)]
         return wording.format(text), str(max(depths) if deepest else n)
-
-    return example
-
-
-def _logic(rng: random.Random) -> Example:
-    true, false = rng.choice(
-        (("True", "False"), ("true", "false"), ("T", "F"), ("1", "0"), ("yes", "no"), ("on", "off"))
-    )
-    conjunction, disjunction, negation = rng.choice((
-        ("and", "or", "not "), ("AND", "OR", "NOT "), ("&", "|", "!"), ("&&", "||", "~"), ("*", "+", "-"),
-    ))  # fmt: skip
-    wording = rng.choice(("{}", "{} =", "value of {}", "evaluate: {}", "{} gives", "[{}]"))
-    size, flat, boxes = rng.randint(1, 3), rng.random() < 0.5, rng.choice(("{}", "{}", "({})", "( {} )"))
-
-    def expression(r: random.Random, depth: int) -> tuple[str, bool]:
-        if depth == 0:
-            value = r.random() < 0.5
-            if r.random() < 0.3:
-                return negation + (true if value else false), not value
-            return true if value else false, value
-        (left, a), (right, b) = expression(r, depth - 1), expression(r, r.randrange(depth))
-        left, right = (f"({x})" if " " in x and depth > 1 else x for x in (left, right))
-        if r.random() < 0.5:
-            return f"{left} {conjunction} {right}", a and b
-        return f"{left} {disjunction} {right}", a or b
-
-    def chain(r: random.Random) -> tuple[str, bool]:
-        """Negations bind before conjunctions, and those before disjunctions."""
-        text, alternatives = "", [True]
-        for i in range(r.randint(2, 5)):
-            n_negations, value = r.choice((0, 0, 1, 1, 2)), r.random() < 0.5
-            if i and r.random() < 0.5:
-                text += f" {disjunction} "
-                alternatives.append(True)
-            elif i:
-                text += f" {conjunction} "
-            text += negation * n_negations + boxes.format(true if value else false)
-            alternatives[-1] = alternatives[-1] and value != (n_negations % 2 == 1)
-        return text, any(alternatives)
-
-    def example(r: random.Random) -> TextPair:
-        text, value = chain(r) if flat else expression(r, r.randint(1, size))
-        return wording.format(text), true if value else false
 
     return example
 
@@ -248,7 +215,7 @@ LOGIC_FAMILIES = tuple(
     text_family(name, draw_rule)
     for name, draw_rule in (
         ("brackets_close", _close_brackets), ("brackets_balanced", _balanced_brackets),
-        ("brackets_depth", _bracket_depth), ("logic_value", _logic), ("number_comparison", _comparison),
+        ("brackets_depth", _bracket_depth), ("logic_value", logic_value), ("number_comparison", _comparison),
         ("membership", _membership), ("parity", _parity), ("word_property", _word_property),
         ("same_or_different", _same_or_different),
     )

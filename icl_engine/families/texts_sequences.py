@@ -5,25 +5,50 @@ from collections.abc import Callable
 
 from icl_engine.families.text_rules import Example, TextPair, text_family
 from icl_engine.families.wordings import question_style
-from icl_engine.families.words import LETTERS, NOUNS, NUMBER_WORDS, any_word, invented_word
+from icl_engine.families.words import (
+    CITIES,
+    FIRST_NAMES,
+    LAST_NAMES,
+    LETTERS,
+    NOUNS,
+    NUMBER_WORDS,
+    any_word,
+    invented_word,
+)
+
+
+def _calculation(r: random.Random, n_operators: int, signs: tuple[str, str, str]) -> tuple[str, int]:
+    """Return a sum, difference or product in parentheses wherever it has parts of its own, and its value."""
+    if n_operators == 0:
+        n = r.choice((r.randint(0, 9), r.randint(-9, 9)))
+        return str(n), n
+    n_left = r.randrange(n_operators)
+    (left, a), (right, b) = (_calculation(r, n, signs) for n in (n_left, n_operators - 1 - n_left))
+    at = r.choice((0, 0, 1, 1, 2))
+    left, right = (f"({part})" if n else part for part, n in ((left, n_left), (right, n_operators - 1 - n_left)))
+    return f"{left} {signs[at]} {right}", (a + b, a - b, a * b)[at]
 
 
 def _arithmetic(rng: random.Random) -> Example:
-    plus, minus, times = rng.choice(
-        (("+", "-", "*"), ("+", "-", "x"), ("plus", "minus", "times"), ("add", "less", "by"))
-    )
+    signs = rng.choice((("+", "-", "*"), ("+", "-", "x"), ("plus", "minus", "times"), ("add", "less", "by")))
     wording = rng.choice(("{}", "{} =", "{} = ?", "what is {}", "compute {}", "{} makes", "Q: {}"))
-    shape = rng.choice(("{a} {p} {b}", "{a} {p} {b} {m} {c}", "({a} {p} {b}) {t} {c}", "{a} {t} {b} {p} {c}",
-    "{d} {m} {a}",
-                        "{a} {t} ({b} {p} {c})", "(({a} {m} {b}) {t} ({c} {p} {a}))",
-                        "{d} {m} {a} {t} {b}"))  # fmt: skip
-    value = _SHAPES[shape.replace("{p}", "+").replace("{m}", "-").replace("{t}", "*")]
+    if rng.random() < 0.4:
+        most = rng.choice((2, 2, 3, 4, 5, 6))
+        return lambda r: _worded(wording, *_calculation(r, r.randint(1, most), signs))
+    shape = rng.choice(tuple(_SHAPES))
+    value = _SHAPES[shape]
+    told = shape.replace("+", "{p}").replace("-", "{m}").replace("*", "{t}")
 
     def example(r: random.Random) -> TextPair:
         a, b, c, d = r.randint(1, 9), r.randint(1, 9), r.randint(1, 9), r.randint(10, 60)
-        return wording.format(shape.format(a=a, b=b, c=c, d=d, p=plus, m=minus, t=times)), str(value(a, b, c, d))
+        text = told.format(a=a, b=b, c=c, d=d, p=signs[0], m=signs[1], t=signs[2])
+        return wording.format(text), str(value(a, b, c, d))
 
     return example
+
+
+def _worded(wording: str, text: str, value: int) -> TextPair:
+    return wording.format(text), str(value)
 
 
 _SHAPES: dict[str, Callable[[int, int, int, int], int]] = {
@@ -103,15 +128,38 @@ def _letter_analogy(rng: random.Random) -> Example:
     return example
 
 
+_SORT_WORDINGS = (
+    "{}", "{}", "sort: {}", "put in order {}", "{} -- arranged from a to z", "alphabetise {}", "order these: {}",
+    "line up {} by letter", "dictionary order of {}", "Which of these stands first in a lexicon, which next? {}",
+    "A printer sets the index of a book. Its entries are still mixed: {}", "Cards in a drawer: {}. Tidy them by name:",
+    "The names on the doors are {} and shall follow the alphabet.", "by first letter, then by the ones after it\n{}",
+)  # fmt: skip
+_BACKWARD_WORDINGS = (
+    "{}", "from z to a: {}", "{} -- whatever a lexicon has last comes first", "opposite to the alphabet: {}",
+)  # fmt: skip
+_NAMES = FIRST_NAMES + LAST_NAMES + CITIES
+
+
+def _draw_sorted_source(rng: random.Random) -> Callable[[random.Random], str]:
+    """Draw what is sorted: words, invented words, names, or words of which many begin alike."""
+    alike = "".join(rng.sample(LETTERS, 3))
+    sources: tuple[Callable[[random.Random], str], ...] = (
+        any_word, any_word, any_word, lambda r: invented_word(r, r.randint(1, 4)), lambda r: r.choice(_NAMES).lower(),
+        lambda r: r.choice(alike) + any_word(r)[1:], lambda r: r.choice(_NAMES),
+        lambda r: any_word(r) + r.choice(("", "s", "ing", "er", "ly", "ness")),
+    )  # fmt: skip
+    return rng.choice(sources)
+
+
 def _sort_named(rng: random.Random) -> Example:
-    wording = rng.choice(("{}", "sort: {}", "put in order {}", "{} -- arranged from a to z", "alphabetise {}",
-    "order these: {}",
-                          "line up {} by letter", "dictionary order of {}"))  # fmt: skip
-    joint, wanted = rng.choice((" ", ", ", "; ", ",")), rng.choice((" ", ", ", " < ", "\n"))
-    backwards, n_words = rng.random() < 0.25, rng.randint(4, 9)
+    backwards, draw = rng.random() < 0.15, _draw_sorted_source(rng)
+    wording = rng.choice(_BACKWARD_WORDINGS if backwards else _SORT_WORDINGS)
+    joint = rng.choice((" ", " ", ", ", ", ", "; ", ","))
+    wanted = joint if rng.random() < 0.6 else rng.choice((" ", ", ", " < ", "\n"))
+    most = rng.choice((3, 4, 5, 6, 7, 8, 10, 12))
 
     def example(r: random.Random) -> TextPair:
-        words = list(dict.fromkeys(any_word(r) for _ in range(r.randint(3, n_words))))
+        words = list(dict.fromkeys(draw(r) for _ in range(r.randint(max(2, most // 2), most))))
         return wording.format(joint.join(words)), wanted.join(sorted(words, reverse=backwards))
 
     return example
@@ -152,23 +200,33 @@ def _follow_arrows(rng: random.Random) -> Example:
     return example
 
 
+_ACCOUNTS = (  # how it begins, a gain, a loss, the question
+    ("x = {n}", "x += {n}", "x -= {n}", "x"), ("start {n}", "add {n}", "take {n}", "total"),
+    ("put {n}", "more {n}", "fewer {n}", "left"), ("{n} in the jar", "{n} go in", "{n} come out", "how many"),
+    ("bus with {n}", "{n} board", "{n} leave", "on the bus"),
+    ("The baker sets out with {n} loaves", "at the mill somebody hands over {n}", "a family at the well buys {n}",
+     "How many loaves are still in the cart?"),
+    ("At dawn {n} cows stand on the meadow", "{n} come through the gap in the hedge", "a farmer leads {n} to the barn",
+     "Cows on the meadow at dusk:"),
+    ("The lift starts with {n} people", "on the next floor {n} squeeze in", "one floor on {n} of them get off",
+     "So the lift now carries"),
+    ("{n} books lie on the desk", "the post brings {n}", "{n} go back to the shelf", "Number of books on the desk?"),
+)  # fmt: skip
+
+
 def _running_program(rng: random.Random) -> Example:
-    set_, add, take, ask = rng.choice((
-        ("x = {n}", "x += {n}", "x -= {n}", "x"), ("start {n}", "add {n}", "take {n}", "total"), ("put {n}", "more {n}",
-        "fewer {n}", "left"), ("{n} in the jar", "{n} go in", "{n} come out", "how many"), ("bus with {n}", "{n} board",
-        "{n} leave", "on the bus"),
-    ))  # fmt: skip
-    joint = rng.choice(("; ", ", ", ". ", " / "))
-    words = rng.random() < 0.15
+    begins, gain, loss, ask = rng.choice(_ACCOUNTS)
+    joint, words = rng.choice(("; ", ", ", ". ", " / ")), rng.random() < 0.25
+    most_steps, most_each = rng.choice((2, 3, 3, 4, 5, 6, 8)), rng.choice((4, 4, 9, 20))
 
     def example(r: random.Random) -> TextPair:
         value = r.randint(5, 15)
-        said = [set_.format(n=NUMBER_WORDS[value] if words else value)]
-        for _ in range(r.randint(1, 3)):
-            n = r.randint(1, 4)
+        said = [begins.format(n=NUMBER_WORDS[value] if words else value)]
+        for _ in range(r.randint(1, most_steps)):
+            n = r.randint(1, most_each)
             up = value < n or r.random() < 0.5
             value += n if up else -n
-            said.append((add if up else take).format(n=NUMBER_WORDS[n] if words else n))
+            said.append((gain if up else loss).format(n=NUMBER_WORDS[n] if words else n))
         return joint.join([*said, ask]), str(value)
 
     return example

@@ -10,31 +10,74 @@ from icl_engine.families.words import (
     CITIES,
     FIRST_NAMES,
     KINDS,
+    LAST_NAMES,
     NOUNS,
     NUMBER_WORDS,
     THINGS,
     with_article,
 )
 
+_COUNT_LAYOUTS = (  # {s} is what is listed, {q} what is asked for: a kind in the plural
+    "{s}. How many {q}?", "On the table: {s}. {q}:", "{s} / {q}", "Count the {q}: {s}", "I own {s}. {q} count?",
+    "{q} in {s}", "{s} -> {q}",
+    "We packed {s} into the van before noon. Tell me the number of {q} that we took.",
+    "On the long wall of the hall somebody painted {s}. What number of {q} can a visitor find there?",
+    "I see {s}. All {q} together make", "The museum bought {s}. In its book, under {q}, the number is",
+    "A list was nailed to the door: {s}. Sum of {q}?", "For the play they need {s}. They need this many {q}:",
+    "Grandmother left {s} in the attic, as the letter says. Find the total of the {q}.",
+    "From the window one sees {s}. Number of {q} =", "Lost last week: {s}. So the number of lost {q} is",
+)  # fmt: skip
+_COUNTED_KINDS = tuple(kind for kind in KINDS if kind != "colour")  # colours are no things to count
+_ODD_PLURALS = {"goose": "geese", "sheep": "sheep", "deer": "deer", "shelf": "shelves", "wolf": "wolves",
+                "scarf": "scarves", "mouse": "mice", "pliers": "pliers", "furniture": "pieces of furniture",
+                "clothing": "pieces of clothing", "tie": "ties"}  # fmt: skip
+
+
+def _plural(word: str) -> str:
+    if word in _ODD_PLURALS:
+        return _ODD_PLURALS[word]
+    if word.endswith(("s", "x", "ch", "sh", "mango", "potato")):
+        return word + "es"
+    return word[:-1] + "ies" if word.endswith("y") and word[-2] not in "aeiou" else word + "s"
+
+
+def _draw_numbers(rng: random.Random) -> Callable[[str, int], str]:
+    """Draw how a thing is listed with its number: with an article, a word or digits."""
+    digits, article = rng.random() < 0.25, rng.random() < 0.8
+
+    def listed(word: str, n: int) -> str:
+        if n == 1 and article:
+            return with_article(word)
+        return f"{n if digits else NUMBER_WORDS[n]} {word if n == 1 else _plural(word)}"
+
+    return listed
+
+
+def _draw_stock(r: random.Random, kind: str, n_items: int, n_others: int) -> tuple[list[str], list[str]]:
+    """Draw things of `kind` and things of `n_others` other kinds, `n_items` in all unless kinds run out."""
+    own = r.sample(KINDS[kind], min(r.randint(1, n_items), len(KINDS[kind])))
+    strangers = {x: None for k in r.sample(_COUNTED_KINDS, n_others) for x in KINDS[k] if x not in KINDS[kind]}
+    return own, r.sample(list(strangers), min(n_items - len(own), len(strangers)))
+
 
 def _count_things(rng: random.Random) -> Example:
-    kind, other = rng.sample(tuple(KINDS), 2)
-    intro = rng.choice(
-        ("{s}. How many {k}s?", "On the table: {s}. {k}s:", "{s} / {k}", "Count each {k}: {s}", "I own {s}. {k} count?")
-    )
-    in_words, repeats, most = rng.random() < 0.25, rng.random() < 0.5, rng.choice((3, 5, 6))
+    fixed, listed = rng.choice((None, rng.choice(_COUNTED_KINDS))), _draw_numbers(rng)
+    layout, last = rng.choice(_COUNT_LAYOUTS), rng.choice((", ", ", ", " and ", ", and "))
+    most_items, most_each = rng.choice((3, 4, 5, 6, 8, 10, 12, 14)), rng.choice((1, 1, 3, 3, 5, 12))
+    in_words, share_all, n_others = rng.random() < 0.2, rng.choice((0.0, 0.0, 0.2, 1.0)), rng.choice((1, 1, 2, 3))
 
     def example(r: random.Random) -> TextPair:
-        counted = {x: r.choice((1, 1, 2, 3)) if repeats else 1 for x in r.sample(KINDS[kind], r.randint(1, most))}
-        odd = {
-            x: r.choice((1, 1, 2, 3)) if repeats else 1
-            for x in r.sample(KINDS[other], r.randint(0, most // 2))
-            if x not in KINDS[kind]
-        }
-        listed = [with_article(x) if n == 1 else f"{NUMBER_WORDS[n]} {x}" for x, n in (counted | odd).items()]
-        r.shuffle(listed)
-        total = sum(counted.values())
-        return intro.format(s=", ".join(listed), k=kind), NUMBER_WORDS[total] if in_words else str(total)
+        kind = fixed or r.choice(_COUNTED_KINDS)
+        own, others = _draw_stock(r, kind, r.randint(2, most_items), n_others)
+        numbers = {x: r.choice((1, r.randint(1, most_each))) for x in own + others}
+        said = [listed(x, n) for x, n in r.sample(list(numbers.items()), len(numbers))]
+        asks_all = r.random() < share_all
+        total = sum(n for x, n in numbers.items() if asks_all or x in own)
+        if in_words and total >= len(NUMBER_WORDS):
+            return "", ""  # no word for it: drawn again
+        shown = last.join(part for part in (", ".join(said[:-1]), said[-1]) if part)
+        question = layout.format(s=shown, q="things" if asks_all else _plural(kind))
+        return question, NUMBER_WORDS[total] if in_words else str(total)
 
     return example
 
@@ -100,25 +143,38 @@ def _shelf(rng: random.Random) -> Example:
     return example
 
 
+_TABLES: tuple[tuple[str, str, tuple[str, ...], range], ...] = (
+    ("name", "age", FIRST_NAMES, range(20, 80)), ("city", "km", CITIES, range(10, 990, 10)),
+    ("item", "price", NOUNS, range(2, 60)), ("boat", "crew", ADJECTIVES, range(2, 30)),
+    ("farm", "acres", LAST_NAMES, range(3, 200)),
+)  # fmt: skip
+_TABLE_ROWS = ("{a} {b}", "{a} {b}", "{a}: {b}", "{a} | {b}", "{a},{b}", "{key} {a}, {measure} {b}",
+               "for {a} the {measure} is {b}", "{measure} of {a} = {b}")  # fmt: skip
+_TABLE_QUESTIONS = (
+    ("highest {m}?", "Where is the {m} greatest?", "most {m}:", "Which {k} leads in {m}?"),
+    ("lowest {m}?", "Where is the {m} smallest?", "least {m}:", "Which {k} comes last in {m}?"),
+    ("{m} of {x}?", "{x} ->", "What does it say of {x}?", "{m}, {x}:"),
+    ("{m} added up?", "all {m} together", "Sum of the column {m}:", "total {m} ="),
+    ("how many with {m} over {n}?", "rows above {n}:", "Number of rows whose {m} is more than {n}?", "count {m} > {n}"),
+)  # fmt: skip
+
+
 def _small_table(rng: random.Random) -> Example:
-    header, values = rng.choice(
-        (("name age", range(20, 80)), ("city km", range(10, 990, 10)), ("item price", range(2, 60)))
-    )
-    people = {"name": FIRST_NAMES, "city": CITIES, "item": NOUNS}[header.split()[0]]
-    joint = rng.choice((" / ", "; ", " | ", "\n"))
-    kind = rng.randrange(4)
-    measure = header.split()[1]
-    question = (f"highest {measure}?", f"lowest {measure}?", f"{measure} of {{x}}?", f"{measure}s added?")[kind]
+    key, measure, names, values = rng.choice(_TABLES)
+    joint, row, kind = rng.choice((" / ", "; ", " | ", "\n", "\n")), rng.choice(_TABLE_ROWS), rng.randrange(5)
+    question, most_rows = rng.choice(_TABLE_QUESTIONS[kind]), rng.choice((3, 3, 4, 5, 6, 8))
+    header = [f"{key} {measure}"] if "key" not in row and rng.random() < 0.7 else []
 
     def example(r: random.Random) -> TextPair:
-        rows = dict(zip(r.sample(people, 3), r.sample(values, 3), strict=True))
-        x = r.choice(list(rows))
+        n_rows = r.randint(3, most_rows)
+        rows = dict(zip(r.sample(names, n_rows), r.sample(values, n_rows), strict=True))
+        x, bound = r.choice(list(rows)), r.choice(values)
         answers: tuple[Callable[[], str], ...] = (
             lambda: max(rows, key=rows.__getitem__), lambda: min(rows, key=rows.__getitem__), lambda: str(rows[x]),
-            lambda: str(sum(rows.values())),
+            lambda: str(sum(rows.values())), lambda: str(sum(n > bound for n in rows.values())),
         )  # fmt: skip
-        shown = joint.join([header, *(f"{a} {b}" for a, b in rows.items())])
-        return f"{shown}{joint}{question.format(x=x)}", answers[kind]()
+        shown = [row.format(a=a, b=b, key=key, measure=measure) for a, b in rows.items()]
+        return joint.join([*header, *shown, question.format(m=measure, k=key, x=x, n=bound)]), answers[kind]()
 
     return example
 

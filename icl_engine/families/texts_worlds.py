@@ -1,45 +1,20 @@
 """Text families about small worlds in words: people who swap things, walks, queues, claims and plans."""
 
 import random
+from datetime import date, timedelta
 from itertools import pairwise
 
 from icl_engine.families.text_rules import Example, TextPair, text_family
-from icl_engine.families.wordings import question_style, story_opening, truth_labels
+from icl_engine.families.texts_moves import world_swaps, world_walk_home
+from icl_engine.families.wordings import question_style, story_opening, truth_labels, truth_style
 from icl_engine.families.words import (
     FIRST_NAMES,
-    KINDS,
     MONTHS,
     THINGS,
     WEEKDAYS,
     invented_word,
     with_article,
 )
-
-
-def _swaps(rng: random.Random) -> Example:
-    kind = rng.choice(tuple(KINDS))
-    start, joint = rng.choice((("{a}: {x}", ", "), ("{a} has the {x}", ", "), ("{a} holds {x}", "; "), ("{a}={x}", " "),
-                               ("{a} begins with the {x}", ", ")))  # fmt: skip
-    swap = rng.choice(
-        ("{a} and {b} trade.", "{a} swaps with {b}.", "{a}<->{b}.", "Then {a} changes with {b}.", "{a} / {b} switch.")
-    )
-    wording = rng.choice(("{a} has?", "What does {a} hold now?", "{a}:", "At last {a} keeps", "And {a}?"))
-    n_holders, n_swaps = rng.choice((2, 3, 3)), rng.randint(1, 4)
-    opening = story_opening(rng)
-    ask = question_style(rng)
-
-    def example(r: random.Random) -> TextPair:
-        holders, things = r.sample(FIRST_NAMES, n_holders), r.sample(KINDS[kind], n_holders)
-        has = dict(zip(holders, things, strict=True))
-        told = opening(r, holders) + joint.join(start.format(a=a, x=x) for a, x in has.items()) + ". "
-        for _ in range(r.randint(1, n_swaps)):
-            a, b = r.sample(holders, 2)
-            has[a], has[b] = has[b], has[a]
-            told += swap.format(a=a, b=b) + " "
-        a = r.choice(holders)
-        return ask(r, told + wording.format(a=a), things, has[a])
-
-    return example
 
 
 def _gifts(rng: random.Random) -> Example:
@@ -55,31 +30,6 @@ def _gifts(rng: random.Random) -> Example:
             to = r.choice([p for p in people if p != at])
             told, at = told + give.format(a=at, b=to, x=thing) + " ", to
         return told + wording.format(x=thing), at
-
-    return example
-
-
-def _walk_home(rng: random.Random) -> Example:
-    label, joint = truth_labels(rng), rng.choice((", ", "; ", " ", ". ", " then "))
-    names = rng.choice((("north", "south", "east", "west"), ("up", "down", "right", "left"), ("N", "S", "E", "W"),
-                        ("ahead", "back", "right", "left")))  # fmt: skip
-    steps = ("{d} {n}", "{n} {d}", "{d}{n}", "go {n} {d}", "{n} paces {d}", "Walk {n} feet {d}")
-    step = "{d}{n}" if joint == " " else rng.choice(steps)
-    wording = rng.choice(
-        ("{}", "{} -- home again?", "Back at the door? {}", "{}: same spot?", "loop? {}", "Ends at start: {}?")
-    )
-    most_legs, opening = rng.randint(1, 4), story_opening(rng)
-
-    def example(r: random.Random) -> TextPair:
-        legs = [(r.randrange(4), r.randint(1, 9)) for _ in range(r.randint(1, most_legs))]
-        if r.random() < 0.5:
-            legs += r.sample([(d ^ 1, n) for d, n in legs], len(legs))
-        else:
-            legs += [(r.randrange(4), r.randint(1, 9)) for _ in legs]
-        x = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d < 2)
-        y = sum(n * (1 - 2 * (d % 2)) for d, n in legs if d > 1)
-        told = joint.join(step.format(d=names[d], n=n) for d, n in legs)
-        return opening(r, []) + wording.format(told), label(x == y == 0)
 
     return example
 
@@ -112,24 +62,42 @@ def _turns(rng: random.Random) -> Example:
     return example
 
 
+_RANKINGS = (  # said of a over b, the same with b named first, the first in rank, the last
+    ("{a} is taller than {b}", "{b} is shorter than {a}", "tallest", "shortest"),
+    ("{a} beat {b}", "{b} lost to {a}", "best", "worst"), ("{a} > {b}", "{b} < {a}", "greatest", "smallest"),
+    ("{a} is older than {b}", "{b} was born after {a}", "oldest", "youngest"),
+    ("{a} sits left of {b}", "to the right of {a} one finds {b}", "leftmost", "rightmost"),
+    ("{a} came before {b}", "{b} came in behind {a}", "earliest", "latest"),
+    ("{a} weighs more than {b}", "{b} is not as heavy as {a}", "heaviest", "lightest"),
+    ("{b} is below {a}", "{a} lives a floor or more above {b}", "highest", "lowest"),
+    ("{b} costs less than {a}", "for {a} one pays more than for {b}", "dearest", "cheapest"),
+)  # fmt: skip
+_ORDINALS = ("", "second ", "third ", "fourth ")
+
+
 def _ranking(rng: random.Random) -> Example:
-    more, most, least = rng.choice((
-        ("{a} is taller than {b}", "tallest", "shortest"), ("{a} beat {b}", "best", "last"),
-        ("{a} > {b}", "top", "bottom"),
-        ("{a} is older than {b}", "oldest", "youngest"), ("{a} sits left of {b}", "leftmost", "rightmost"),
-        ("{a} came before {b}", "first", "last"), ("{a} weighs more than {b}", "heaviest", "lightest"),
-        ("{b} is below {a}", "highest", "lowest"), ("{b} costs less than {a}", "dearest", "cheapest"),
-    ))  # fmt: skip
-    layout = rng.choice(("{facts}. {which}?", "{facts}. Who is {which}?", "{which}: {facts}", "{facts}. So {which} is"))
-    n_people, ask = rng.choice((3, 3, 4)), question_style(rng)
+    more, less, most, least = rng.choice(_RANKINGS)
+    layout = rng.choice(
+        (
+            "{facts}. {which}?",
+            "{facts}. Who is {which}?",
+            "{which}: {facts}",
+            "{facts}. So {which} is",
+            "Find out who is {which}. {facts}.",
+            "{facts}. From this it follows who is {which}:",
+        )
+    )
+    n_people, ask, joint = rng.choice((3, 3, 4, 5)), question_style(rng, share_open=0.3), rng.choice((", ", "; ", ". "))
+    share_less, any_place, opening = rng.choice((0.0, 0.5)), rng.random() < 0.4, story_opening(rng, share_none=0.7)
 
     def example(r: random.Random) -> TextPair:
         order = r.sample(FIRST_NAMES, n_people)
-        facts = [more.format(a=a, b=b) for a, b in pairwise(order)]
-        r.shuffle(facts)
+        facts = [(less if r.random() < share_less else more).format(a=a, b=b) for a, b in pairwise(order)]
+        place = r.randrange(n_people - 1) if any_place else 0
         top = r.random() < 0.5
-        question = layout.format(facts=", ".join(facts), which=most if top else least)
-        return ask(r, question, order, order[0] if top else order[-1])
+        which = _ORDINALS[place] + (most if top else least)
+        question = layout.format(facts=joint.join(r.sample(facts, len(facts))), which=which)
+        return ask(r, opening(r, order) + question, order, order[place if top else -1 - place])
 
     return example
 
@@ -151,24 +119,30 @@ def _queue_place(rng: random.Random) -> Example:
     return example
 
 
+_HONESTIES = (  # honest, not so, the word to ask with
+    ("is honest", "is a fibber", "honest"), ("is right", "is wrong", "right"),
+    ("can be trusted", "cannot be trusted", "to be trusted"), ("keeps to the facts", "makes things up", "reliable"),
+    ("is a knight", "is a knave", "a knight"), ("never bluffs", "always bluffs", "free of bluffing"),
+)  # fmt: skip
+
+
 def _claims(rng: random.Random) -> Example:
-    label = truth_labels(rng)
-    true, false = rng.choice(
-        (("is honest", "is a fibber"), ("is right", "is wrong"), ("can be trusted", "cannot be trusted"))
-    )
-    says = rng.choice(("{a}: {b} {claim}.", "{a} claims {b} {claim}.", "{a} writes that {b} {claim}."))
-    wording = rng.choice(("Is {a} {adj}?", "{a} {adj}?", "So, {a} {adj}?"))
-    adjective = {"is honest": "honest", "is right": "right"}.get(true, "to be trusted")
+    (true, false, adjective), ask = rng.choice(_HONESTIES), truth_style(rng)
+    says = rng.choice(("{a}: {b} {claim}.", "{a} claims {b} {claim}.", "{a} writes that {b} {claim}.",
+                       "Asked about {b}, {a} answers: {b} {claim}.", "According to {a}, {b} {claim}."))  # fmt: skip
+    wording = rng.choice(("Is {a} {adj}?", "{a} {adj}?", "So, {a} {adj}?", "Must we think of {a} as {adj}?"))
+    most, opening, mixed = rng.choice((2, 3, 3, 4, 5, 6)), story_opening(rng, share_none=0.7), rng.random() < 0.2
 
     def example(r: random.Random) -> TextPair:
-        people = r.sample(FIRST_NAMES, r.randint(2, 4))
+        people = r.sample(FIRST_NAMES, r.randint(max(2, most - 2), most))
         truth = r.random() < 0.5
-        told = f"{people[0]} {true if truth else false}. "
+        told = [f"{people[0]} {true if truth else false}."]
         for before, speaker in pairwise(people):
             claims_true = r.random() < 0.5
-            told += says.format(a=speaker, b=before, claim=true if claims_true else false) + " "
+            told.append(says.format(a=speaker, b=before, claim=true if claims_true else false))
             truth = claims_true == truth
-        return told + wording.format(a=people[-1], adj=adjective), label(truth)
+        told = r.sample(told, len(told)) if mixed else told
+        return ask(r, opening(r, people) + " ".join([*told, wording.format(a=people[-1], adj=adjective)]), truth)
 
     return example
 
@@ -210,16 +184,19 @@ def _free_time(rng: random.Random) -> Example:
 
 
 def _days_ahead(rng: random.Random) -> Example:
+    if rng.random() < 0.4:
+        return _dates_ahead(rng)
     names, unit = rng.choice(((WEEKDAYS, "day"), (MONTHS, "month")))
     wording = rng.choice(("{x} + {n} {u}s", "Now {x}. In {n} {u}s?", "{n} {u}s after {x}", "{x}, then {n} {u}s pass:",
-                          "Today {x}; {n} {u}s later"))  # fmt: skip
-    back = rng.random() < 0.25
+                          "Today {x}; {n} {u}s later", "The parcel went off one {x} and was {n} {u}s on the way. "
+                          "It arrived in time, namely in the course of a"))  # fmt: skip
+    back, most = rng.random() < 0.25, rng.choice((6, 6, 10, 20))
     ask = question_style(rng, share_open=0.75)
     if back:
         wording = rng.choice(("{n} {u}s before {x}", "{x} - {n} {u}s", "It is {x}. {n} {u}s ago?"))
 
     def example(r: random.Random) -> TextPair:
-        i, n = r.randrange(len(names)), r.randint(2, 6)
+        i, n = r.randrange(len(names)), r.randint(2, most)
         right = names[(i - n if back else i + n) % len(names)]
         wrong = r.sample([x for x in names if x != right], 2)
         return ask(r, wording.format(x=names[i], n=n, u=unit), [right, *wrong], right)
@@ -227,10 +204,36 @@ def _days_ahead(rng: random.Random) -> Example:
     return example
 
 
+_DATE_WORDINGS = (  # {x} a date, {n} how many days, {way} after or before it
+    "{n} d {way} {x}", "{x}: {n} days {way}", "Ink on the wall says {x}. Which date is {n} days {way} that?",
+    "They married on {x}. The letter was written {n} days {way} it, on", "{x} | {way} {n}",
+    "Our calendar shows {x}, and we look for the date {n} days {way} this one.",
+)  # fmt: skip
+_DATE_LAYOUTS = ("{y}-{m:02}-{d:02}", "{d}.{m}.{y}", "{d:02}.{m:02}.{y}", "{d} {name} {y}", "{name} {d}, {y}")
+
+
+def _dates_ahead(rng: random.Random) -> Example:
+    wording, layout, same = rng.choice(_DATE_WORDINGS), rng.choice(_DATE_LAYOUTS), rng.random() < 0.7
+    layout_out, way = layout if same else rng.choice(_DATE_LAYOUTS), rng.choice(("after", "after", "before"))
+    most, ask = rng.choice((3, 7, 10, 30)), question_style(rng, share_open=0.7)
+
+    def write(day: date, form: str) -> str:
+        return form.format(y=day.year, m=day.month, d=day.day, name=MONTHS[day.month - 1])
+
+    def example(r: random.Random) -> TextPair:
+        day, n = date(1999, 1, 1) + timedelta(days=r.randrange(12000)), r.randint(2, most)
+        steps = [n, *(n + error for error in r.sample((-7, -2, -1, 1, 2, 7, 30), 3))]
+        days = [day + timedelta(days=step if way == "after" else -step) for step in steps]
+        choices = [write(x, layout_out) for x in days]
+        return ask(r, wording.format(x=write(day, layout), n=n, way=way), choices, choices[0])
+
+    return example
+
+
 WORLD_FAMILIES = tuple(
     text_family(name, draw_rule)
     for name, draw_rule in (
-        ("world_swaps", _swaps), ("world_gifts", _gifts), ("world_walk_home", _walk_home),
+        ("world_swaps", world_swaps), ("world_gifts", _gifts), ("world_walk_home", world_walk_home),
         ("world_walk_end", _walk_end), ("world_turns", _turns), ("world_ranking", _ranking),
         ("world_queue", _queue_place), ("world_claims", _claims), ("world_deduction", _deduction),
         ("world_free_time", _free_time), ("world_days_ahead", _days_ahead),

@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from icl_engine.families.words import COMMON_WORDS
+
 LABELS = (
     ("yes", "no"), ("Yes", "No"), ("true", "false"), ("True", "False"), ("T", "F"), ("1", "0"), ("Y", "N"),
     ("right", "wrong"), ("ok", "bad"), ("correct", "incorrect"), ("+", "-"),
@@ -88,3 +90,43 @@ def question_style(rng: random.Random, share_open: float = 0.4) -> Ask:
         return layout.write(question, listed, listed.index(right))
 
     return ask
+
+
+_TRUTH_TAILS = (
+    " ({yes}/{no})", " Say {yes} or {no}.", "\nAnswers: {yes}, {no}", "\n* {yes}\n* {no}", " -- {yes} or {no}?",
+    "\nTwo possible answers:\n{yes}\n{no}", " [{yes} | {no}]", "\nReply with {yes} or with {no}:",
+)  # fmt: skip
+
+
+def truth_style(rng: random.Random) -> Callable[[random.Random, str, bool], tuple[str, str]]:
+    """Draw how one task asks what holds or does not: bare, with the two labels after it, or with lettered options.
+
+    Returns:
+        A function of rng, question and truth that returns the pair.
+    """
+    yes, no = rng.choice(LABELS[:4] if rng.random() < 0.6 else LABELS)
+    kind = rng.random()
+    if kind < 0.2:
+        ask = question_style(rng, share_open=0.0)
+        return lambda r, question, truth: ask(r, question, (yes, no), yes if truth else no)
+    tail = "" if kind < 0.6 else rng.choice(_TRUTH_TAILS).format(yes=yes, no=no)
+    return lambda r, question, truth: (question + tail, yes if truth else no)
+
+
+def small_talk(rng: random.Random) -> Callable[[str], str]:
+    """Draw words beside the point that stand before a text, after it, or both: the same for every text of a task."""
+    before, after = rng.choice(((True, False), (True, False), (False, True), (True, True)))
+    joint = rng.choice((" ", " ", "\n", ": ", " - "))
+    opening = _sentence_by_chance(rng) + joint if before else ""
+    closing = rng.choice((" ", "\n")) + _sentence_by_chance(rng) if after else ""
+    return lambda text: opening + text + closing
+
+
+def _sentence_by_chance(rng: random.Random) -> str:
+    """Return common words in no order that means anything, written as a sentence or two are."""
+    words = rng.choices(COMMON_WORDS, k=rng.randint(3, 16))
+    if len(words) > 6 and rng.random() < 0.5:
+        words[rng.randrange(2, len(words) - 2)] += rng.choice((",", ".", ":", ";"))
+    text = " ".join(words)
+    text = text[0].upper() + text[1:] if rng.random() < 0.8 else text
+    return text + rng.choice((".", "?", ":", "", " ..."))

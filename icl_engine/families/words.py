@@ -28,6 +28,44 @@ ADJECTIVES = _words(
     open pale plain poor proud quick quiet rare red rich ripe rough round sad safe sharp short shy slow small smart soft
     sour square steep still strong sweet tall thick thin tiny tired warm weak wet white wide wild wise young"""
 )
+COMMON_WORDS = _words(
+    """a able about above according across act action actually add after again against age ago agree air all allow
+    almost alone along already also although always am among amount an and animal another answer any anyone anything
+    appear are area around arrive as ask at away baby back backward bad ball base be beautiful because become before
+    begin behind believe below best better between big bit black board body book both bottom bought box boy break
+    bring brother brought build but buy by call came can car card care carry case cause center certain chance change
+    character check child children choose city class clear close closed cold color come common company compare
+    complete completely consider contain continue correct correctly could count country course cover create cross
+    cut dance date day decide deep describe did difference different difficult direction do doctor does dog dollar
+    done door down draw drink drive drop dry during each early easy eat edge eight either else empty end enough
+    enter entire equal even evening event ever every everyone everything exactly example except expect explain eye
+    face fact fall false family far fast father favorite feel few field figure fill final finally find fine finish
+    fire first five floor follow following food foot for force forward found four free friend friends from front
+    full game gave general get gift girl give given glass go goal gold gone good got great green ground group grow
+    had half hand happen happy hard has have he head hear heart help her here high him himself his hit hold home
+    hope hour house how however human hundred I idea if important in include indeed input inside instead
+    instructions into is it item items its itself job join just keep kind knew know land language large last late
+    later laugh law lead learn least leave left less let letter letters level lie lies life light like line list
+    listen little live long look lose lost lot love low made main make making man many map mark match matter may me
+    mean measure meet meeting member men middle might mile mind minute miss money month more morning most mother
+    mouth move movie much music must my name near need never new next nice night nine no none nor north not note
+    nothing notice now number object objects of off often old on once one only open opposite option options or order
+    other others our out outside over own page pair part party pass past pay people perhaps person phone pick
+    picture piece place plain plan play player please point position possible power present problem produce properly
+    put question quick quite rain reach read ready real really reason receive red remain remember rest result return
+    ride right road room rule run said same sat saw say says school sea season second see seem sell send sense
+    sentence sequence serve set seven several shall shape she short should show side simple since sing sister sit
+    situation six size sleep slow small so some someone something sometimes song soon sort sound south space speak
+    special stand start state statement stay step steps still stood stop story straight street strong student study
+    such sum summer sun sure swap table take talk teach team tell ten test than that the their them then there these
+    they thing things think third this those though thought thousand three through time times title to today
+    together told tomorrow too took top total toward town trade train travel tree tried trip true truth try turn two
+    type under understand unit until up upon us use used usual usually value very visit voice wait walk wall want
+    war was watch water way we wear week well went were west what when where whether which while white who whole
+    whom whose why will win window winter wish with within without woman women word words work world would write
+    wrong year years yes yesterday yet you young your
+    """
+)
 VERBS = _words(
     "add ask bake bend blow boil call carry catch check clean climb cook count dance draw dream drink drop fill find "
     "fix "
@@ -37,10 +75,17 @@ VERBS = _words(
     "swim talk taste teach throw touch turn visit wait walk wash watch work write"
 )
 FIRST_NAMES = _words(
-    """Ada Alan Amy Anna Ben Bella Boris Cara Carl Clara Colin Dana David Dora Ed Elena Ella Emil Eva Felix Fiona Frank
-    Gina Greg Hana Harry Helen Hugo Ida Igor Iris Ivan Jack Jane Jill Joan John Josef Julia Karl Kate Kim Kurt Lara Leo
-    Lena Lily Lucas Lucy Mara Mark Marta Max Mia Milo Mona Nadia Nick Nina Noah Nora Olga Omar Oscar Otto Paul Pavel
-    Petra Piotr Rafa Rita Rob Rosa Ruth Sam Sara Simon Sofia Tara Theo Tim Tina Tom Uma Vera Victor Wendy Will Yara Zoe
+    """Ada Adam Alan Alex Alice Amanda Amy Andrew Angela Anna Anthony Arthur Barbara Bella Ben Betty Bob Boris Brian
+    Bruce Cara Carl Carol Catherine Charles Charlie Chris Claire Clara Colin Dana Daniel Dave David Deborah Dennis
+    Diana Donna Dora Dorothy Ed Edward Elena Elizabeth Ella Emil Emily Emma Eric Eva Eve Felix Fiona Frank Fred
+    George Gina Grace Greg Hana Hannah Harry Helen Henry Hugo Ida Igor Iris Isabel Ivan Jack James Jane Jason Jeff
+    Jennifer Jerry Jessica Jill Jim Joan Joe John Jordan Josef Joseph Judy Julia Justin Karen Karl Kate Keith Kelly
+    Kevin Kim Kurt Lara Larry Laura Lena Leo Lewis Lily Linda Lisa Louis Lucas Lucy Mara Maria Mark Marta Martin
+    Mary Matthew Max Megan Mia Michael Michelle Milo Mona Nadia Nancy Nathan Nick Nicole Nina Noah Nora Olga Oliver
+    Olivia Omar Oscar Otto Pamela Patricia Patrick Paul Pavel Peter Petra Philip Piotr Rachel Rafa Ralph Raymond
+    Rebecca Richard Rita Rob Robert Roger Rosa Ruth Ryan Sam Samuel Sandra Sara Sarah Scott Sharon Simon Sofia
+    Sophie Stephen Steve Susan Tara Teresa Theo Thomas Tim Tina Tom Tony Tyler Uma Vera Victor Vincent Virginia
+    Walter Wayne Wendy Will William Yara Zoe
     """
 )
 LAST_NAMES = _words(

@@ -18,18 +18,24 @@ from icl_engine.embedded.vocabulary import (
     INSTRUCTION,
     OUTPUT,
     PAD,
+    PIECE_0,
     ROW_END,
     START,
     VOCABULARY_SIZE,
+    is_in_sentences,
+    text_of,
     value_ids,
 )
 from icl_engine.task import Limits, Task, Value
 from icl_engine.values import checked_value
-from tests.icl_engine.task_strategies import grid_tasks, grids, text_tasks, texts
+from tests.icl_engine.task_strategies import grid_tasks, grids, sentence_tasks, sentences, text_tasks, texts
 from tests.models import GRID_TASK, TEXT_TASK, tiny_model
 
 ENCODING = EmbeddedEncoding()
 CPU = torch.device("cpu")
+SENTENCES = Task.from_pairs(
+    [("not ( True ) and True is", "False"), ("the end of the line is (", "near by")], "How many of these are there ?"
+)
 SIDE, LINE = Limits().side, Limits().line
 
 
@@ -56,7 +62,7 @@ def written_at_random(grammar: Constraint, rng: random.Random, n_tokens: int) ->
     return None
 
 
-@given(task=grid_tasks() | text_tasks(), instruction=texts() | st.none())
+@given(task=grid_tasks() | text_tasks() | sentence_tasks(), instruction=texts() | st.none())
 def test_every_output_can_be_read_back_from_its_span(task: Task, instruction: str | None) -> None:
     task = task.model_copy(update={"instruction": instruction})
     answer = task.queries[-1]
@@ -70,7 +76,7 @@ def test_every_output_can_be_read_back_from_its_span(task: Task, instruction: st
         assert ENCODING.decode(task, encoded.ids[start : stop - 1]) == output
 
 
-@given(task=text_tasks(), instruction=texts())
+@given(task=text_tasks() | sentence_tasks(), instruction=texts())
 def test_the_whole_task_can_be_read_back(task: Task, instruction: str) -> None:
     task = task.model_copy(update={"instruction": instruction})
     ids = ENCODING.encode(task).ids
@@ -78,10 +84,11 @@ def test_the_whole_task_can_be_read_back(task: Task, instruction: str) -> None:
     pieces = [ids[start + 1 : stop] for start, stop in zip(marks, [*marks[1:], len(ids)], strict=True)]
     pairs = [text for shown in task.demonstrations for text in (shown.input, shown.output)]
 
-    texts_read = [bytes(token - BYTE_0 for token in piece if token != END).decode() for piece in pieces]
+    in_words = is_in_sentences([str(shown.input) for shown in task.demonstrations])
+    texts_read = [text_of([token for token in piece if token != END], in_words=in_words) for piece in pieces]
 
     assert ids[0] == START
-    assert texts_read == [instruction, *pairs, task.query, ""]
+    assert texts_read == [instruction, *pairs, task.query, None]
 
 
 @given(task=grid_tasks() | text_tasks())
@@ -91,6 +98,37 @@ def test_an_answer_follows_the_prompt_and_changes_nothing_before_it(task: Task) 
     assert answered.ids == (*prompt.ids, *value_ids(task.query), END)
     assert answered.outputs[:-1] == prompt.outputs
     assert prompt.ids[-1] == OUTPUT
+
+
+@given(text=sentences() | texts())
+def test_a_text_written_in_words_can_be_read_back(text: str) -> None:
+    assert text_of(value_ids(text, in_words=True), in_words=True) == text
+
+
+def test_a_common_word_is_one_token_with_the_space_before_it() -> None:
+    sentence, letters = ENCODING.encode(SENTENCES).ids, ENCODING.encode(TEXT_TASK).ids
+
+    assert value_ids("not True", in_words=True) == value_ids("the not True", in_words=True)[1:]
+    assert len(value_ids("not ( True )", in_words=True)) == 4
+    assert any(token >= PIECE_0 for token in sentence)
+    assert all(token < PIECE_0 for token in letters)
+
+
+def test_a_task_is_written_as_its_demonstrations_ask_for_whatever_the_query() -> None:
+    short, long = SENTENCES.replace(queries=("ok",)), TEXT_TASK.replace(queries=(SENTENCES.query,))
+
+    assert (
+        ENCODING.encode(short).ids[: ENCODING.encode(short).query_start]
+        == (ENCODING.encode(SENTENCES).ids[: ENCODING.encode(SENTENCES).query_start])
+    )
+    assert all(token < PIECE_0 for token in ENCODING.encode(long).ids)
+
+
+def test_words_may_be_written_in_a_task_in_sentences_alone() -> None:
+    answer = [*value_ids("not true", in_words=True), END]
+
+    assert may_write(SENTENCES, answer)
+    assert not may_write(TEXT_TASK, answer)
 
 
 def test_further_queries_play_no_part() -> None:
@@ -153,6 +191,7 @@ def test_the_grammar_lets_through_no_grid_beyond_the_limits(n_rows: int, n_colum
 def test_the_grammar_lets_through_every_value_of_the_task_s_kind_and_none_of_the_other(grid: Value, text: str) -> None:
     assert may_write(GRID_TASK, [*value_ids(grid), END])
     assert may_write(TEXT_TASK, [*value_ids(text), END])
+    assert may_write(SENTENCES, [*value_ids(text, in_words=True), END])
     assert not may_write(GRID_TASK, value_ids(text))
     assert not may_write(TEXT_TASK, value_ids(grid))
     assert not may_write(GRID_TASK, [END])

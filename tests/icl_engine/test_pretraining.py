@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from icl_engine.embedded.corpus import (
     KINDS,
@@ -26,6 +26,7 @@ from icl_engine.embedded.corpus import (
     task_ids,
     validation_tasks,
 )
+from icl_engine.embedded.pieces import PIECES
 from icl_engine.embedded.pretraining import (
     LARGE,
     CheckpointMismatch,
@@ -36,12 +37,13 @@ from icl_engine.embedded.pretraining import (
     pretrain,
     rate_at,
 )
-from icl_engine.embedded.vocabulary import END, INPUT, OUTPUT, PAD, START
+from icl_engine.embedded.vocabulary import BYTE_0, END, INPUT, OUTPUT, PAD, PIECE_0, START
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.families import FAMILIES, HELD_OUT, Pair
 from icl_engine.language_model import load_model
 from tests.models import TINY
 
+EMBEDDING = "model.embed_tokens.weight"
 RECIPE = replace(TINY, steps=3, rows=2, row_tokens=96, warmup_steps=2, checkpoint_every=1)
 
 
@@ -127,6 +129,20 @@ def test_a_run_may_begin_with_weights_of_another(tmp_path: Path) -> None:
     )
 
     assert all(torch.equal(weight, weights_in(second)[name]) for name, weight in weights_in(first).items())
+
+
+def test_weights_that_know_no_words_get_a_row_for_each_near_those_of_its_letters(tmp_path: Path) -> None:
+    first = pretrain(RECIPE, tmp_path / "first", compiled=False)
+    weights = weights_in(first)
+    letters = weights[EMBEDDING][:PIECE_0].clone()
+    save_file({**weights, EMBEDDING: letters}, first / "model.safetensors", metadata={"format": "pt"})
+
+    still = replace(RECIPE, learning_rate=0.0, weight_decay=0.0)
+    second = weights_in(pretrain(still, tmp_path / "second", start_from=first, compiled=False))
+
+    mean = torch.stack([letters[[BYTE_0 + byte for byte in piece.encode()]].float().mean(0) for piece in PIECES])
+    assert torch.equal(second[EMBEDDING][:PIECE_0], letters)
+    assert (second[EMBEDDING][PIECE_0:].float() - mean).std() < 0.5 * letters.float().std()
 
 
 def test_weights_of_another_shape_are_not_begun_with(tmp_path: Path) -> None:
