@@ -21,8 +21,11 @@ from pathlib import Path
 
 import torch
 
-from icl_engine.embedded.corpus import is_held_out_arc_task
+from icl_engine.embedded.corpus import Corpus, is_held_out_arc_task
+from icl_engine.embedded.vocabulary import is_in_sentences
 from icl_engine.families import FAMILIES, HELD_OUT, sample_task
+from icl_engine.families.wordings import small_talk
+from icl_engine.families.words import NOUNS
 from icl_engine.language_model import load_model
 from icl_engine.loaders import load_tasks
 from icl_engine.probe import probe
@@ -54,8 +57,32 @@ def tasks_for_choosing(per_family: int, kinds: tuple[str, ...], arc: Path | None
             *shown, (query, solution) = sample_task(rng, family, 6 if family.kind == "text" else 4)
             task = Task.from_pairs(shown, query, id=f"{family.name}_{i}")
             tasks.append((family.kind, LabelledTask.parse(task, [solution])))
+    if "sentences" in kinds:
+        tasks += tasks_in_sentences(10 * per_family)
     if arc:
         tasks += [("arc", each) for each in load_tasks(arc) if is_held_out_arc_task(each.task.id)]
+    return tasks
+
+
+def tasks_in_sentences(n: int) -> list[tuple[str, LabelledTask]]:
+    """Draw tasks of ten demonstrations in sentences, of families that are trained on, but told and answered otherwise:
+    words beside the point around every input, and for each answer that recurs a word that has nothing to do with it.
+    """
+    corpus, tasks = Corpus.of(), []
+    for i in range(n):
+        rng = random.Random(f"choose/sentences/{i}")
+        pairs: list[tuple[str, str]] = []
+        while len(pairs) < 11 or not is_in_sentences([given for given, _ in pairs]):
+            family = rng.choice(corpus.families["text"])
+            pairs = [(str(given), str(answer)) for given, answer in sample_task(rng, family, 11)]
+        told = small_talk(rng)
+        answers = [answer for _, answer in pairs]
+        recurring = [answer for answer in dict.fromkeys(answers) if answers.count(answer) > 1]
+        renamed = dict(zip(recurring, rng.sample(NOUNS, len(recurring)), strict=True))
+        *shown, (query, solution) = [(told(given), renamed.get(answer, answer)) for given, answer in pairs]
+        tasks.append(
+            ("sentences", LabelledTask.parse(Task.from_pairs(shown, query, id=f"{family.name}_{i}"), [solution]))
+        )
     return tasks
 
 
@@ -83,7 +110,7 @@ def run(chosen: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
     preset = settings.ttt(_model.n_parameters)
     engine = TttEngine(_model, MemoryAdapterStore(), preset.lora)
     began = time.perf_counter()
-    adapter = engine.adapt(each.task, preset.training, seed=0).adapter
+    adapter = engine.adapt(each.task, preset.training_for(each.task.kind), seed=0).adapter
     answers = engine.answer(each.task, adapter, settings=settings.inference)
     if not adapter.helps:
         answers = probe(_model, each.task).answers

@@ -212,9 +212,11 @@ class Settings(BaseSettings):
         if (targets := given.pop("targets", None)) is not None:
             given["target_modules"] = "all-linear" if targets == ("all-linear",) else targets
         shape = {field.name for field in fields(LoraSettings)}
+        loop = {key: value for key, value in given.items() if key not in shape}
         return Preset(
             replace(chosen.lora, **{key: value for key, value in given.items() if key in shape}),
-            replace(chosen.training, **{key: value for key, value in given.items() if key not in shape}),
+            replace(chosen.training, **loop),
+            None if chosen.text is None else replace(chosen.text, **loop),
         )
 
     @property

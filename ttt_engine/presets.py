@@ -18,7 +18,12 @@ class Preset:
     """The shape of the adapter and how it is trained."""
 
     lora: LoraSettings
-    training: TrainingSettings
+    training: TrainingSettings  # of grids
+    text: TrainingSettings | None = None  # of text; None: as of grids
+
+    def training_for(self, kind: Literal["grid", "text"]) -> TrainingSettings:
+        """Return how tasks of a kind are trained on."""
+        return self.training if kind == "grid" or self.text is None else self.text
 
 
 def _paper(learning_rate: float) -> Preset:
@@ -43,7 +48,11 @@ def _paper(learning_rate: float) -> Preset:
 # step) for text. `small` is chosen on held-out families with the embedded model (docs/experiments.md).
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "small": Preset(LoraSettings(), TrainingSettings()),
+        "small": Preset(
+            LoraSettings(),
+            TrainingSettings(),
+            text=TrainingSettings(data="shuffles", augmentation="order", loss_on="outputs", learning_rate=1e-3),
+        ),
         "paper_1b": _paper(5e-5),
         "paper_8b": _paper(1e-4),
         "bbh": Preset(
