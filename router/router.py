@@ -351,6 +351,7 @@ class Router:
             costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
             arms=settings.arms,
             training=training,
+            text_training=chosen.text,
             inference=settings.inference,
             limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",

@@ -94,6 +94,7 @@ class Steps:
     inference: InferenceSettings
     gpu: bool
     limits: Limits
+    text_training: TrainingSettings | None = None  # None: text is trained on as grids are
 
     def admit(self, state: SolveState) -> SolveState:
         """Check the task's size, name the solve and find the arms this task can be answered with.
@@ -337,7 +338,7 @@ class Steps:
         assert self.ttt is not None  # `_stage_wanted` says so
         trial = self.ttt.trial(
             state["task"],
-            self.training,
+            self._training_of(state["task"]),
             seed=state["seed"],
             untrained=state["probe"].loo_nll,
             deadline=state["deadline"],
@@ -357,11 +358,15 @@ class Steps:
 
     def _training(self, state: SolveState, arm: str) -> TrainingSettings:
         """Return how `arm` trains; a policy may have training looked after that the settings would let run on."""
-        training = self.training.shortened() if arm == Arm.TTT_SHORT else self.training
+        training = self._training_of(state["task"])
+        training = training.shortened() if arm == Arm.TTT_SHORT else training
         if state["forced_arm"] is not None or not isinstance(self.policy, WatchesTraining):
             return training
         check_every = self.policy.check_every
         return training if check_every is None else replace(training, check_every=check_every)
+
+    def _training_of(self, task: Task) -> TrainingSettings:
+        return self.training if task.kind == "grid" or self.text_training is None else self.text_training
 
     def _escalated_by_policy(self, state: SolveState) -> SolveState:
         """Ask the policy whether to train after all, if the time that is left will do for it."""

@@ -170,6 +170,13 @@ def test_a_preset_gives_what_is_not_set() -> None:
     assert chosen.ttt(1).lora == replace(expected.lora, rank=4)
 
 
+def test_what_is_set_holds_for_text_too() -> None:
+    text, expected = Settings(ttt_steps=7).ttt(1).text, PRESETS["small"].text
+
+    assert expected is not None
+    assert text == replace(expected, steps=7)
+
+
 @pytest.mark.parametrize(
     ("n_weights", "name"), [(2_000_000, "small"), (1_200_000_000, "paper_1b"), (8_000_000_000, "paper_8b")]
 )

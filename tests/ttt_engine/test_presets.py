@@ -16,6 +16,13 @@ def test_small_is_the_default() -> None:
     assert PRESETS["small"].training == TrainingSettings()
 
 
+def test_text_is_trained_on_as_grids_are_where_a_preset_says_nothing_else() -> None:
+    small, paper = PRESETS["small"], PRESETS["paper_1b"]
+
+    assert small.training_for("grid") == small.training != small.training_for("text") == small.text
+    assert paper.training_for("text") == paper.training_for("grid") == paper.training
+
+
 @pytest.mark.parametrize(("name", "rate"), [("paper_1b", 5e-5), ("paper_8b", 1e-4)])
 def test_the_paper_s_presets_have_its_table_6(name: str, rate: float) -> None:
     chosen = PRESETS[name]
