@@ -148,7 +148,7 @@ class _ShrunkenLogistic(_Fractions):
         precision[0] = self.intercept_l2
         design = self.scaler_.design(rows)
         self.coef_, hessian = fit_logistic(design, fractions, weights, prior=prior, precision=precision)
-        self.covariance_ = np.linalg.inv(hessian)
+        self.covariance_ = np.asarray(np.linalg.inv(hessian), dtype=np.float64)
 
     def log_odds(self, rows: Floats) -> Floats:
         """Return the score of each row (n, n_features), which is taken as it is."""
@@ -246,7 +246,7 @@ class _BoostedTrees(_Fractions):
 
     def log_odds(self, rows: Floats) -> Floats:
         """Return the score of each row (n, n_features), which is taken as it is."""
-        return self.nodes_.leaf_values(rows, self.depth_).sum(axis=1) + self.intercept_
+        return np.asarray(self.nodes_.leaf_values(rows, self.depth_).sum(axis=1) + self.intercept_, dtype=np.float64)
 
 
 class BoostedTreesClassifier(_Classifier, _BoostedTrees):

@@ -37,7 +37,7 @@ MAX_BYTES = 64 * 2**20
 MOST_FEATURES, MOST_ARMS, MOST_NODES, MOST_KNOTS = 1_000, 64, 1_000_000, 100_000
 MOST_FOLDS, MOST_AXES = 64, 3
 KINDS = ("prior", "logistic", "trees")
-DTYPES = {"f8": np.dtype("<f8"), "i4": np.dtype("<i4"), "b1": np.dtype("|b1")}
+DTYPES = {"f8": "<f8", "i4": "<i4", "b1": "|b1"}  # little-endian on every machine
 
 _DIGEST, _LENGTH = 32, 8
 _TOP = ("schema", "name", "arms", "features", "scores", "heads", "direct_weight", "past", "provenance", "arrays")
@@ -76,7 +76,7 @@ def as_bytes(model: LearnedGainModel) -> bytes:
         ],
     }
     text = canonical(made).encode()
-    raw = [np.ascontiguousarray(a, DTYPES[_dtype_of(a)]).tobytes() for _, a in sorted(arrays.items())]
+    raw = [array.astype(DTYPES[_dtype_of(array)]).tobytes() for _, array in sorted(arrays.items())]
     body = b"".join([len(text).to_bytes(_LENGTH, "little"), text, *raw])
     return MAGIC + hashlib.sha256(body).digest() + body
 
@@ -126,7 +126,7 @@ def _arrays(fields: Fields, raw: bytes) -> dict[str, Array]:
         if dtype not in DTYPES or name in found or len(shape) > MOST_AXES:
             raise Unreadable(f"array {name!r} is of no known type or shape, or there twice")
         count = math.prod(shape)
-        end = at + count * DTYPES[dtype].itemsize
+        end = at + count * np.dtype(DTYPES[dtype]).itemsize
         if end > len(raw):
             raise Unreadable(f"array {name!r} is cut off")
         if dtype == "b1" and max(raw[at:end], default=0) > 1:

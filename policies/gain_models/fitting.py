@@ -172,7 +172,7 @@ def _by_head(matrix: OutcomeMatrix, weights: Floats) -> Floats:
     columns = [matrix.column(head.arm) for head in heads_of(matrix.arms)]
     by_head = np.where(np.isnan(targets_of(matrix)), 0.0, weights[:, columns])
     squares = np.sum(by_head**2, axis=0)
-    return by_head * np.sum(by_head, axis=0) / np.where(squares > 0.0, squares, 1.0)
+    return np.asarray(by_head * np.sum(by_head, axis=0) / np.where(squares > 0.0, squares, 1.0))
 
 
 def _with_features_of(prior: Prior, matrix: OutcomeMatrix) -> OutcomeMatrix:
@@ -201,7 +201,9 @@ def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tupl
     believed = prior.coef_for(matrix.feature_names, matrix.arms, scaler)
     design, targets = scaler.design(matrix.features), targets_of(matrix)
     by_head, folds = _by_head(matrix, weights), family_folds(matrix, N_FOLDS)
-    used = design.any(axis=0)  # a column without a number in it leaves its coefficient where the prior has it
+    used = np.any(design != 0.0, axis=0).reshape(
+        -1
+    )  # a column without a number in it leaves its coefficient where the prior has it
     used[0] = True
     unseen = np.full_like(targets, np.nan)
     coef, covariance = believed.copy(), np.zeros((*believed.shape, believed.shape[1]))
@@ -288,14 +290,14 @@ def _forest_scores(matrix: OutcomeMatrix, weights: Floats) -> tuple[Scaler, Fore
 
 
 def _error_of_mean(targets: Floats, weights: Floats) -> float:
-    """Return the standard error of the log-odds of the mean, as if half a success and half a failure had come on top."""
+    """Return the standard error of the log-odds of the mean, with half a success and half a failure on top."""
     mass, right = weights.sum() + 1.0, weights @ np.nan_to_num(targets) + 0.5
     return float(np.sqrt(mass / (right * (mass - right))))
 
 
 def _monotonic(head: Head, feature_names: Sequence[str]) -> list[int]:
-    """Return the direction of each feature: that a gain can only fall as `icl` does better on the demonstrations holds for
-    its two halves.
+    """Return the direction of each feature: as `icl` does better on the demonstrations, `only` may not rise, and all
+    other heads may not fall.
     """
     return [(-1 if head.kind is HeadKind.ONLY else 1) if name == RISES_WITH else 0 for name in feature_names]
 

@@ -111,13 +111,14 @@ class ForestScores:
             self.nodes.leaf_values(rows[start : start + ROWS_AT_A_TIME], self.depth) @ member
             for start in range(0, len(rows), ROWS_AT_A_TIME)
         ]
-        return np.concatenate([np.zeros((0, n_heads * n_folds)), *sums]).reshape(-1, n_heads, n_folds) + self.intercept
+        joined = np.concatenate([np.zeros((0, n_heads * n_folds)), *sums])
+        return joined.reshape(-1, n_heads, n_folds) + self.intercept
 
     def base(self) -> Floats:
         """Return the scores averaged over the tasks each tree was fitted on, (n_heads,)."""
         n_heads, n_folds = self.intercept.shape
         sums = np.bincount(self.ensemble, self.nodes.value[self.nodes.roots], minlength=n_heads * n_folds)
-        return (sums.reshape(n_heads, n_folds) + self.intercept).mean(axis=1)
+        return np.asarray((sums.reshape(n_heads, n_folds) + self.intercept).mean(axis=1), dtype=np.float64)
 
     def parts(self, row: Floats) -> Floats:
         """Return what each feature of one row adds to the base, (n_heads, n_features).

@@ -1,7 +1,8 @@
 """The prior: what is believed of the arms before this installation has seen an outcome, and what it counts for.
 
-A linear model like the learned one, over few features, worth PSEUDO_TASKS tasks. It is read from the JSON shipped beside
-this module where there is one (`fitting.make_prior` makes it from public outcome matrices); until then it is set by hand.
+A linear model like the learned one, over few features, worth PSEUDO_TASKS tasks. It is read from the JSON shipped
+beside this module where there is one (`fitting.make_prior` makes it from public outcome matrices); until then it is
+set by hand.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def expected_failures(estimator: object) -> dict[str, str]:
     return WEIGHTS_ARE_NOT_REPEATS if isinstance(estimator, BoostedTreesClassifier | BoostedTreesRegressor) else {}
 
 
-@parametrize_with_checks(
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
     [
         ShrunkenLogisticClassifier(),
         ShrunkenLogisticRegressor(),

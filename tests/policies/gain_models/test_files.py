@@ -130,18 +130,22 @@ def _trailing(found: dict[str, object], arrays: bytearray) -> None:
     arrays.extend(b"\0")
 
 
-NAN, I4 = np.float64(np.nan).tobytes(), lambda n: int(n).to_bytes(4, "little", signed=True)
+NAN = np.float64(np.nan).tobytes()
+
+
+def i4(number: int) -> bytes:
+    return number.to_bytes(4, "little", signed=True)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "named"),
     [
-        ("trees", _set("left", I4(0)), "goes back"),
-        ("trees", _set("right", I4(10**6)), "right"),
-        ("trees", _set("feature", I4(-1)), "feature"),
-        ("trees", _set("feature", I4(6)), "feature"),
-        ("trees", _set("roots", I4(-5)), "roots"),
-        ("trees", _set("ensemble", I4(10_000)), "ensemble"),
+        ("trees", _set("left", i4(0)), "goes back"),
+        ("trees", _set("right", i4(10**6)), "right"),
+        ("trees", _set("feature", i4(-1)), "feature"),
+        ("trees", _set("feature", i4(6)), "feature"),
+        ("trees", _set("roots", i4(-5)), "roots"),
+        ("trees", _set("ensemble", i4(10_000)), "ensemble"),
         ("trees", _set("value", NAN), "value"),
         ("trees", _set("missing_left", b"\x02"), "flags"),
         ("logistic", _set("covariance", NAN), "covariance"),
@@ -182,10 +186,10 @@ def test_trees_whose_paths_meet_again_and_again_are_read_in_no_time() -> None:
         at = {name: array_at(found, name) for name in ("left", "right", "roots")}
         for i in range(n):
             for side in ("left", "right"):
-                arrays[at[side] + 4 * i : at[side] + 4 * i + 4] = I4(i + 1)
+                arrays[at[side] + 4 * i : at[side] + 4 * i + 4] = i4(i + 1)
         for side in ("left", "right"):
-            arrays[at[side] + 4 * n : at[side] + 4 * n + 4] = I4(n)
-        arrays[at["roots"] : at["roots"] + 4] = I4(0)
+            arrays[at[side] + 4 * n : at[side] + 4 * n + 4] = i4(n)
+        arrays[at["roots"] : at["roots"] + 4] = i4(0)
 
     assert model_of(resealed(CONTENTS["trees"], change)).name == "trees"
 

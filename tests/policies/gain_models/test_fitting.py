@@ -1,4 +1,4 @@
-"""Fitted models find the chances that outcomes were drawn from, and move from the prior towards them as they come in."""
+"""Fitted models find the chances that outcomes were drawn from, and come to them from the prior as outcomes come in."""
 
 from __future__ import annotations
 
