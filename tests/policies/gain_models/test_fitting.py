@@ -147,10 +147,10 @@ def test_partial_credit_is_learned_as_such() -> None:
 def test_weights_undo_what_a_policy_chose_to_measure(kind: str) -> None:
     """`ttt` is measured mostly where it is bad; weighted by 1 / propensity it is as good as it is."""
     rng = np.random.default_rng(0)
-    everything = drawn(4_000)
+    everything = drawn(2_500)
     right = everything.matrix.quality[:, 2]
     propensity = np.where(right > 0.5, 0.2, 0.8)  # no feature explains it: what a policy knew that the model does not
-    measured = rng.random(4_000) < propensity
+    measured = rng.random(2_500) < propensity
     quality = everything.matrix.quality.copy()
     quality[~measured, 2] = np.nan
     logged = replace(everything.matrix, quality=quality)
@@ -161,7 +161,7 @@ def test_weights_undo_what_a_policy_chose_to_measure(kind: str) -> None:
 
     rows = everything.matrix.features
     assert plain.estimate(rows).p_correct[:, 2].mean() < right.mean() - 0.15
-    assert weighted.estimate(rows).p_correct[:, 2].mean() == pytest.approx(right.mean(), abs=0.04)
+    assert weighted.estimate(rows).p_correct[:, 2].mean() == pytest.approx(right.mean(), abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["logistic", "trees"])
