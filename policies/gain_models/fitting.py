@@ -1,0 +1,333 @@
+"""Fitting gain models to an outcome matrix: heads, calibration on unseen families, and the mix of two ways to a gain.
+
+Deterministic: the same rows, weights and seed give the same model. Trees and isotonic curves load scikit-learn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.errors import RecordRefused
+from policies.gain_models import prior as priors
+from policies.gain_models.calibration import Calibration, fit_calibration, fit_sigmoid
+from policies.gain_models.folds import family_folds
+from policies.gain_models.forest import ForestScores, Nodes
+from policies.gain_models.heads import FLOOR, Head, HeadKind, heads_of, mixtures_of, targets_of
+from policies.gain_models.linear_scores import LinearScores
+from policies.gain_models.model import LearnedGainModel, Provenance
+from policies.gain_models.newton import TOLERANCE, cross_entropy, fit_logistic
+from policies.gain_models.past_tasks import PastTasks
+from policies.gain_models.prior import PSEUDO_TASKS, Prior, shipped_prior
+from policies.gain_models.scaling import Scaler
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from policies.outcome_matrix import OutcomeMatrix
+
+    Floats = npt.NDArray[np.float64]
+    Folds = npt.NDArray[np.int64]
+
+KINDS = ("prior", "logistic", "trees")
+FEW_ROWS = 300  # below it only the features that the prior knows are used
+FOLDS_FROM = 30  # outcomes of a head; fewer choose no penalty and calibrate nothing
+N_FOLDS, N_TREE_FOLDS = 5, 4
+L2_GRID = tuple(PSEUDO_TASKS / 4.0 * factor for factor in (16.0, 4.0, 1.0, 0.25))  # the strongest first
+ROUGHLY = 1e-3  # nats; enough to compare penalties and to calibrate
+DEFAULT_L2 = PSEUDO_TASKS / 4.0
+TREES_FROM = 200  # rows
+RISES_WITH = "loo_exact_share"  # the better it is, the likelier every arm is right, and the less an arm alone is
+
+
+def fit_gain_model(
+    kind: str,
+    matrix: OutcomeMatrix,
+    *,
+    sample_weight: Floats | None = None,
+    prior: Prior | None = None,
+    seed: int = 0,
+    parent: str | None = None,
+    feature_schema: str = "",
+    settings: Mapping[str, float] = MappingProxyType({}),
+) -> LearnedGainModel:
+    """Fit a model of one kind over the arms and features of `matrix`.
+
+    Args:
+        kind: `prior` takes the prior as it is; `logistic` moves from it as outcomes come in; `trees` (boosted) start
+            anew, and want thousands of outcomes.
+        sample_weight: (n_rows, n_arms), >= 0, such as 1 / propensity of an arm that was measured because a policy drew
+            it; a gain is weighted as its arm. Only ratios matter: each head counts its rows as their effective number.
+        prior: None: the one that is shipped.
+        seed: for the sample of past tasks that is kept.
+        parent: version id of the policy it is to replace.
+        feature_schema: what the features mean, such as `policies.SCHEMA_HASH`.
+        settings: numbers that a policy keeps with its model.
+
+    Raises:
+        RecordRefused: the matrix or the weights cannot be fitted to, or there is no such kind.
+    """
+    weights = _checked(kind, matrix, sample_weight)
+    prior = shipped_prior() if prior is None else prior
+    made_from = Provenance(
+        n_rows=len(matrix),
+        training_digest=training_digest(matrix, weights),
+        feature_schema=feature_schema,
+        parent=parent,
+        made_with=tuple((name, version(name)) for name in ("numpy", "scikit-learn")),
+        settings=tuple(sorted((name, float(value)) for name, value in settings.items())),
+    )
+    if kind == priors.NAME:
+        return replace(prior.model(matrix.arms), provenance=made_from)
+    scores: LinearScores | ForestScores
+    if kind == "logistic":
+        matrix = _with_features_of(prior, matrix)
+        scaler, scores, unseen = _linear_scores(matrix, weights, prior)
+    else:
+        scaler, scores, unseen = _forest_scores(matrix, weights)
+    by_head = _by_head(matrix, weights)
+    targets = targets_of(matrix)
+    calibrations = tuple(
+        _calibrated(unseen[:, i], targets[:, i], by_head[:, i], fit_calibration) for i in range(len(by_head.T))
+    )
+    return LearnedGainModel(
+        name=kind,
+        feature_names=matrix.feature_names,
+        arms=matrix.arms,
+        scaler=scaler,
+        scores=scores,
+        calibrations=calibrations,
+        direct_weight=_direct_weight(matrix, unseen, calibrations, weights),
+        past=PastTasks.sampled(matrix, np.random.default_rng(seed)),
+        provenance=made_from,
+    )
+
+
+def make_prior(matrix: OutcomeMatrix, feature_names: Sequence[str], *, source: str) -> Prior:
+    """Return the prior that public outcomes speak for: a logistic model of a few features, its calibration worked in.
+
+    Args:
+        feature_names: a dozen that mean the same everywhere.
+        source: what the matrix is, for people.
+
+    Raises:
+        RecordRefused: as for `fit_gain_model`.
+    """
+    weights = _checked("logistic", matrix, None)
+    matrix = _with_columns(matrix, tuple(feature_names))
+    d = 1 + 2 * len(feature_names)
+    nothing = Prior((), matrix.arms, Scaler.neutral(0), np.zeros((len(heads_of(matrix.arms)), 1)), "nothing")
+    scaler, scores, unseen = _linear_scores(matrix, weights, nothing)
+    targets, by_head = targets_of(matrix), _by_head(matrix, weights)
+    coef = np.zeros((len(by_head.T), d))
+    for i in range(len(coef)):
+        sigmoid = _calibrated(unseen[:, i], targets[:, i], by_head[:, i], fit_sigmoid)
+        coef[i] = sigmoid.slope * scores.coef[i]
+        coef[i, 0] += sigmoid.offset
+    return Prior(matrix.feature_names, matrix.arms, scaler, coef, source)
+
+
+def training_digest(matrix: OutcomeMatrix, weights: Floats) -> str:
+    """Return the SHA-256 of the rows and weights that a model is fitted to."""
+    digest = hashlib.sha256()
+    for names in (matrix.tasks, matrix.families, matrix.arms, matrix.feature_names, map(str, matrix.seeds)):
+        digest.update("\0".join(names).encode() + b"\1")
+    for numbers in (matrix.quality, matrix.features, weights):
+        digest.update(np.where(np.isnan(numbers), np.nan, numbers).astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _checked(kind: str, matrix: OutcomeMatrix, sample_weight: Floats | None) -> Floats:
+    """Return the weights, once everything that is fitted to has been looked at."""
+    if kind not in KINDS:
+        raise RecordRefused("kind", f"got {kind!r}", remedy=f"Give one of {', '.join(KINDS)}.")
+    if FLOOR not in matrix.arms:
+        raise RecordRefused("matrix.arms", f"no {FLOOR!r}", remedy="Gains are counted from it: measure it as well.")
+    if kind == "trees" and len(matrix) < TREES_FROM:
+        raise RecordRefused("matrix", f"{len(matrix)} rows", remedy=f"Trees need {TREES_FROM}: fit `logistic`.")
+    measured = matrix.quality[~np.isnan(matrix.quality)]
+    if np.any((measured < 0.0) | (measured > 1.0)):
+        raise RecordRefused("matrix.quality", "a value outside [0, 1]", remedy="Scale qualities to 0..1.")
+    if np.any(np.isinf(matrix.features)):
+        raise RecordRefused("matrix.features", "an infinite value", remedy="Clip it, or give NaN for not known.")
+    if sample_weight is None:
+        return np.ones_like(matrix.quality)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != matrix.quality.shape or not np.all(np.isfinite(weights)) or np.any(weights < 0.0):
+        remedy = f"Give finite weights >= 0 of shape {matrix.quality.shape}: one for each row and arm."
+        raise RecordRefused("sample_weight", f"shape {weights.shape}", remedy=remedy)
+    return weights
+
+
+def _by_head(matrix: OutcomeMatrix, weights: Floats) -> Floats:
+    """Return the weight of each row for each head, (n_rows, n_heads): 0 where it says nothing, and in all as many as
+    there are rows in effect, (sum w)^2 / sum w^2.
+    """
+    columns = [matrix.column(head.arm) for head in heads_of(matrix.arms)]
+    by_head = np.where(np.isnan(targets_of(matrix)), 0.0, weights[:, columns])
+    squares = np.sum(by_head**2, axis=0)
+    return np.asarray(by_head * np.sum(by_head, axis=0) / np.where(squares > 0.0, squares, 1.0))
+
+
+def _with_features_of(prior: Prior, matrix: OutcomeMatrix) -> OutcomeMatrix:
+    """Return the matrix with the columns of the prior, not known where it lacks them, and its own if there is enough to
+    learn them from.
+    """
+    own = matrix.feature_names if len(matrix) >= FEW_ROWS else ()
+    others = tuple(name for name in prior.feature_names if name not in own)
+    return _with_columns(matrix, own + others)
+
+
+def _with_columns(matrix: OutcomeMatrix, names: tuple[str, ...]) -> OutcomeMatrix:
+    unknown = np.full(len(matrix), np.nan)
+    columns = [
+        matrix.features[:, matrix.feature_names.index(name)] if name in matrix.feature_names else unknown
+        for name in names
+    ]
+    features = np.column_stack(columns) if columns else np.zeros((len(matrix), 0))
+    return replace(matrix, feature_names=names, features=features)
+
+
+def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tuple[Scaler, LinearScores, Floats]:
+    """Return the scaler, the heads, and their scores of families they had not seen, (n_rows, n_heads), else NaN."""
+    before, worth = prior.scaler_for(matrix.feature_names)
+    scaler = Scaler.of(matrix.features, np.ones(len(matrix)), before=before, worth=worth)
+    believed = prior.coef_for(matrix.feature_names, matrix.arms, scaler)
+    design, targets = scaler.design(matrix.features), targets_of(matrix)
+    by_head, folds = _by_head(matrix, weights), family_folds(matrix, N_FOLDS)
+    used = np.any(design != 0.0, axis=0).reshape(
+        -1
+    )  # a column without a number in it leaves its coefficient where the prior has it
+    used[0] = True
+    unseen = np.full_like(targets, np.nan)
+    coef, covariance = believed.copy(), np.zeros((*believed.shape, believed.shape[1]))
+    for i in range(len(believed)):
+        rows = np.flatnonzero(by_head[:, i] > 0.0)
+        head = _LinearHead(design[np.ix_(rows, used)], targets[rows, i], by_head[rows, i], believed[i, used])
+        l2, unseen[rows, i] = head.validated(folds[rows])
+        coef[i, used], hessian = head.fit(l2)
+        covariance[i] = np.eye(len(used)) / l2
+        covariance[i][np.ix_(used, used)] = np.linalg.inv(hessian)
+    return scaler, LinearScores(scaler, coef, covariance), unseen
+
+
+class _LinearHead:
+    """One head, its rows and its prior."""
+
+    def __init__(self, design: Floats, targets: Floats, weights: Floats, prior: Floats) -> None:
+        self._design, self._targets, self._weights, self._prior = design, targets, weights, prior
+
+    def among(self, rows: npt.NDArray[np.bool_]) -> _LinearHead:
+        """Return the head with these rows alone."""
+        return _LinearHead(self._design[rows], self._targets[rows], self._weights[rows], self._prior)
+
+    def fit(self, l2: float, start: Floats | None = None, tolerance: float = TOLERANCE) -> tuple[Floats, Floats]:
+        """Return coefficients and Hessian."""
+        precision = np.full(len(self._prior), l2)
+        precision[0] = PSEUDO_TASKS / 4.0
+        return fit_logistic(
+            self._design,
+            self._targets,
+            self._weights,
+            prior=self._prior,
+            precision=precision,
+            start=start,
+            tolerance=tolerance,
+        )
+
+    def validated(self, folds: Folds) -> tuple[float, Floats]:
+        """Return the penalty that predicts unseen families best, and the scores of each row when unseen."""
+        if len(folds) < FOLDS_FROM or len(np.unique(folds)) < 2:
+            return DEFAULT_L2, np.full(len(folds), np.nan)
+        scores = np.zeros((len(L2_GRID), len(folds)))
+        for fold in np.unique(folds):
+            others, near = self.among(folds != fold), self._prior
+            for k, l2 in enumerate(L2_GRID):  # from one solution to the next it is not far
+                near, _ = others.fit(l2, near, ROUGHLY)
+                scores[k, folds == fold] = self._design[folds == fold] @ near
+        losses = cross_entropy(scores, self._targets) @ self._weights
+        best = int(np.argmin(losses))
+        return L2_GRID[best], scores[best]
+
+
+def _forest_scores(matrix: OutcomeMatrix, weights: Floats) -> tuple[Scaler, ForestScores, Floats]:
+    """Return the scaler, the heads, and their scores of families they had not seen, (n_rows, n_heads)."""
+    from policies.gain_models.estimators import BoostedTreesRegressor
+
+    heads, targets, by_head = heads_of(matrix.arms), targets_of(matrix), _by_head(matrix, weights)
+    folds = family_folds(matrix, N_TREE_FOLDS)
+    unseen = np.full_like(targets, np.nan)
+    nodes, ensemble, intercept = [], [], np.zeros((len(heads), N_TREE_FOLDS))
+    least_error = np.zeros(len(heads))
+    for i, head in enumerate(heads):
+        least_error[i] = _error_of_mean(targets[:, i], by_head[:, i])
+        trees = BoostedTreesRegressor(bounds=(0.0, 1.0), monotonic=_monotonic(head, matrix.feature_names))
+        for fold in range(N_TREE_FOLDS):
+            fitted, held_out = (by_head[:, i] > 0.0) & (folds != fold), (by_head[:, i] > 0.0) & (folds == fold)
+            if fitted.any():
+                trees.fit(matrix.features[fitted], targets[fitted, i], by_head[fitted, i])
+                nodes.append(trees.nodes_)
+                ensemble.append(np.full(len(trees.nodes_.roots), i * N_TREE_FOLDS + fold))
+                intercept[i, fold] = trees.intercept_
+                unseen[held_out, i] = trees.log_odds(matrix.features[held_out])
+    joined = Nodes.joined(nodes)
+    scaler = Scaler.of(matrix.features, np.ones(len(matrix)))
+    forest = ForestScores(
+        nodes=joined,
+        ensemble=np.concatenate([np.zeros(0), *ensemble]).astype(np.int32),
+        intercept=intercept,
+        least_error=least_error,
+        n_features=len(matrix.feature_names),
+        depth=joined.depth(),
+    )
+    return scaler, forest, unseen
+
+
+def _error_of_mean(targets: Floats, weights: Floats) -> float:
+    """Return the standard error of the log-odds of the mean, with half a success and half a failure on top."""
+    mass, right = weights.sum() + 1.0, weights @ np.nan_to_num(targets) + 0.5
+    return float(np.sqrt(mass / (right * (mass - right))))
+
+
+def _monotonic(head: Head, feature_names: Sequence[str]) -> list[int]:
+    """Return the direction of each feature: as `icl` does better on the demonstrations, `only` may not rise, and all
+    other heads may not fall.
+    """
+    return [(-1 if head.kind is HeadKind.ONLY else 1) if name == RISES_WITH else 0 for name in feature_names]
+
+
+def _calibrated(
+    log_odds: Floats, targets: Floats, weights: Floats, fit: Callable[[Floats, Floats, Floats], Calibration]
+) -> Calibration:
+    """Return the calibration of one head; the scores as they are where none was made on unseen families."""
+    known = ~np.isnan(log_odds) & (weights > 0.0)
+    return fit(log_odds[known], targets[known], weights[known]) if known.sum() >= FOLDS_FROM else Calibration()
+
+
+def _direct_weight(
+    matrix: OutcomeMatrix, unseen: Floats, calibrations: Sequence[Calibration], weights: Floats
+) -> Floats:
+    """Return how much of each arm's gain is taken from its own heads, (n_arms,): what predicts the gains of unseen
+    families best, by least squares held towards 1 as by PSEUDO_TASKS tasks.
+    """
+    chances = np.column_stack([curve.chance(unseen[:, i]) for i, curve in enumerate(calibrations)])
+    floor = matrix.column(FLOOR)
+    found = np.ones(len(matrix.arms))
+    for j, (direct, indirect) in enumerate(zip(*(mixture.T for mixture in mixtures_of(matrix.arms)), strict=True)):
+        gain = matrix.quality[:, j] - matrix.quality[:, floor]
+        used = (direct != 0.0) | (indirect != 0.0)
+        known = ~np.isnan(gain) & ~np.isnan(chances[:, used]).any(axis=1)
+        if j == floor or not known.any():
+            continue
+        by_heads = chances[np.ix_(known, used)] @ direct[used]
+        apart = chances[np.ix_(known, used)] @ indirect[used] - by_heads
+        squares = weights[known, j] @ apart**2 * (1.0 + PSEUDO_TASKS / known.sum())
+        if squares > 0.0:
+            found[j] = 1.0 - np.clip(weights[known, j] @ (apart * (gain[known] - by_heads)) / squares, 0.0, 1.0)
+    return found

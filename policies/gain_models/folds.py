@@ -1,0 +1,28 @@
+"""Folds that keep families whole, so that a model is judged on kinds of task it has not seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from policies.outcome_matrix import OutcomeMatrix
+
+
+def family_folds(matrix: OutcomeMatrix, n_folds: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each row, (n_rows,), from 0 to at most n_folds - 1.
+
+    Families go from the largest to the smallest into the fold with the fewest rows. Where there are fewer families than
+    folds, tasks stand in for them: rows of one task stay together all the same.
+    """
+    groups = matrix.families if len(set(matrix.families)) >= n_folds else matrix.tasks
+    sizes = Counter(groups)
+    filled, fold_of = np.zeros(n_folds, dtype=np.int64), {}
+    for group in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        fold_of[group] = int(np.argmin(filled))
+        filled[fold_of[group]] += sizes[group]
+    return np.array([fold_of[group] for group in groups], dtype=np.int64)

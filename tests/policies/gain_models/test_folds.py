@@ -1,0 +1,29 @@
+"""Folds keep families whole and of like size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from policies.gain_models.folds import family_folds
+from tests.policies.gain_models.matrices import drawn
+
+
+def test_no_family_is_in_two_folds() -> None:
+    matrix = drawn(240).matrix
+
+    folds = family_folds(matrix, 5)
+
+    pairs = set(zip(matrix.families, folds.tolist(), strict=True))
+    assert len(pairs) == len(set(matrix.families))
+    assert np.bincount(folds).min() >= 40
+
+
+def test_with_too_few_families_the_rows_of_one_task_stay_together() -> None:
+    matrix = replace(drawn(60).matrix, families=("one",) * 60, tasks=tuple(f"task {i // 3}" for i in range(60)))
+
+    folds = family_folds(matrix, 4)
+
+    assert np.bincount(folds).tolist() == [15, 15, 15, 15]
+    assert all(len(set(folds[3 * i : 3 * i + 3])) == 1 for i in range(20))
