@@ -116,3 +116,13 @@ class PolicyFileDamaged(FewShotError):
             f"policy {version_id[:12]} ({path}): {problem}. Keep the last good one, and restore the file from a copy "
             "or train it anew."
         )
+
+
+class OutcomesRefused(FewShotError):
+    """Outcomes that cannot be replayed: a column or a number that is missing or cannot be (exit code 3)."""
+
+    def __init__(self, field: str, got: str, *, remedy: str) -> None:
+        self.field = field
+        self.got = got
+        self.remedy = remedy
+        super().__init__(f"{field}: {got}. {remedy}")

@@ -17,6 +17,7 @@
     ├── RecordRefused               a record that the ledger will not hold (1)
     ├── DecisionConflict            a decision id that is recorded with other content (1)
     ├── OutcomeConflict             another value was reported already by the same source (1)
+    ├── OutcomesRefused             outcomes that cannot be replayed; names the column (3)
     ├── UnknownTrace                no decision under this trace id (2)
     ├── UnknownVersion              no policy version under this id (2)
     ├── PromotionLost               someone else promoted a policy first (1)
@@ -53,6 +54,7 @@ from policies.errors import (
     LedgerTooNew,
     LedgerUnavailable,
     OutcomeConflict,
+    OutcomesRefused,
     PolicyFileDamaged,
     PromotionLost,
     RecordRefused,
@@ -77,6 +79,7 @@ __all__ = [
     "ModelUnavailable",
     "OutOfMemory",
     "OutcomeConflict",
+    "OutcomesRefused",
     "PolicyFileDamaged",
     "PromotionLost",
     "RecordRefused",
@@ -100,7 +103,7 @@ _USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "UnknownVersion", "
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
-    if isinstance(error, TaskRefused):
+    if isinstance(error, TaskRefused | OutcomesRefused):
         return REFUSED
     if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable):
         return DOWN
