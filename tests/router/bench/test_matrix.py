@@ -1,0 +1,137 @@
+"""A matrix is filled once, whatever stops it, and says what each arm would have cost on an empty cache."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from icl_engine.embedded.corpus import is_held_out_arc_task
+from icl_engine.embedded.pretraining import save_weights
+from icl_engine.families import HELD_OUT
+from icl_engine.task import LabelledTask, Task
+from policies.outcome_files import read_outcomes
+from router.bench.matrix import ARMS, Job, Outcome, _outcomes_of, card_of, fill, freeze, matrix_from, quality_of
+from router.bench.task_sets import BenchTask, generated_tasks, load_bench_set
+from router.router import Router
+from router.settings import Settings
+from tests.models import tiny_module
+from tests.router.fakes import solution_of
+
+PAIRS = [([[1, 2]], [[2, 1]]), ([[3, 4]], [[4, 3]]), ([[5, 6]], [[6, 5]])]
+
+
+def bench_task(name: str, query: int = 7) -> BenchTask:
+    task = Task.from_pairs(PAIRS, [[query, 8]], id=name)
+    return BenchTask("flips", "flip", LabelledTask.parse(task, [[[8, query]]]))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    folder = save_weights(tiny_module(), tmp_path / "model")
+    return Settings(home=tmp_path / "home", model=str(folder), ttt_steps=2, ttt_batch_size=1, n_views=2)
+
+
+def outcome(**given: object) -> Outcome:
+    plain = Outcome(
+        model="m", settings="s", set="x", family="f", task="t", seed=0, arm="icl", quality=1.0, cost_s=0.123456789,
+        train_s=0.0, tokens=9, feature_cost_s=0.5, features={"loo_nll_mean": 1 / 3, "vote_agreement": None},
+        answered_by="icl", degraded=(),
+    )  # fmt: skip
+    return replace(plain, **given)  # type: ignore[arg-type]
+
+
+def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: Settings, tmp_path: Path) -> None:
+    file, tasks = tmp_path / "rows.jsonl", [bench_task("a"), bench_task("b")]
+    told: list[tuple[str, int, int]] = []
+
+    first = fill(tasks[:1], settings, file, arms=("icl", "ttt_short"), seeds=(0,))
+    with file.open("a") as cut:
+        cut.write('{"model": "cut sho')  # a kill
+    none = fill(tasks, settings, file, seeds=(0,), stop_after_s=0.0)
+    both = fill(tasks, settings, file, seeds=(0,), progress=lambda *now: told.append(now))
+
+    assert [each.arm for each in first] == ["icl", "ttt_short"]
+    assert none == first
+    assert {(each.task, each.arm) for each in both} == {(task, arm) for task in "ab" for arm in ARMS}
+    assert len(file.read_text().splitlines()) == len(both) == 8
+    assert told[-1] == ("outcomes", 6, 6)
+    assert all(each.cost_s > 0 for each in both)
+
+
+def test_tasks_that_share_demonstrations_are_each_charged_the_training_they_share(settings: Settings) -> None:
+    job = Job((bench_task("a"), bench_task("b", query=9)), (("icl", "ttt"),) * 2, 0, None, "m", "s")
+    with Router(settings) as router:
+        first, trained, second, reused = _outcomes_of(router, job)
+
+    assert [each.arm for each in (first, trained, second, reused)] == ["icl", "ttt", "icl", "ttt"]
+    assert reused.train_s == pytest.approx(trained.train_s, rel=0.5)
+    for each in (trained, reused):
+        assert 0 < each.train_s < each.cost_s
+        assert each.features["adapter_cached"] == 0.0
+    assert trained.tokens == pytest.approx(reused.tokens, abs=40)
+    assert 0 < first.cost_s < first.feature_cost_s  # the probe scores the held-out demonstrations besides
+
+
+def test_the_frozen_file_is_the_same_in_whichever_order_outcomes_came(tmp_path: Path) -> None:
+    outcomes = [
+        outcome(task=task, seed=seed, arm=arm, cost_s=1.0 + len(arm), degraded=("late",) if task == "u" else ())
+        for task in "ut" for seed in (1, 0) for arm in ("ttt", "icl")
+    ]  # fmt: skip
+    path = tmp_path / "m.csv.gz"
+    frozen = freeze(outcomes, path, about={"model": "m"})
+    content = path.read_bytes()
+    freeze(outcomes[::-1], path, about={"model": "m"})
+
+    assert path.read_bytes() == content
+    card = json.loads(card_of(path).read_text())
+    assert card == {"model": "m", "digest": frozen.digest, "rows": 4, "tasks": {"x": 2}, "degraded": 4}
+    assert read_outcomes(path).digest == frozen.digest
+    assert (frozen.arms, frozen.seeds) == (("icl", "ttt"), (0, 1, 0, 1))
+
+
+def test_numbers_are_kept_to_six_digits_and_unknown_features_stay_unknown() -> None:
+    matrix = matrix_from([outcome()])
+
+    assert matrix.cost_s.tolist() == [[0.123457]]
+    assert matrix.feature("loo_nll_mean").tolist() == [0.333333]
+    assert math.isnan(matrix.feature("vote_agreement")[0])
+
+
+def test_a_grid_may_have_two_candidates_and_a_text_one() -> None:
+    grid = Task.from_pairs(PAIRS, [[7, 8]])
+    text = Task.from_pairs([("a", "b"), ("c", "d")], "e")
+    two_grids, two_texts = solution_of(grid, ((1,),), ((2,),)).answers, solution_of(text, "yes", "no").answers
+
+    assert quality_of(two_grids, LabelledTask(grid, (((2,),),))) == 1.0
+    assert quality_of(two_texts, LabelledTask(text, ("no",))) == 0.0
+    assert quality_of(two_texts, LabelledTask(text, ("yes",))) == 1.0
+    assert math.isnan(quality_of(two_texts, LabelledTask(text, (None,))))
+
+
+def test_what_is_fitted_on_was_never_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "arc-agi-1"
+    folder.mkdir()
+    arc = {"train": [{"input": a, "output": b} for a, b in PAIRS], "test": [{"input": [[7, 8]], "output": [[8, 7]]}]}
+    (folder / "training.json").write_text(json.dumps({"0000000a": arc, "0000000b": arc}))
+
+    drawn = generated_tasks(1)
+    kept = load_bench_set("arc-training", tmp_path, fits=lambda labelled: True)
+
+    assert sorted(each.family for each in drawn) == sorted(HELD_OUT)
+    assert [each.labelled.task.id for each in kept] == ["0000000a"]
+    assert is_held_out_arc_task(kept[0].labelled.task.id)
+
+
+def test_each_query_of_a_text_file_is_a_task_of_its_family(tmp_path: Path) -> None:
+    (tmp_path / "bbh").mkdir()
+    examples = [{"input": f"{i}", "target": f"{i % 2}"} for i in range(14)]
+    (tmp_path / "bbh" / "odd.json").write_text(json.dumps({"examples": examples}))
+
+    found = load_bench_set("bbh", tmp_path, fits=lambda labelled: True, n_queries=3)
+
+    assert [(each.labelled.task.id, each.family) for each in found] == [(f"odd-{i}", "odd") for i in range(3)]
+    assert len({each.labelled.task.demonstrations_fingerprint for each in found}) == 1
