@@ -27,6 +27,7 @@
     │   ├── LedgerFull              there is no room for a record
     │   ├── LedgerCorrupt           it is damaged, and left alone until it is recovered
     │   └── LedgerTooNew            a later release made it
+    ├── PlotsUnavailable            nothing to draw the plots of a report with (1)
     ├── CheckpointMismatch          a pretraining run that would go on from another recipe's checkpoint (2)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
@@ -61,6 +62,7 @@ from policies.errors import (
     UnknownTrace,
     UnknownVersion,
 )
+from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 
@@ -80,6 +82,7 @@ __all__ = [
     "OutOfMemory",
     "OutcomeConflict",
     "OutcomesRefused",
+    "PlotsUnavailable",
     "PolicyFileDamaged",
     "PromotionLost",
     "RecordRefused",
