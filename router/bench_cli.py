@@ -123,14 +123,16 @@ def run_report(
 ) -> None:
     """Replay every policy on frozen outcomes, anybody's, and write the page with intervals and plots."""
     from policies.errors import OutcomesRefused
-    from policies.outcome_files import read_outcomes
     from policies.outcome_matrix import joined
     from router.bench.contenders import standard_contenders
+    from router.bench.matrix import read_frozen
     from router.bench.report import make_report
     from router.progress import EvaluationProgress
 
-    matrix = joined([read_outcomes(path, ignore=ignore or ()) for path in matrices])
-    fit_on = joined([read_outcomes(path, ignore=ignore or ()) for path in fit]) if fit else None
+    judged_on = [read_frozen(path, ignore=ignore or ()) for path in matrices]
+    fitted_on = [read_frozen(path, ignore=ignore or ()) for path in fit or ()]
+    matrix = joined([each for each, _ in judged_on])
+    fit_on = joined([each for each, _ in fitted_on]) if fitted_on else None
     contenders = standard_contenders(matrix)
     ranking = [each.name for each in contenders if not each.is_oracle and not each.name.startswith("always")]
     if not ranking:
@@ -140,7 +142,14 @@ def run_report(
         raise typer.BadParameter(f"{chosen!r} is none of {', '.join(ranking)}", param_hint="--subject")
     with EvaluationProgress(Console(stderr=True)) as progress:
         report = make_report(
-            matrix, contenders, subject=chosen, fit_on=fit_on, n_draws=draws, seed=seed, progress=progress
+            matrix,
+            contenders,
+            subject=chosen,
+            fit_on=fit_on,
+            n_draws=draws,
+            seed=seed,
+            progress=progress,
+            about=[said for _, said in (*judged_on, *fitted_on)],
         )
     for file in report.write(out, plots or out.parent / out.stem):
         print(file)

@@ -77,7 +77,8 @@ def by_score(
         def choose(matrix: OutcomeMatrix, price: float) -> Floats:
             above = scores(matrix) > best_threshold(known, _utility_gain(seen, weak, price))
             arms = np.array(matrix.arms)
-            return np.where(above[:, None], arms == STRONG, arms == weak).astype(np.float64)
+            chosen: Floats = np.where(above[:, None], arms == STRONG, arms == weak).astype(np.float64)
+            return chosen
 
         return Fitted(choose, scores, cost_s=cost_s)
 
@@ -139,7 +140,8 @@ def family_oracle() -> Contender:
         groups = np.unique(list(map("/".join, zip(matrix.sets, matrix.families, strict=True))), return_inverse=True)[1]
         sums = np.zeros((int(groups.max()) + 1, len(matrix.arms)))
         np.add.at(sums, groups, utility)
-        return np.eye(len(matrix.arms))[sums.argmax(axis=1)[groups]]
+        best: Floats = np.eye(len(matrix.arms))[sums.argmax(axis=1)[groups]]
+        return best
 
     return Contender("family oracle", lambda _: Fitted(choose), is_oracle=True)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,8 +78,7 @@ def feature_aurocs(matrix: OutcomeMatrix, resampling: Resampling) -> dict[str, I
             continue
         known = np.where(np.isnan(values), np.nanmedian(values), values)
         if (known != known[0]).any():
-            drawn = resampling.draws(lambda w, known=known: {"auroc": metrics.auroc(known, positive, w)})  # type: ignore[misc]
-            found[name] = interval(drawn["auroc"])
+            found[name] = interval(resampling.draws(partial(_auroc, known, positive))["AUROC"])
     return dict(sorted(found.items(), key=lambda item: -abs(item[1].value - 0.5)))
 
 
@@ -113,7 +113,8 @@ def choice_draws(judged: Sequence[Judged], matrix: OutcomeMatrix, resampling: Re
     """Return for each contender, at each price it was asked at: quality, cost, utility, regret, and how far its quality
     lies above that of a shuffle of its choices.
     """
-    unit, columns = unit_of(matrix), {}
+    unit = unit_of(matrix)
+    columns: dict[str, Floats] = {}
     for each in judged:
         for price, choices in each.choices.items():
             quality, cost = each.mean_quality(matrix, price), each.mean_cost_s(price) / unit
@@ -169,6 +170,10 @@ def curve_of(judged: Judged, matrix: OutcomeMatrix, weights: Floats | None = Non
         matrix.cost_s[:, strong],
         np.ones((1, len(matrix))) if weights is None else weights,
     )
+
+
+def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Draws:
+    return {"AUROC": metrics.auroc(scores, positive, weights)}
 
 
 def only_strong(matrix: OutcomeMatrix) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from icl_engine.errors import TaskRefused
 from policies.decision import Arm
-from policies.outcome_files import matrix_of, write_outcomes
+from policies.errors import OutcomesRefused
+from policies.outcome_files import matrix_of, read_outcomes, write_outcomes
 from policies.outcome_matrix import OutcomeMatrix
 from router.bench.task_sets import BenchTask
 from router.evaluation_workers import Workers, append_lines, read_lines
@@ -152,6 +153,26 @@ def freeze(outcomes: Sequence[Outcome], path: Path, *, about: Mapping[str, str |
     }  # fmt: skip
     card_of(path).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return matrix
+
+
+def read_frozen(path: Path, *, ignore: Sequence[str] = ()) -> tuple[OutcomeMatrix, str]:
+    """Read a matrix, and what its card says of where it comes from; nothing where it has none, as other people's logs.
+
+    Raises:
+        OutcomesRefused: the file cannot be read, or is not the one that its card was written for.
+    """
+    matrix, card = read_outcomes(path, ignore=ignore), card_of(path)
+    if not card.exists():
+        return matrix, f"`{path.name}` has no card."
+    about = json.loads(card.read_text(encoding="utf-8"))
+    if about.get("digest") != matrix.digest:
+        got = f"the outcomes have digest {matrix.digest[:16]}, and {card.name} names {str(about.get('digest'))[:16]}"
+        raise OutcomesRefused(str(path), got, remedy="Restore the frozen file, or remove the card of another one.")
+    said = ", ".join(f"{name} {about[name]}" for name in ("device", "processes", "settings") if name in about)
+    return (
+        matrix,
+        f"`{path.name}`: model `{str(about.get('model'))[:16]}`, {said}; {about.get('degraded', 0)} degraded.",
+    )
 
 
 def card_of(path: Path) -> Path:

@@ -41,7 +41,7 @@ def frontier(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: str) -> b
         cost, quality = _points(matrix, each)
         if len(set(np.round(cost, 9))) == 1:
             axes.plot(cost[:1], quality[:1], "o", ms=7, color="black", zorder=6)
-            axes.annotate(each.name, (cost[0], quality[0]), xytext=(6, -11), textcoords="offset points", fontsize=8)
+            axes.annotate(_plain(each.name), (cost[0], quality[0]), xytext=(6, -11), textcoords="offset points", fontsize=8)
         elif each.name == subject or each.scores is None:
             axes.plot(cost, quality, "s", ms=5, mfc="white", color=_COLOURS[0] if each.name == subject else _COLOURS[7],
                       label=f"{each.name}, all arms, by price", zorder=7)  # fmt: skip
@@ -70,7 +70,7 @@ def reliability(matrix: OutcomeMatrix, judged: Judged) -> bytes:
     axes.errorbar(means[:, 0], means[:, 1], yerr=spread, fmt="o-", lw=1.4, ms=5, capsize=2, color=_COLOURS[0],
                   label=f"{len(means)} bins of equal mass, 95 % intervals")  # fmt: skip
     axes.set_xlim(0, top)
-    axes.set_ylim(0, top)
+    axes.set_ylim(-0.02 * top, top)
     _legend(axes, "upper left")
     return _png(figure)
 
@@ -88,7 +88,7 @@ def regret(stream: Stream, courses: Sequence[Course]) -> bytes:
                       textcoords="offset points", fontsize=8, color=_GREY)  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(stream.rows))
-    _legend(axes, "center left")
+    _legend(axes, "upper left")
     return _png(figure)
 
 
@@ -102,7 +102,7 @@ def gain_by_kind(gains: Mapping[str, tuple[float, int]], n_shown: int = 40) -> b
                            height=1.6 + 0.2 * len(items))  # fmt: skip
     values = [gain for _, (gain, _) in items]
     axes.barh(range(len(items)), values, color=[_COLOURS[0] if value >= 0 else _COLOURS[5] for value in values])
-    axes.set_yticks(range(len(items)), [f"{name} ({n})" for name, (_, n) in items], fontsize=7)
+    axes.set_yticks(range(len(items)), [_plain(f"{name} ({n})") for name, (_, n) in items], fontsize=7)
     axes.invert_yaxis()
     axes.set_ylim(len(items) - 0.4, -0.6)
     axes.axvline(0, color="black", lw=0.8)
@@ -137,6 +137,11 @@ def _figure(title: str, x: str, y: str, height: float = 4.6) -> tuple[Any, Any]:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _plain(text: str) -> str:
+    """Take the meaning from what would begin a formula: names may come from anybody's logs."""
+    return text.replace("$", r"\$")
 
 
 def _legend(axes: Any, place: str) -> None:

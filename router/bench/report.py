@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ from router.bench.contenders import STRONG, WEAK, Contender, unit_of
 from router.bench.evaluation import (
     PRICE,
     Compared,
-    Draws,
     choice_draws,
     comparisons,
     curve_of,
@@ -37,8 +37,10 @@ from router.bench.stream import Course, Stream, best_fixed, frozen, learning, st
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from router.bench.evaluation import Draws
+
     Floats = npt.NDArray[np.float64]
-    ThresholdRule = Callable[[Floats, npt.NDArray[np.bool_], float], float]  # scores, regrets, rate -> threshold
+    ThresholdRule = Callable[[float, Floats, npt.NDArray[np.bool_]], float]  # rate, scores, regrets -> threshold
 
 N_FOLDS = 5
 LAMBDAS = (0.05, 0.1, 0.2, 0.5)
@@ -75,9 +77,7 @@ class Report:
         page = self._with(
             lambda plot: f"![{plot.caption}](data:image/png;base64,{base64.b64encode(plot.png).decode()})"
         )
-        reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-        reader.validateLink = lambda url: url.startswith(("data:image/png;base64,", "https://"))  # type: ignore[method-assign]
-        return _PAGE.format(body=reader.render(page))
+        return _PAGE.format(body=MarkdownIt("commonmark", {"html": False}).enable("table").render(page))
 
     def write(self, out: Path, folder: Path) -> list[Path]:
         """Write the Markdown to `out`, the plots and `report.html` into `folder`; return all that was written."""
@@ -235,7 +235,7 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
     if not left:
         said = f"`{subject}` is above every other, with intervals that exclude zero: it is shipped as the default."
     elif singles:
-        said = f"Not beaten: {', '.join(left)}. The simplest of them, **{singles[0]}**, is shipped as the default."
+        said = f"Not beaten: {', '.join(left)}. **{singles[0]}**, the first of them, is shipped as the default."
     else:
         said = f"Not beaten: {', '.join(left)}."
     header = ["other", "APGR, difference", f"utility at λ = {PRICE:g}, difference", "p (Holm)", "beaten"]
@@ -289,22 +289,23 @@ def _frontier_table(matrix: OutcomeMatrix, judged: Sequence[Judged]) -> str:
         for each in judged
     }
     every = np.concatenate([points[each.name] for each in judged if not each.is_oracle])
-    low, high = float(every[:, 0].min()), float(every[:, 0].max())
     weak, strong = (
         (float(matrix.cost_s[:, matrix.column(arm)].mean() / unit), float(matrix.quality[:, matrix.column(arm)].mean()))
         for arm in (WEAK, STRONG)
     )
+    low, high = min(weak[0], float(every[:, 0].min())), float(every[:, 0].max())
     rows = []
     for each in judged:
         own = points[each.name]
+        mixed = np.vstack([own, weak])  # whatever a policy offers can be mixed with always icl
         at = own[list(each.choices).index(PRICE)].tolist()
         far = np.mean([pareto_distance((cost, quality), every[:, 0], every[:, 1]) for cost, quality in own.tolist()])
-        score = aiq(own[:, 0], own[:, 1], low, high) if high > low else float("nan")
+        score = aiq(mixed[:, 0], mixed[:, 1], low, high) if high > low else float("nan")
         rows.append([each.name, f"{score:.3f}", _number(ibc_lift((at[0], at[1]), weak, strong)), f"{far:.3f}"])
     words = (
-        f"AIQ: mean quality of the hull over costs from {low:.2f} to {high:.2f}, the same for all. IBC lift: quality "
-        f"for cost over mixing icl and ttt at random, at λ = {PRICE:g}. ParetoDist: how far its points lie below the "
-        "frontier of all."
+        f"AIQ: mean quality of the hull over costs from {low:.2f} to {high:.2f}, the same for all; every policy may be "
+        f"mixed with always icl. IBC lift: quality for cost over mixing icl and ttt at random, at λ = {PRICE:g}. "
+        "ParetoDist: how far its points lie below the frontier of all."
     )
     return f"## The frontier\n\n{words}\n\n{_table(['contender', 'AIQ', 'IBC lift', 'ParetoDist'], rows)}"
 
@@ -342,9 +343,7 @@ def _by_split(
         found = ranking_draws(replay(subject, matrix, splits, prices=(PRICE,), fit_on=other), matrix, resampling)
         rows.append([said, *(_shown(interval(found[name])) for name in ("AUROC", "APGR", "APGR / ceiling", "C@95%"))])
     header = ["judged on", "AUROC", "APGR", "APGR / ceiling", "C@95%"]
-    words = (
-        f"The same for `{subject}`, by what is held out. Fits on tasks that are reported on are for comparison only."
-    )
+    words = f"The same for `{subject.name}`. Fits on tasks that are reported on are for comparison only."
     return f"## By what is held out\n\n{words}\n\n{_table(header, rows)}"
 
 
@@ -371,9 +370,7 @@ def _safety(
         return ""
     rows = []
     for rate in REGRET_RATES:
-        found = regret_rates(
-            subject.scores, matrix, lambda s, r, rate=rate: rule(s, r, rate), n_splits=n_splits, rng=rng
-        )  # type: ignore[misc]
+        found = regret_rates(subject.scores, matrix, partial(rule, rate), n_splits=n_splits, rng=rng)
         kept = float((found <= rate).mean())
         rows.append([f"{rate:.2f}", f"{kept:.1%}", f"{found.mean():.3f}", f"{np.quantile(found, 0.95):.3f}"])
     header = ["asked for", f"kept, of {n_splits} resplits", "mean rate", "95th percentile"]
@@ -408,15 +405,17 @@ def _stream_said(stream: Stream, courses: Sequence[Course]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in line)} |" for line in lines)
 
 
 def _shown(found: Interval) -> str:
-    return "n/a" if np.isnan(found.value) else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    value, low, high = (round(each, 3) + 0.0 for each in (found.value, found.low, found.high))  # and no minus zero
+    return "n/a" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _signed(found: Interval) -> str:
-    return "n/a" if np.isnan(found.value) else f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    value, low, high = (round(each, 3) + 0.0 for each in (found.value, found.low, found.high))
+    return "n/a" if np.isnan(value) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _number(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,24 @@ from icl_engine.embedded.corpus import is_held_out_arc_task
 from icl_engine.embedded.pretraining import save_weights
 from icl_engine.families import HELD_OUT
 from icl_engine.task import LabelledTask, Task
+from policies.errors import OutcomesRefused
 from policies.outcome_files import read_outcomes
-from router.bench.matrix import ARMS, Job, Outcome, _outcomes_of, card_of, fill, freeze, matrix_from, quality_of
+from router.bench.matrix import (
+    ARMS,
+    Job,
+    Outcome,
+    _outcomes_of,
+    card_of,
+    fill,
+    freeze,
+    matrix_from,
+    quality_of,
+    read_frozen,
+)
 from router.bench.task_sets import BenchTask, generated_tasks, load_bench_set
+from router.cli import main
+from router.evaluation_workers import append_lines
+from router.model_eval import describe
 from router.router import Router
 from router.settings import Settings
 from tests.models import tiny_module
@@ -48,7 +63,11 @@ def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: 
     file, tasks = tmp_path / "rows.jsonl", [bench_task("a"), bench_task("b")]
     told: list[tuple[str, int, int]] = []
 
-    first = fill(tasks[:1], settings, file, arms=("icl", "ttt_short"), seeds=(0,))
+    model, said = describe(settings)
+    job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, model, f"{said}, deadline_s=None")
+    with Router(settings) as router:
+        first = _outcomes_of(router, job)
+    append_lines(file, map(asdict, first))
     with file.open("a") as cut:
         cut.write('{"model": "cut sho')  # a kill
     none = fill(tasks, settings, file, seeds=(0,), stop_after_s=0.0)
@@ -135,3 +154,38 @@ def test_each_query_of_a_text_file_is_a_task_of_its_family(tmp_path: Path) -> No
 
     assert [(each.labelled.task.id, each.family) for each in found] == [(f"odd-{i}", "odd") for i in range(3)]
     assert len({each.labelled.task.demonstrations_fingerprint for each in found}) == 1
+
+
+def test_a_frozen_file_that_is_not_what_its_card_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    freeze([outcome(), outcome(arm="ttt")], path, about={"model": "m" * 64, "device": "a laptop"})
+
+    matrix, said = read_frozen(path)
+    path.write_text(path.read_text().replace("0.123457", "0.5"))
+
+    assert len(matrix) == 1
+    assert "a laptop" in said
+    with pytest.raises(OutcomesRefused, match="digest"):
+        read_frozen(path)
+    card_of(path).unlink()
+    assert read_frozen(path)[1] == "`m.csv` has no card."
+
+
+def test_the_command_fills_freezes_and_goes_on(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STEPS", "BATCH_SIZE"):
+        monkeypatch.setenv(f"TTT_ROUTER_TTT_{name}", "1")
+    monkeypatch.setenv("TTT_ROUTER_N_VIEWS", "2")
+    out = tmp_path / "generated.csv.gz"
+    command = ["bench", "matrix", "--out", str(out), "--set", "generated", "--per-family", "1", "--limit", "2",
+               "--seeds", "1", "--arm", "icl", "--arm", "ttt", "--model", str(settings.model)]  # fmt: skip
+
+    assert main(command) == 0
+    assert "2 rows of icl, ttt" in capsys.readouterr().out
+    content = out.read_bytes()
+    assert main(command) == 0
+
+    assert out.read_bytes() == content
+    assert main([*command[:-2], "--set", "1d-arc"]) == 3  # and no --data
+    assert "--data" in capsys.readouterr().err

@@ -66,14 +66,18 @@ def test_what_is_not_beaten_is_shipped() -> None:
     winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200).text
 
     assert "Not beaten: strong" in losing
-    assert "**strong**, is shipped as the default" in losing
+    assert "**strong**, the first of them, is shipped as the default" in losing
     assert "Not beaten" not in winning
 
 
 def test_the_safety_of_a_bound_is_reported_where_a_rule_is_given() -> None:
     subject = by_feature("strong", "loo_nll_mean", 1.0)
     text = make_report(
-        known_matrix(60, 1), (subject,), subject="strong", n_draws=200, threshold_rule=lambda s, r, rate: -np.inf
+        known_matrix(60, 1),
+        (subject,),
+        subject="strong",
+        n_draws=200,
+        threshold_rule=lambda rate, scores, regretted: -np.inf,
     ).text
 
     assert "| 0.05 | 100.0% | 0.000 | 0.000 |" in text
