@@ -124,6 +124,10 @@ class OutcomeMatrix:
             tokens=None if self.tokens is None else self.tokens[:, columns],
         )
 
+    def of_features(self, names: Sequence[str]) -> Self:
+        """Return the matrix with these features alone, in this order; one that is not in it is not known anywhere."""
+        return replace(self, feature_names=tuple(names), features=_with_columns(self, names))
+
     def measured(self) -> Self:
         """Return the rows in which every arm was measured: those that any policy can be replayed on."""
         return self.take(np.flatnonzero(~np.isnan(self.quality + self.cost_s).any(axis=1)))

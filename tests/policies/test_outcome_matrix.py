@@ -162,6 +162,15 @@ def test_the_answer_of_icl_is_not_paid_for_twice() -> None:
     np.testing.assert_array_equal(routed[:, 1], matrix.feature_cost_s + matrix.cost_s[:, 1])
 
 
+def test_features_can_be_picked_and_an_unknown_one_is_nowhere_known() -> None:
+    matrix = matrix_with()
+    picked = matrix.of_features(["extra", "loo_nll_mean"])
+
+    assert picked.feature_names == ("extra", "loo_nll_mean")
+    assert np.isnan(picked.feature("extra")).all()
+    np.testing.assert_array_equal(picked.feature("loo_nll_mean"), matrix.feature("loo_nll_mean"))
+
+
 def test_joined_matrices_keep_the_arms_they_share_and_all_features() -> None:
     one, other = matrix_with(2), replace(matrix_with(2), sets=("z",) * 4, feature_names=("loo_nll_mean", "extra"))
     both = joined([one, other.of_arms(["ttt"])])
