@@ -41,7 +41,9 @@ def frontier(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: str) -> b
         cost, quality = _points(matrix, each)
         if len(set(np.round(cost, 9))) == 1:
             axes.plot(cost[:1], quality[:1], "o", ms=7, color="black", zorder=6)
-            axes.annotate(_plain(each.name), (cost[0], quality[0]), xytext=(6, -11), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                _plain(each.name), (cost[0], quality[0]), xytext=(6, -11), textcoords="offset points", fontsize=8
+            )
         elif each.name == subject or each.scores is None:
             axes.plot(cost, quality, "s", ms=5, mfc="white", color=_COLOURS[0] if each.name == subject else _COLOURS[7],
                       label=f"{each.name}, all arms, by price", zorder=7)  # fmt: skip
