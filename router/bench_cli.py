@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from router.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 bench_app = typer.Typer(help="The benchmark of routing.", no_args_is_help=True)
 
@@ -66,14 +69,14 @@ def run_matrix(
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--set")
     if data is None and any(name != GENERATED for name in wanted):
         raise UnreadableTaskFile("no folder given", field="data", remedy="Name the folder of the sets with --data.")
-    encoding = load_model(settings.model, device=settings.device, dtype=settings.dtype).encoding
+    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype)
     tasks = [
         each
         for name in wanted
         for each in load_bench_set(
             name,
             data or Path(),
-            fits=within(encoding, max_tokens),
+            fits=within(loaded.encoding, max_tokens),
             limit=limit,
             per_family=per_family,
             n_queries=queries,
@@ -90,8 +93,7 @@ def run_matrix(
     about: dict[str, str | int | float] = {
         "model": outcomes[0].model,
         "settings": outcomes[0].settings,
-        "device": settings.device,
-        "processes": processes,
+        "device": _name_of(loaded.device),
     }
     matrix = freeze(outcomes, out, about=about)
     missing = len(tasks) * seeds * len(arms or ARMS) - len(outcomes)
@@ -153,3 +155,15 @@ def run_report(
         )
     for file in report.write(out, plots or out.parent / out.stem):
         print(file)
+
+
+def _name_of(device: torch.device) -> str:
+    """Name what the seconds were measured on."""
+    import os
+    import platform
+
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {os.cpu_count()} cores of {platform.processor() or platform.machine()}"

@@ -58,6 +58,7 @@ class Outcome:
     tokens: int
     feature_cost_s: float  # of the probe: the answer in context and everything the features are read from
     features: Mapping[str, float | None]
+    processes: int  # that ran beside each other
     answered_by: str
     degraded: tuple[str, ...]
 
@@ -74,6 +75,7 @@ class Job:
     arms: tuple[tuple[str, ...], ...]  # of each task
     seed: int
     deadline_s: float | None
+    processes: int
     model: str
     settings: str
 
@@ -109,7 +111,7 @@ def fill(
     about = model, f"{said}, deadline_s={deadline_s}"
     outcomes = [each for each in read_finished(file) if (each.model, each.settings) == about]
     done = {each.place for each in outcomes}
-    jobs = [job for seed in seeds for job in _jobs(tasks, tuple(arms), seed, deadline_s, about, done)]
+    jobs = [job for seed in seeds for job in _jobs(tasks, tuple(arms), seed, deadline_s, processes, about, done)]
     n_done, n_all = 0, sum(job.n_outcomes for job in jobs)
     with Workers(settings, processes) as workers:
         for new in workers.each(_outcomes_of, jobs, stop_after_s=stop_after_s):
@@ -140,7 +142,7 @@ def matrix_from(outcomes: Iterable[Outcome]) -> OutcomeMatrix:
 
 
 def freeze(outcomes: Sequence[Outcome], path: Path, *, about: Mapping[str, str | int | float]) -> OutcomeMatrix:
-    """Write the matrix and, beside it, `<name>.json`: its digest, what made it, and how much went wrong."""
+    """Write the matrix of one run or more and, beside it, `<name>.json`: digest, what made it, how much went wrong."""
     matrix = matrix_from(outcomes)
     write_outcomes(matrix, path)
     card: dict[str, object] = {
@@ -149,6 +151,7 @@ def freeze(outcomes: Sequence[Outcome], path: Path, *, about: Mapping[str, str |
         "rows": len(matrix),
         "tasks": {name: len({task for s, task in zip(matrix.sets, matrix.tasks, strict=True) if s == name})
                   for name in sorted(set(matrix.sets))},
+        "processes": max(each.processes for each in outcomes),
         "degraded": sum(bool(each.degraded) for each in outcomes),
     }  # fmt: skip
     card_of(path).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -185,6 +188,7 @@ def _jobs(
     arms: tuple[str, ...],
     seed: int,
     deadline_s: float | None,
+    processes: int,
     about: tuple[str, str],
     done: set[tuple[str, str, int, str]],
 ) -> list[Job]:
@@ -200,7 +204,7 @@ def _jobs(
     parts = [group[i : i + _AT_ONCE] for group in groups.values() for i in range(0, len(group), _AT_ONCE)]
     random.Random(seed).shuffle(parts)
     return [
-        Job(tuple(task for task, _ in part), tuple(left for _, left in part), seed, deadline_s, *about)
+        Job(tuple(task for task, _ in part), tuple(left for _, left in part), seed, deadline_s, processes, *about)
         for part in parts
     ]
 
@@ -240,6 +244,7 @@ def _outcomes_of_task(steps: Steps, each: BenchTask, arms: Sequence[str], job: J
                 tokens=tokens,
                 feature_cost_s=probe.seconds,
                 features=numbers_of(features),
+                processes=job.processes,
                 answered_by=str(state["answered_by"]),
                 degraded=tuple(state.get("degraded", ())),
             )

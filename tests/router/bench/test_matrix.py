@@ -54,7 +54,7 @@ def outcome(**given: object) -> Outcome:
     plain = Outcome(
         model="m", settings="s", set="x", family="f", task="t", seed=0, arm="icl", quality=1.0, cost_s=0.123456789,
         train_s=0.0, tokens=9, feature_cost_s=0.5, features={"loo_nll_mean": 1 / 3, "vote_agreement": None},
-        answered_by="icl", degraded=(),
+        processes=1, answered_by="icl", degraded=(),
     )  # fmt: skip
     return replace(plain, **given)  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: 
     told: list[tuple[str, int, int]] = []
 
     model, said = describe(settings)
-    job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, model, f"{said}, deadline_s=None")
+    job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, 1, model, f"{said}, deadline_s=None")
     with Router(settings) as router:
         first = _outcomes_of(router, job)
     append_lines(file, map(asdict, first))
@@ -82,7 +82,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: 
 
 
 def test_tasks_that_share_demonstrations_are_each_charged_the_training_they_share(settings: Settings) -> None:
-    job = Job((bench_task("a"), bench_task("b", query=9)), (("icl", "ttt"),) * 2, 0, None, "m", "s")
+    job = Job((bench_task("a"), bench_task("b", query=9)), (("icl", "ttt"),) * 2, 0, None, 1, "m", "s")
     with Router(settings) as router:
         first, trained, second, reused = _outcomes_of(router, job)
 
@@ -107,7 +107,7 @@ def test_the_frozen_file_is_the_same_in_whichever_order_outcomes_came(tmp_path: 
 
     assert path.read_bytes() == content
     card = json.loads(card_of(path).read_text())
-    assert card == {"model": "m", "digest": frozen.digest, "rows": 4, "tasks": {"x": 2}, "degraded": 4}
+    assert card == {"model": "m", "digest": frozen.digest, "rows": 4, "tasks": {"x": 2}, "processes": 1, "degraded": 4}
     assert read_outcomes(path).digest == frozen.digest
     assert (frozen.arms, frozen.seeds) == (("icl", "ttt"), (0, 1, 0, 1))
 
