@@ -117,7 +117,6 @@ def test_any_csv_with_the_six_columns_will_do(tmp_path: Path) -> None:
         ([HEADER, "a,x,0.5,icl,1,1"], "line 1, seed"),
         ([HEADER, ",x,0,icl,1,1"], "line 1, task: empty"),
         ([HEADER, "a,x,0,icl,1,1,5"], "line 1: more values than there are columns"),
-        ([HEADER, "a,x,0,icl"], "line 1"),
         ([HEADER, "a,x,0,icl,1,1", "a,y,0,ttt,1,1"], "line 2, family"),
         ([f"{HEADER},prompt", "a,x,0,icl,1,1,hello"], "line 1, prompt: got 'hello'"),
         ([f"{HEADER},n", "a,x,0,icl,1,1,3", "a,x,0,ttt,1,1,4"], "line 2, n: 4 here and 3 with another arm"),
