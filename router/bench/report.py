@@ -230,14 +230,16 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
         beaten = "oracle" if each.other in oracles else "yes" if each.is_beaten else "**no**"
         apgr = "" if each.apgr is None else _signed(each.apgr)
         rows.append([each.other, apgr, _signed(each.utility), f"{each.p_holm:.4f}", beaten])
-    left = [each.other for each in compared if each.other not in oracles and not each.is_beaten]
-    singles = [name for name in left if not name.startswith(("always", "own choices"))]
+    left = [each for each in compared if each.other not in oracles and not each.is_beaten]
+    policies = [each for each in left if not each.other.startswith(("always", "own choices"))]
+    names = ", ".join(each.other for each in left)
     if not left:
         said = f"`{subject}` is above every other, with intervals that exclude zero: it is shipped as the default."
-    elif singles:
-        said = f"Not beaten: {', '.join(left)}. **{singles[0]}**, the first of them, is shipped as the default."
+    elif policies:
+        best = min(policies, key=lambda each: each.utility.value)
+        said = f"Not beaten: {names}. **{best.other}**, worth most of them at λ = {PRICE:g}, is shipped as the default."
     else:
-        said = f"Not beaten: {', '.join(left)}."
+        said = f"Not beaten: {names}."
     header = ["other", "APGR, difference", f"utility at λ = {PRICE:g}, difference", "p (Holm)", "beaten"]
     return f"## What {subject} beats\n\n{said}\n\n{_table(header, rows)}"
 
