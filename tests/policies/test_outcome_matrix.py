@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.errors import OutcomesRefused
@@ -70,6 +70,7 @@ def test_the_same_matrix_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
+@settings(deadline=None)
 @given(st.permutations(range(12)), st.booleans())
 def test_the_digest_is_of_the_content_and_not_of_its_order(order: list[int], swap: bool) -> None:
     matrix = matrix_with()
@@ -190,6 +191,7 @@ def held_out(splits: tuple[Split, ...], groups: list[tuple[str, str]]) -> bool:
     return not any(of)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(2, 6), st.integers(0, 99))
 def test_every_row_is_judged_once_by_a_policy_that_has_not_seen_its_like(n: int, n_folds: int, seed: int) -> None:
     matrix = matrix_with(n)

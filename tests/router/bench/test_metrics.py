@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.bench import metrics
@@ -40,6 +40,7 @@ def pairs_above(scores: Floats, positive: Floats) -> float:
     return sum(won) / len(won) if won else math.nan
 
 
+@settings(deadline=None)
 @given(outcomes())
 def test_auroc_is_the_share_of_pairs_in_the_right_order(given_outcomes: tuple[Floats, Floats, Floats]) -> None:
     scores, positive, _ = given_outcomes
@@ -49,6 +50,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(given_outcomes: tuple[Fl
     assert found == pytest.approx(pairs_above(scores, positive), nan_ok=True)
 
 
+@settings(deadline=None)
 @given(outcomes(), st.integers(0, 99))
 def test_a_weight_is_a_row_so_many_times(given_outcomes: tuple[Floats, Floats, Floats], seed: int) -> None:
     scores, weak, strong = given_outcomes
@@ -71,6 +73,7 @@ def test_a_weight_is_a_row_so_many_times(given_outcomes: tuple[Floats, Floats, F
             assert found == pytest.approx(expected, nan_ok=True, abs=1e-9), name
 
 
+@settings(deadline=None)
 @given(outcomes())
 def test_average_precision_is_counted_score_by_score(given_outcomes: tuple[Floats, Floats, Floats]) -> None:
     scores, positive, _ = given_outcomes
@@ -85,6 +88,7 @@ def test_average_precision_is_counted_score_by_score(given_outcomes: tuple[Float
     assert found == pytest.approx(total / positive.sum() if positive.sum() else math.nan, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(outcomes())
 def test_apgr_is_the_identity_of_ranks(given_outcomes: tuple[Floats, Floats, Floats]) -> None:
     scores, weak, strong = given_outcomes
@@ -158,6 +162,7 @@ def test_calibration_errors_are_zero_where_what_was_said_came_true() -> None:
     assert metrics.brier(np.full(80, 0.5), happened, one)[0] == pytest.approx(0.25)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=30, max_size=60, unique=True))
 def test_bins_have_equal_mass_where_no_two_probabilities_are_equal(values: list[float]) -> None:
     counts = np.bincount(metrics.equal_mass_bins(np.array(values)))
@@ -166,6 +171,7 @@ def test_bins_have_equal_mass_where_no_two_probabilities_are_equal(values: list[
     assert counts.max() - counts.min() <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_the_hull_lies_above_every_point_and_bends_down(points: list[tuple[int, int]]) -> None:
     cost, quality = np.array(points, dtype=np.float64).T
