@@ -135,3 +135,13 @@ class BudgetUnreachable(FewShotError):
         super().__init__(
             f"budget {budget}: the least this policy spends is {least:g}. Explore less, or allow that much."
         )
+
+
+class OutcomesRefused(FewShotError):
+    """Outcomes that cannot be replayed: a column or a number that is missing or cannot be (exit code 3)."""
+
+    def __init__(self, field: str, got: str, *, remedy: str) -> None:
+        self.field = field
+        self.got = got
+        self.remedy = remedy
+        super().__init__(f"{field}: {got}. {remedy}")

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.task import LabelledTask
+from router.bench_cli import bench_app
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.settings import Settings
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(model_app, name="model")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(bench_app, name="bench")
 
 File = Annotated[
     Path,

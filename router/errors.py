@@ -19,6 +19,7 @@
     ├── RecordRefused               a record that the ledger will not hold (1)
     ├── DecisionConflict            a decision id that is recorded with other content (1)
     ├── OutcomeConflict             another value was reported already by the same source (1)
+    ├── OutcomesRefused             outcomes that cannot be replayed; names the column (3)
     ├── UnknownTrace                no decision under this trace id (2)
     ├── UnknownVersion              no policy version under this id (2)
     ├── PromotionLost               someone else promoted a policy first (1)
@@ -28,6 +29,7 @@
     │   ├── LedgerFull              there is no room for a record
     │   ├── LedgerCorrupt           it is damaged, and left alone until it is recovered
     │   └── LedgerTooNew            a later release made it
+    ├── PlotsUnavailable            nothing to draw the plots of a report with (1)
     ├── CheckpointMismatch          a pretraining run that would go on from another recipe's checkpoint (2)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
@@ -56,6 +58,7 @@ from policies.errors import (
     LedgerTooNew,
     LedgerUnavailable,
     OutcomeConflict,
+    OutcomesRefused,
     PolicyFileDamaged,
     PolicySettingRefused,
     PromotionLost,
@@ -63,6 +66,7 @@ from policies.errors import (
     UnknownTrace,
     UnknownVersion,
 )
+from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 
@@ -82,6 +86,8 @@ __all__ = [
     "ModelUnavailable",
     "OutOfMemory",
     "OutcomeConflict",
+    "OutcomesRefused",
+    "PlotsUnavailable",
     "PolicyFileDamaged",
     "PolicySettingRefused",
     "PromotionLost",
@@ -114,7 +120,7 @@ _USAGE = (
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
-    if isinstance(error, TaskRefused):
+    if isinstance(error, TaskRefused | OutcomesRefused):
         return REFUSED
     if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable):
         return DOWN

@@ -4,13 +4,8 @@ trained, into one resumable file of results. What the results say is put togethe
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +13,7 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks, take
 from icl_engine.task import LabelledTask
+from router.evaluation_workers import Workers, append_lines, read_lines
 from router.settings import Settings
 from ttt_engine.config import LoraSettings, TrainingSettings
 
@@ -58,6 +54,18 @@ class Result:
     def done(self) -> tuple[str, str, str, str, str, bool]:
         """What need not be done again."""
         return self.model, self.settings, self.set, self.task_id, self.arm, self.processes == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A task to be answered by one arm, and what its results say of the run."""
+
+    set: str
+    labelled: LabelledTask
+    arm: str
+    model: str
+    settings: str
+    processes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,31 +154,19 @@ def evaluate(
         All results in `file`, those of earlier runs included.
     """
     about = describe(settings)
-    _drop_cut_line(file)
     results = read_results(file)
     done = {result.done for result in results}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    context = get_context("spawn")  # torch's threads do not survive a fork
-    with (
-        tempfile.TemporaryDirectory() as home,
-        file.open("a", encoding="utf-8") as out,
-        ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_start, initargs=(settings, home, processes)
-        ) as pool,
-    ):
+    with Workers(settings, processes) as workers:
         for tasks in sets:
             left = [
-                (labelled, arm)
+                Question(tasks.name, labelled, arm, *about, processes)
                 for labelled in tasks.tasks
                 for arm in arms
                 if (*about, tasks.name, labelled.task.id, arm, processes == 1) not in done
             ]
-            jobs = [pool.submit(_answer, tasks.name, labelled, arm, about) for labelled, arm in left]
-            for n_done, job in enumerate(as_completed(jobs), 1):
-                new = job.result()
+            for n_done, new in enumerate(workers.each(_answer, left), 1):
                 results += new
-                out.write("".join(json.dumps(asdict(result)) + "\n" for result in new))  # a task whole, or not
-                out.flush()
+                append_lines(file, map(asdict, new))  # a task whole, or not
                 progress(tasks.name, n_done, len(left))
     return results
 
@@ -189,51 +185,24 @@ def describe(settings: Settings) -> tuple[str, str]:
 
 def read_results(file: Path) -> list[Result]:
     """Read a file of results; none where there is no file."""
-    if not file.exists():
-        return []
-    entries = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    return [replace(Result(**entry), degraded=tuple(entry["degraded"])) for entry in entries]
+    return [replace(Result(**entry), degraded=tuple(entry["degraded"])) for entry in read_lines(file)]
 
 
-def _drop_cut_line(file: Path) -> None:
-    """Take away a last line that a kill cut short: that task is answered again."""
-    if file.exists():
-        content = file.read_bytes()
-        os.truncate(file, content.rfind(b"\n") + 1)
-
-
-_router: Router  # of this worker process
-_n_processes: int
-
-
-def _start(settings: Settings, home: str, processes: int) -> None:
-    """Make the router of a worker process, on its share of the cores."""
-    global _router, _n_processes
-    import torch
-
-    from router.router import Router
-    from ttt_engine.stores import MemoryAdapterStore
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    home = tempfile.mkdtemp(dir=home)  # its own ledger; the records go with it
-    _router = Router(settings.model_copy(update={"home": Path(home)}), store=MemoryAdapterStore())
-    _n_processes = processes
-
-
-def _answer(set_name: str, labelled: LabelledTask, arm: str, about: tuple[str, str]) -> list[Result]:
-    solution = _router.solve(labelled.task, arm=arm)
+def _answer(router: Router, question: Question) -> list[Result]:
+    labelled = question.labelled
+    solution = router.solve(labelled.task, arm=question.arm)
     return [
         Result(
-            model=about[0],
-            settings=about[1],
-            set=set_name,
+            model=question.model,
+            settings=question.settings,
+            set=question.set,
             task_id=labelled.task.id,
             query=i,
-            arm=arm,
+            arm=question.arm,
             right=known in answer.values,
             right_first=known == answer.value,
             seconds=solution.cost.seconds,
-            processes=_n_processes,
+            processes=question.processes,
             degraded=solution.degraded,
         )
         for i, (answer, known) in enumerate(zip(solution.answers, labelled.solutions, strict=True))

@@ -119,7 +119,7 @@ class PretrainingProgress:
 
 
 class EvaluationProgress:
-    """Tasks done of an evaluation, set by set; a line now and then where stderr is no terminal."""
+    """Tasks done of an evaluation, set by set, and time left; a line now and then where stderr is no terminal."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -130,11 +130,13 @@ class EvaluationProgress:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             _Since(clock()),
+            _Left(),
             console=console,
             disable=not console.is_terminal,
             redirect_stdout=False,
         )
-        self._by_set: dict[str, TaskID] = {}
+        self._by_set: dict[str, tuple[TaskID, float]] = {}
+        self._begun_at = clock()  # of the set under way: the last one's end
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -147,14 +149,16 @@ class EvaluationProgress:
 
     def __call__(self, name: str, done: int, of: int) -> None:
         """Take in that `done` of the tasks of a set are answered."""
-        if name not in self._by_set:
-            self._by_set[name] = self._bars.add_task(name, total=of)
-        self._bars.update(self._by_set[name], completed=done, total=of)
         now = self._clock()
+        if name not in self._by_set:
+            self._by_set[name] = self._bars.add_task(name, total=of), self._begun_at
+        bar, begun_at = self._by_set[name]
+        left, self._begun_at = seconds_left(done, of, 0, now - begun_at), now
+        self._bars.update(bar, completed=done, total=of, left=left)
         due = self._printed_at is None or now - self._printed_at >= _PLAIN_EVERY_S or done == of
         if due and not self._console.is_terminal:
             self._printed_at = now
-            self._console.print(Text(f"{name}: {done} of {of}"), soft_wrap=True)
+            self._console.print(Text(f"{name}: {done} of {of}, {_clock_time(left)} left"), soft_wrap=True)
 
 
 def seconds_left(step: int, steps: int, first_step: int, seconds: float) -> float:

@@ -253,6 +253,15 @@ class Router:
                 self._model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
             return self._model
 
+    @property
+    def steps(self) -> Steps:
+        """The steps of a solve, on the engines of this router.
+
+        Raises:
+            ModelUnavailable: the model cannot be loaded.
+        """
+        return self._steps()
+
     def _initial(
         self, task: Task, arm: str | None, seed: int | None, deadline_s: float | None, progress: Progress | None
     ) -> SolveState:

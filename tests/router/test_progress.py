@@ -85,7 +85,11 @@ def test_into_a_pipe_an_evaluation_is_a_line_every_half_minute_and_the_last_of_e
         for done in range(1, 7):
             progress("bbh", done, 6)
 
-    assert written(err).splitlines() == ["bbh: 1 of 6", "bbh: 4 of 6", "bbh: 6 of 6"]
+    assert written(err).splitlines() == [
+        "bbh: 1 of 6, 0:00:50 left",
+        "bbh: 4 of 6, 0:00:20 left",
+        "bbh: 6 of 6, 0:00:00 left",
+    ]
 
 
 def test_the_time_left_is_at_the_speed_of_this_run() -> None:

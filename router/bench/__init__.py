@@ -1,0 +1,1 @@
+"""The benchmark of routing: outcomes of every arm on every task, and what any policy makes of them."""

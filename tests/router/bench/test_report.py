@@ -1,0 +1,108 @@
+"""One command makes the page, its plots and an HTML file that needs nothing else; what is not beaten is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies.outcome_files import write_outcomes
+from router.bench.contenders import always, by_feature, family_oracle, task_oracle
+from router.bench.report import Report, make_report
+from router.cli import main
+from tests.router.bench.matrices import known_matrix
+
+pytest.importorskip("matplotlib")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    contenders = (
+        by_feature("leave-one-out likelihood", "loo_nll_mean", 1.0),
+        by_feature("size of the task", "prompt_tokens", 1.0),
+        always("icl"),
+        always("ttt"),
+        family_oracle(),
+        task_oracle(),
+    )
+    return make_report(known_matrix(60, 1), contenders, subject="leave-one-out likelihood", n_draws=200)
+
+
+def test_what_there_is_to_route_comes_before_any_router(report: Report) -> None:
+    headings = re.findall(r"^## (.*)$", report.text, re.MULTILINE)
+
+    assert headings[0] == "What there is to route"
+    assert headings[1].startswith("AUROC")
+    assert headings[2] == "What leave-one-out likelihood beats"
+    assert "n01, only ttt" in report.text
+
+
+def test_every_plot_is_drawn_and_has_its_place(report: Report) -> None:
+    assert [plot.name for plot in report.plots] == ["frontier", "regret", "gain"]
+    for plot in report.plots:
+        assert plot.png.startswith(PNG)
+        assert f"PLOT {plot.name}" in report.text
+    assert "PLOT" not in report.markdown("plots")
+
+
+def test_the_page_of_one_file_fetches_nothing(report: Report) -> None:
+    page = report.html()
+
+    assert page.count("data:image/png;base64,") == 3
+    assert set(re.findall(r'(?:src|href)="(.{5})', page)) == {"data:"}
+    assert "<table>" in page
+    assert "<script" not in page
+
+
+def test_what_is_not_beaten_is_shipped() -> None:
+    strong, weak = by_feature("strong", "loo_nll_mean", 1.0), by_feature("weak", "prompt_tokens", 1.0)
+    matrix = known_matrix(60, 1)
+
+    losing = make_report(matrix, (weak, strong), subject="weak", n_draws=200).text
+    winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200).text
+
+    assert "Not beaten: strong" in losing
+    assert "**strong**, worth most of them at λ = 0.1, is shipped as the default" in losing
+    assert "Not beaten" not in winning
+
+
+def test_the_safety_of_a_bound_is_reported_where_a_rule_is_given() -> None:
+    subject = by_feature("strong", "loo_nll_mean", 1.0)
+    text = make_report(
+        known_matrix(60, 1),
+        (subject,),
+        subject="strong",
+        n_draws=200,
+        threshold_rule=lambda rate, scores, regretted: -np.inf,
+    ).text
+
+    assert "| 0.05 | 100.0% | 0.000 | 0.000 |" in text
+
+
+def test_one_command_reads_anybodys_outcomes_and_writes_the_same_page_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, page = tmp_path / "log.csv", tmp_path / "docs" / "routing.md"
+    write_outcomes(known_matrix(24, 1).of_arms(["icl", "ttt"]), log)
+    command = ["bench", "report", str(log), "--out", str(page), "--draws", "100"]
+
+    assert main(command) == 0
+    first = page.read_bytes(), (page.parent / "routing" / "frontier.png").read_bytes()
+    assert main(command) == 0
+
+    assert (page.read_bytes(), (page.parent / "routing" / "frontier.png").read_bytes()) == first
+    assert b"](routing/frontier.png)" in first[0]
+    assert (page.parent / "routing" / "report.html").exists()
+    assert str(page) in capsys.readouterr().out
+
+
+def test_outcomes_that_nothing_can_be_ranked_by_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("task,family,seed,arm,quality,cost_s\na,x,0,icl,1,1\na,x,0,ttt,1,1\n")
+
+    assert main(["bench", "report", str(log), "--out", str(tmp_path / "page.md")]) == 3
+    assert "Give feature columns" in capsys.readouterr().err
