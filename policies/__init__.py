@@ -21,6 +21,7 @@ from policies.errors import (
     UnknownTrace,
     UnknownVersion,
 )
+from policies.feature_values import FeatureValues, NamedFeatures, feature_row
 from policies.features import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Feature, Features, features_of
 from policies.fixed import AlwaysArm
 from policies.labels import Label, LabelRule, LabelShares, LabelState, shares_of
@@ -55,6 +56,7 @@ __all__ = [
     "EffectiveOutcome",
     "Escalates",
     "Feature",
+    "FeatureValues",
     "Features",
     "Label",
     "LabelRule",
@@ -67,6 +69,7 @@ __all__ = [
     "LedgerUnavailable",
     "LooThreshold",
     "MeasuredCost",
+    "NamedFeatures",
     "OutcomeConflict",
     "OutcomeRow",
     "Policy",
@@ -80,6 +83,7 @@ __all__ = [
     "UnknownTrace",
     "UnknownVersion",
     "WatchesTraining",
+    "feature_row",
     "features_of",
     "p_icl_correct",
     "policy_id",

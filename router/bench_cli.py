@@ -129,13 +129,14 @@ def run_report(
     from router.bench.contenders import standard_contenders
     from router.bench.matrix import read_frozen
     from router.bench.report import make_report
+    from router.bench.shipped_contenders import shipped_contenders, threshold_of_bound
     from router.progress import EvaluationProgress
 
     judged_on = [read_frozen(path, ignore=ignore or ()) for path in matrices]
     fitted_on = [read_frozen(path, ignore=ignore or ()) for path in fit or ()]
     matrix = joined([each for each, _ in judged_on])
     fit_on = joined([each for each, _ in fitted_on]) if fitted_on else None
-    contenders = standard_contenders(matrix)
+    contenders = (*shipped_contenders(matrix), *standard_contenders(matrix))
     ranking = [each.name for each in contenders if not each.is_oracle and not each.name.startswith("always")]
     if not ranking:
         raise OutcomesRefused("features", "none that a policy could rank tasks by", remedy="Give feature columns.")
@@ -151,6 +152,7 @@ def run_report(
             n_draws=draws,
             seed=seed,
             progress=progress,
+            threshold_rule=threshold_of_bound,
             about=[said for _, said in (*judged_on, *fitted_on)],
         )
     for file in report.write(out, plots or out.parent / out.stem):

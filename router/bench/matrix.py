@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_engine.errors import TaskRefused
+from icl_engine.errors import TaskRefused, TooFewDemonstrations
 from policies.decision import Arm
 from policies.errors import OutcomesRefused
+from policies.features import FEATURE_NAMES, features_of
 from policies.outcome_files import matrix_of, read_outcomes, write_outcomes
 from policies.outcome_matrix import OutcomeMatrix
+from policies.replay import PREDICTED_COST
 from router.bench.task_sets import BenchTask
 from router.evaluation_workers import Workers, append_lines, read_lines
 from router.model_eval import describe
 from router.settings import Settings
+from ttt_engine.errors import TrainingFailed
 
 if TYPE_CHECKING:
     from icl_engine.answer import Answer
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
     from policies.features import Features
     from router.router import Router
     from router.steps import SolveState, Steps
+    from ttt_engine.engine import TttEngine
+    from ttt_engine.trial import Trial
 
 ARMS = (Arm.ICL, Arm.ICL_VOTE, Arm.TTT_SHORT, Arm.TTT)
-PREDICTED = "predicted_cost_s."  # before the arm: the columns of costs as they were predicted, not measured
+STAGE_COST = "stage_cost_s."  # before `votes` and `trial`: the columns of what these stages of features took
 _AT_ONCE = 16  # tasks that share their demonstrations and are answered in one job: what a kill costs at most
 _DIGITS = 6  # of a number that is kept: what is beyond them is noise of the clock
 
@@ -223,7 +228,7 @@ def _outcomes_of(router: Router, job: Job) -> list[Outcome]:
 
 def _outcomes_of_task(steps: Steps, each: BenchTask, arms: Sequence[str], job: Job) -> list[Outcome]:
     task = each.labelled.task
-    probe = steps.prober.probe(task)
+    probe = steps.prober.probe(task, seed=job.seed)
     features = _features_of(steps, each, probe, job)
     outcomes = []
     for arm in arms:
@@ -243,7 +248,7 @@ def _outcomes_of_task(steps: Steps, each: BenchTask, arms: Sequence[str], job: J
                 train_s=train_s,
                 tokens=tokens,
                 feature_cost_s=probe.seconds,
-                features=numbers_of(features),
+                features=features,
                 processes=job.processes,
                 answered_by=str(state["answered_by"]),
                 degraded=tuple(state.get("degraded", ())),
@@ -267,34 +272,53 @@ def quality_of(answers: Sequence[Answer], labelled: LabelledTask) -> float:
 
 def numbers_of(features: Features) -> dict[str, float | None]:
     """Return the features as numbers by name, with the costs that were predicted for each arm."""
-    from policies.features import FEATURES
-
-    numbers: dict[str, float | None] = {"is_text": float(features.kind == "text")}
-    for name in (feature.name for feature in FEATURES if feature.name not in ("kind", "predicted_cost_s")):
-        value = getattr(features, name)
-        numbers[name] = None if value is None else float(value)
-    return numbers | {f"{PREDICTED}{arm}": cost for arm, cost in features.predicted_cost_s}
+    numbers = {name: features.value(name) for name in FEATURE_NAMES}
+    return numbers | {f"{PREDICTED_COST}{arm}": cost for arm, cost in features.predicted_cost_s}
 
 
 def _steps_alone(router: Router) -> Steps:
     """Return the router's steps with nothing remembered: no ledger, no adapter and no score of an earlier task."""
     from icl_engine.probe import Prober
-    from ttt_engine.engine import TttEngine
-    from ttt_engine.stores import MemoryAdapterStore
 
     steps = router.steps
-    ttt = None if steps.ttt is None else TttEngine(steps.ttt.model, MemoryAdapterStore(), steps.ttt.lora)
+    ttt = None if steps.ttt is None else _without_adapters(steps.ttt)
     return replace(steps, prober=Prober(steps.model, n_remembered=0), ledger=None, ttt=ttt, arms=tuple(ARMS))
 
 
-def _features_of(steps: Steps, each: BenchTask, probe: ProbeResult, job: Job) -> Features:
-    """Return the features as they are before anything is trained."""
+def _features_of(steps: Steps, each: BenchTask, probe: ProbeResult, job: Job) -> dict[str, float | None]:
+    """Return the features of every stage as they are before anything is trained, and what the later ones took."""
+    from icl_engine.probe import ViewsRequest
+    from router.steps import VIEWS_ASKED
+
+    task, trial = each.labelled.task, None
+    if steps.ttt is not None:
+        steps = replace(steps, ttt=_without_adapters(steps.ttt))
+        trial = _trial(steps, each, probe, job)
+    known = _solved(steps, each, Arm.ICL, probe, job)["features"]
+    closer = steps.prober.ask_views([ViewsRequest(task, probe, steps.prober.n_views or VIEWS_ASKED, job.seed)])[0]
+    features = features_of(
+        task, closer, adapter_cached=False, predicted_cost_s=dict(known.predicted_cost_s), trial=trial
+    )
+    stages = {
+        f"{STAGE_COST}votes": closer.seconds - probe.seconds,
+        f"{STAGE_COST}trial": 0.0 if trial is None else trial.seconds,
+    }
+    return numbers_of(features) | stages
+
+
+def _trial(steps: Steps, each: BenchTask, probe: ProbeResult, job: Job) -> Trial | None:
+    assert steps.ttt is not None
+    try:
+        return steps.ttt.trial(each.labelled.task, steps.training, seed=job.seed, untrained=probe.loo_nll)
+    except (TooFewDemonstrations, TrainingFailed):  # a feature that is not known
+        return None
+
+
+def _without_adapters(ttt: TttEngine) -> TttEngine:
     from ttt_engine.engine import TttEngine
     from ttt_engine.stores import MemoryAdapterStore
 
-    if steps.ttt is not None:
-        steps = replace(steps, ttt=TttEngine(steps.ttt.model, MemoryAdapterStore(), steps.ttt.lora))
-    return _solved(steps, each, Arm.ICL, probe, job)["features"]
+    return TttEngine(ttt.model, MemoryAdapterStore(), ttt.lora)
 
 
 def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Job) -> SolveState:

@@ -25,6 +25,7 @@ from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable
 from policies.feature_values import FeatureValues
+from policies.feature_values import FeatureValues
 from policies.features import FEATURE_NAMES, Features
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
@@ -119,10 +120,10 @@ class StagedPolicy:
             raise self.error
         return confidence < self.escalate_below
 
-    def propensities(self, features: Features, arms: Sequence[str]) -> tuple[float, ...]:
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         return AlwaysArm(self.arm).propensities(features, arms)
 
-    def decide(self, features: Features, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         self.seen.append(features)
         return AlwaysArm(self.arm).decide(features, rng, arms)
 

@@ -1,0 +1,129 @@
+"""The policies of this project and the learners they are compared with, as contenders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.baselines import LinUcb, NearestNeighbours, Standardising
+from policies.features import FEATURES
+from policies.gain_models.fitting import TREES_FROM, fit_gain_model
+from policies.gain_models.heads import Head, HeadKind, heads_of
+from policies.learned import LearnedPolicy
+from policies.outcome_matrix import OutcomeMatrix
+from policies.pricing import Pricing
+from policies.regret_bound import choose_threshold
+from policies.replay import choices_of, feature_columns
+from policies.stages import Stage
+from router.bench.contenders import STRONG, Contender, Fitted
+from router.bench.matrix import STAGE_COST
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from policies.gain_models import LearnedGainModel
+
+    Floats = npt.NDArray[np.float64]
+
+SUBJECT = "learned, logistic"
+
+
+def features_up_to(matrix: OutcomeMatrix, stage: Stage) -> tuple[str, ...]:
+    """Return the matrix's features of the stages up to one; of other people's logs, which know no stages, all."""
+    stages = {"is_text": Stage.STRUCTURE, **{feature.name: feature.stage for feature in FEATURES}}
+    known = [name for name in matrix.feature_names if name in stages]
+    if not known:
+        return tuple(name for name in matrix.feature_names if "_cost_s." not in name)
+    return tuple(name for name in known if stages[name] <= stage)
+
+
+def learned(name: str, kind: str, stage: Stage = Stage.PROBE) -> Contender:
+    """Return the learned policy on a gain model of this kind; it pays for every stage whose features it reads."""
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        names = features_up_to(seen, stage)
+        usable = "logistic" if kind == "trees" and len(seen) < TREES_FROM else kind  # as the gate would choose
+        model = fit_gain_model(usable, seen.of_features(names))
+
+        def policy(price: float) -> LearnedPolicy:
+            return LearnedPolicy(model, usable, Pricing.of(seen, price), explore=0.0, temperature=0.0)
+
+        return Fitted(
+            lambda matrix, price: policy(price).choose(matrix),
+            policy(0.0).scores,
+            lambda matrix: _chance_of_only(model, matrix),
+            lambda matrix: model.estimate(feature_columns(matrix, model.feature_names)).p_correct,
+            lambda matrix: _with_stages(matrix, stage),
+        )
+
+    return Contender(name, fit)
+
+
+def linucb() -> Contender:
+    """Return LinUCB that has been told of every outcome it is fitted on."""
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        def policy(price: float) -> LinUcb:
+            names = features_up_to(seen, Stage.PROBE)
+            made = LinUcb(Standardising.of(seen, names), Pricing.of(seen, price), alpha=0.0)
+            _tell(made, seen)
+            return made
+
+        return Fitted(lambda matrix, price: _row_by_row(policy(price), matrix), policy(0.0).scores)
+
+    return Contender("LinUCB", fit)
+
+
+def nearest_neighbours() -> Contender:
+    """Return the nearest neighbours among what it is fitted on."""
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        def policy(price: float) -> NearestNeighbours:
+            return NearestNeighbours.of(seen, features_up_to(seen, Stage.PROBE), Pricing.of(seen, price))
+
+        return Fitted(lambda matrix, price: _row_by_row(policy(price), matrix), policy(0.0).scores)
+
+    return Contender("nearest neighbours", fit)
+
+
+def shipped_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
+    """Return the learned policies, the subject first, and the learners to compare them with."""
+    found = [learned(SUBJECT, "logistic"), learned("learned, trees", "trees"), learned("prior", "prior")]
+    if f"{STAGE_COST}votes" in matrix.feature_names:
+        found.append(learned("learned, logistic, with votes", "logistic", Stage.VOTES))
+    if f"{STAGE_COST}trial" in matrix.feature_names:
+        found.append(learned("learned, logistic, with a trial", "logistic", Stage.TRIAL))
+    return (*found, linucb(), nearest_neighbours())
+
+
+def threshold_of_bound(rate: float, scores: Floats, regretted: npt.NDArray[np.bool_]) -> float:
+    """Return the threshold that keeps the regret rate of as many further tasks."""
+    return choose_threshold(scores, regretted, max_rate=rate, n_future=len(scores)).threshold
+
+
+def _chance_of_only(model: LearnedGainModel, matrix: OutcomeMatrix) -> Floats:
+    place = heads_of(model.arms).index(Head(HeadKind.ONLY, STRONG))
+    log_odds = model.scores.log_odds(feature_columns(matrix, model.feature_names))[0]
+    chance: Floats = model.chances(log_odds)[:, place]
+    return chance
+
+
+def _with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
+    costs = matrix.routed_cost_s
+    for name, its in (("votes", Stage.VOTES), ("trial", Stage.TRIAL)):
+        if its <= stage:
+            costs += np.nan_to_num(matrix.feature(f"{STAGE_COST}{name}"))[:, None]
+    return costs
+
+
+def _tell(policy: LinUcb, seen: OutcomeMatrix) -> None:
+    for row in range(len(seen)):
+        features = seen.features_at(row)
+        for arm, quality in zip(seen.arms, seen.quality[row].tolist(), strict=True):
+            if quality == quality:  # measured
+                policy.update(features, arm, quality)
+
+
+def _row_by_row(policy: LinUcb | NearestNeighbours, matrix: OutcomeMatrix) -> Floats:
+    return choices_of(policy, matrix)

@@ -1,0 +1,49 @@
+"""The learned policies see the features of the stages they pay for, and are judged like every other contender."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from policies.outcome_matrix import OutcomeMatrix
+from policies.stages import Stage
+from router.bench.replay import replay, transfer
+from router.bench.shipped_contenders import features_up_to, learned, shipped_contenders
+from tests.router.bench.matrices import known_matrix
+
+
+def staged(n_tasks: int = 60, seed: int = 0) -> OutcomeMatrix:
+    matrix = known_matrix(n_tasks, 1, seed=seed)
+    names = (*matrix.feature_names, "stage_cost_s.votes", "predicted_cost_s.ttt")
+    more = np.tile([2.0, 10.0], (len(matrix), 1))
+    return replace(matrix, feature_names=names, features=np.hstack([matrix.features, more]))
+
+
+def test_a_stage_that_is_not_paid_for_is_not_read() -> None:
+    matrix = staged()
+
+    assert features_up_to(matrix, Stage.PROBE) == ("loo_nll_mean", "loo_exact_share", "prompt_tokens")
+    assert "vote_agreement" in features_up_to(matrix, Stage.VOTES)
+    assert features_up_to(matrix.of_features(["price", "stage_cost_s.votes"]), Stage.PROBE) == ("price",)
+
+
+def test_whoever_reads_the_votes_pays_for_them() -> None:
+    matrix, seen = staged(), staged(seed=1)
+    cheap, dear = (replay(learned("l", "logistic", stage), matrix, transfer(matrix), fit_on=seen, prices=(0.1,))
+                   for stage in (Stage.PROBE, Stage.VOTES))  # fmt: skip
+
+    np.testing.assert_allclose(dear.cost_s - cheap.cost_s, 2.0)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_every_contender_decides_every_row_and_ranks_them(place: int) -> None:
+    matrix, seen = staged(), staged(seed=1)
+    judged = replay(shipped_contenders(matrix)[place], matrix, transfer(matrix), fit_on=seen, prices=(0.1,))
+
+    np.testing.assert_allclose(judged.choices[0.1].sum(axis=1), 1.0)
+    assert judged.scores is not None
+    assert np.isfinite(judged.scores).all()
+    if judged.p_strong_only is not None:
+        assert ((judged.p_strong_only >= 0) & (judged.p_strong_only <= 1)).all()
