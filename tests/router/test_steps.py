@@ -25,7 +25,6 @@ from policies.costs import CostModel
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable
 from policies.feature_values import FeatureValues
-from policies.feature_values import FeatureValues
 from policies.features import FEATURE_NAMES, Features
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
