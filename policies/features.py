@@ -20,6 +20,7 @@ from policies.structure import structure_of
 
 if TYPE_CHECKING:
     from icl_engine.task import Task
+    from policies.feature_values import FeatureValues
 
 MAX_NATS_PER_TOKEN = 100.0  # an impossible token has infinite surprise; JSON and later models need a finite one
 N_HIDDEN = 8
@@ -236,6 +237,16 @@ FEATURE_NAMES: tuple[str, ...] = (
 )
 
 SCHEMA_HASH = hashlib.sha256(json.dumps([(f.name, f.unit) for f in FEATURES]).encode()).hexdigest()[:16]
+
+
+def stage_wanted(names: Sequence[str], features: FeatureValues) -> Stage | None:
+    """Return the cheapest stage after the probe that gives one of the features `names` and has not; None: there is none.
+
+    What a policy that reads these features should ask for before it decides.
+    """
+    unknown = {name for name in names if features.value(name) is None}
+    later = [each.stage for each in FEATURES if each.name in unknown and each.stage > Stage.PROBE]
+    return min(later, default=None)
 
 
 def features_of(

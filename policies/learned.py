@@ -17,6 +17,7 @@ from policies.difficulty import p_icl_correct
 from policies.errors import ArmUnavailable, PolicySettingRefused
 from policies.exploration import annealed, best, margin_shaped
 from policies.feature_values import feature_row
+from policies.features import stage_wanted
 from policies.replay import feature_columns, measured
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from policies.gain_model import Contribution, Estimates, GainModel
     from policies.outcome_matrix import OutcomeMatrix
     from policies.pricing import Pricing
+    from policies.stages import Stage
 
     Floats = npt.NDArray[np.float64]
     Mask = npt.NDArray[np.bool_]
@@ -111,6 +113,10 @@ class LearnedPolicy:
             reason=self._reason(weighing, features),
             difficulty=1.0 - weighing.p_icl,
         )
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for the stages whose features the model reads."""
+        return stage_wanted(self.model.feature_names, features)
 
     def choose(self, matrix: OutcomeMatrix) -> Floats:
         """Return the propensities of every row at once, (n_rows, n_arms); 0 for arms that were not measured there."""

@@ -15,6 +15,7 @@ import numpy as np
 from policies.decision import CAREFUL, CHEAP, TRAINED, Decision, certain, drawn, first_available
 from policies.difficulty import p_icl_correct
 from policies.errors import PolicySettingRefused
+from policies.features import stage_wanted
 from policies.replay import feature_columns
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from policies.feature_values import FeatureValues
     from policies.outcome_matrix import OutcomeMatrix
+    from policies.stages import Stage
 
 _LEAST = -1e9  # score of a task whose feature is not known: below all others, and finite
 
@@ -62,6 +64,10 @@ class FeatureThreshold:
         arm, reason = self._rule(features, arms)
         difficulty = 1.0 - p_icl_correct(features)
         return drawn(self, certain(arm, arms), rng, arms, favourite=arm, reason=reason, difficulty=difficulty)
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for the stage that gives the feature."""
+        return stage_wanted((self.feature,), features)
 
     def score(self, features: FeatureValues) -> float:
         """Return the feature, turned such that more of it speaks for training."""

@@ -18,8 +18,8 @@ from icl_engine.probe import Prober
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
 from policies import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Features, Stage, features_of
-from policies.feature_values import FeatureValues, feature_row
-from policies.features import MAX_NATS_PER_TOKEN
+from policies.feature_values import FeatureValues, NamedFeatures, feature_row
+from policies.features import MAX_NATS_PER_TOKEN, stage_wanted
 from tests.policies.fakes import FakeAnswer, FakeProbe, grid_task
 
 
@@ -269,3 +269,23 @@ def test_another_solution_of_a_text_task_changes_no_feature(tmp_path: Path, targ
     )
 
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("read", "wanted"),
+    [
+        (("loo_exact_share",), None),
+        (("loo_exact_share", "vote_agreement"), Stage.VOTES),
+        (("vote_agreement", "trial_nll"), Stage.VOTES),
+        (("trial_nll",), Stage.TRIAL),
+        (("a column of somebody's logs",), None),
+    ],
+)
+def test_the_stage_to_ask_for_is_the_cheapest_that_gives_a_feature_that_is_read(
+    read: tuple[str, ...], wanted: Stage | None
+) -> None:
+    assert stage_wanted(read, NamedFeatures(("loo_exact_share",), (0.5,))) == wanted
+
+
+def test_no_stage_is_asked_for_once_its_features_are_known() -> None:
+    assert stage_wanted(("vote_agreement",), NamedFeatures(("vote_agreement",), (0.5,))) is None
