@@ -240,7 +240,7 @@ SCHEMA_HASH = hashlib.sha256(json.dumps([(f.name, f.unit) for f in FEATURES]).en
 
 
 def stage_wanted(names: Sequence[str], features: FeatureValues) -> Stage | None:
-    """Return the cheapest stage after the probe that gives one of the features `names` and has not; None: there is none.
+    """Return the cheapest stage after the probe that gives one of the features `names`; None: there is none.
 
     What a policy that reads these features should ask for before it decides.
     """
