@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.off_policy import pseudo_outcomes
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_STAKES = 0.97 * 0.5 ** np.arange(10)  # shares of the largest bet that cannot ruin; the wealth is spread over all
-_HALVINGS = 50
-MAX_EXCURSION = 20.0
+_STAKES = 0.97 * 0.5 ** np.arange(7)  # shares of the largest bet that cannot ruin; the wealth is spread over all
+_HALVINGS = 30
+_EFFECT = 0.05  # difference that the bound is set up to find soonest
+EXCURSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def alpha_at(attempt: int, alpha: float = 0.05) -> float:
@@ -67,17 +70,24 @@ def upper_bound(values: Floats, alpha: float, *, at_most: float) -> float:
     return -lower_bound(-values, alpha, at_least=-at_most)
 
 
-def excursion_needed(rows: LoggedRows, target: Floats, predictions: Floats, *, low: float, high: float) -> float:
-    """Return how far a doubly robust pseudo-outcome of these rows could leave the range that differences of values
-    have; MAX_EXCURSION at most.
+def best_excursion(
+    rows: LoggedRows, target: Floats, values: Floats, predictions: Floats, *, low: float, high: float
+) -> float:
+    """Return how far pseudo-outcomes should be let leave the range of differences, so that bets on them grow fastest.
 
-    To be asked of rows from before those that the bound is for: it has to be known before they are.
+    Far: predictions stay as they are and vary least, but one may only bet little. To be asked of rows from before those
+    that the bound is for: it has to be known before they are.
     """
     if not len(rows):
-        return MAX_EXCURSION
-    spare = _spare(rows, target)
-    swing = np.maximum(predictions - low, high - predictions)
-    return min(float(np.max(np.sum(spare * swing, axis=1))), MAX_EXCURSION)
+        return EXCURSIONS[-1]
+
+    def growth(excursion: float) -> float:
+        kept = tamed(rows, target, predictions, low=low, high=high, excursion=excursion)
+        variance = float(np.var(pseudo_outcomes(rows, target, values, kept)))
+        stake = min(_EFFECT / max(variance, 1e-12), 1.0 / (high - low + excursion))
+        return stake * _EFFECT - stake**2 * variance / 2
+
+    return max(EXCURSIONS, key=growth)
 
 
 def tamed(

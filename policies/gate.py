@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.confidence_sequence import alpha_at, excursion_needed, lower_bound, tamed
+from policies.confidence_sequence import alpha_at, best_excursion, lower_bound, tamed
 from policies.off_policy import (
     Estimate,
     LoggedRows,
@@ -132,11 +132,13 @@ def judge(
         earlier: what the candidate may have been fitted on; outcome model and bound are set up on it.
         newest: rows that came after it; the verdict rests on these alone.
         attempt: how many candidates this ledger has judged, this one included.
-        unfit: why the candidate's file cannot be used (another schema, other decisions once it was saved); None: it can.
+        unfit: why the candidate's file cannot be used (another schema, other decisions once it was saved), if so.
     """
     rules = rules or GateRules()
     if unfit is not None:
         return Verdict(Outcome.REFUSE, attempt, len(newest.rows), (Condition("file", False, 0.0, 1.0, unfit),))
+    if not len(newest.rows):
+        return Verdict(Outcome.UNDECIDED, attempt, 0, (Condition("rows", None, 0.0, 1.0, "no rows yet"),))
     qualities = _predicted(earlier, newest)
     bounds = utility_bounds(earlier, newest, alpha=alpha_at(attempt, rules.alpha), rules=rules, qualities=qualities)
     conditions = (
@@ -170,10 +172,11 @@ def utility_bounds(
     low, high = -rules.price * rules.most_cost, 1.0
     predicted = _priced(qualities, newest.rows, rules)
     values = newest.rows.utility(rules.price, most_cost=rules.most_cost)
-    before = np.full(earlier.candidate.shape, (low + high) / 2)
+    before = earlier.rows.utility(rules.price, most_cost=rules.most_cost)
+    expected = _priced(_predicted(earlier, earlier), earlier.rows, rules)
 
     def lower(sign: float) -> float:
-        excursion = excursion_needed(earlier.rows, sign * earlier.difference, before, low=low, high=high)
+        excursion = best_excursion(earlier.rows, sign * earlier.difference, before, expected, low=low, high=high)
         target = sign * newest.difference
         kept = tamed(newest.rows, target, predicted, low=low, high=high, excursion=excursion)
         outcomes = pseudo_outcomes(newest.rows, target, values, kept)
@@ -203,7 +206,7 @@ def _worth_more(bounds: UtilityBounds) -> Condition:
 
 def _evaluable(newest: Sides) -> Condition:
     blind = (np.abs(newest.difference) > 1e-9) & (newest.rows.known_p <= 0)
-    share = float(blind.any(axis=1).mean()) if len(newest.rows) else 0.0
+    share = float(blind.any(axis=1).mean())
     said = f"{share:.1%} of rows on which the two differ in an arm that could never have been drawn"
     return Condition("blind_share", True if share == 0 else None, share, 0.0, said)
 
@@ -224,7 +227,7 @@ def _estimators_agree(newest: Sides, estimate: Estimate, rules: GateRules) -> Co
 
 def _accuracy(newest: Sides, qualities: Floats, rules: GateRules) -> Condition:
     found = doubly_robust(newest.rows, newest.difference, newest.rows.quality, qualities)
-    lower, upper = found.lower(rules.level), 2 * found.value - found.lower(rules.level)
+    lower, upper = found.lower(rules.level), found.upper(rules.level)
     holds = True if lower > -rules.accuracy_margin else False if upper < -rules.accuracy_margin else None
     said = f"accuracy {found.value:+.4f}, at least {lower:+.4f}, where -{rules.accuracy_margin} is allowed"
     return Condition("accuracy_lower", holds, lower, -rules.accuracy_margin, said)
@@ -309,21 +312,24 @@ def weighted_auroc(labels: Floats, scores: Floats, weights: Floats) -> tuple[flo
 def _above_shuffled(newest: Sides, qualities: Floats, rules: GateRules) -> Condition:
     """Compare with the candidate's own decisions dealt out to other tasks, at the same cost in the mean."""
     shuffled = np.broadcast_to(newest.candidate.mean(axis=0), newest.candidate.shape)
-    return _above("above_shuffled", newest, newest.candidate - shuffled, qualities, rules, "its own decisions shuffled")
+    found = _over(newest, shuffled, qualities, rules)
+    lower, upper = found.lower(rules.level), found.upper(rules.level)
+    holds = True if lower > 0 else False if upper < 0 else None
+    said = f"utility {found.value:+.4f} over its own decisions shuffled, at least {lower:+.4f}"
+    return Condition("above_shuffled", holds, lower, 0.0, said)
 
 
 def _above_one_arm(newest: Sides, qualities: Floats, rules: GateRules) -> Condition:
-    favourite = int(newest.incumbent.mean(axis=0).argmax()) if len(newest.rows) else 0
+    """Compare with the arm that the incumbent takes most: in the estimate, for a bound would ask for skill twice."""
+    favourite = int(newest.incumbent.mean(axis=0).argmax())
     one = np.zeros_like(newest.candidate)
     one[:, favourite] = 1.0
-    return _above(
-        "above_one_arm", newest, newest.candidate - one, qualities, rules, f"always {newest.rows.arms[favourite]}"
-    )
+    found = _over(newest, one, qualities, rules)
+    holds = True if found.value > 0 else False if found.upper(rules.level) < 0 else None
+    said = f"utility {found.value:+.4f} over always {newest.rows.arms[favourite]}"
+    return Condition("above_one_arm", holds, found.value, 0.0, said)
 
 
-def _above(name: str, newest: Sides, target: Floats, qualities: Floats, rules: GateRules, against: str) -> Condition:
+def _over(newest: Sides, other: Floats, qualities: Floats, rules: GateRules) -> Estimate:
     values = newest.rows.utility(rules.price, most_cost=rules.most_cost)
-    found = doubly_robust(newest.rows, target, values, _priced(qualities, newest.rows, rules))
-    lower, upper = found.lower(rules.level), 2 * found.value - found.lower(rules.level)
-    holds = True if lower > 0 else False if upper < 0 else None
-    return Condition(name, holds, lower, 0.0, f"utility {found.value:+.4f} over {against}, at least {lower:+.4f}")
+    return doubly_robust(newest.rows, newest.candidate - other, values, _priced(qualities, newest.rows, rules))

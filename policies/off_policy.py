@@ -102,6 +102,10 @@ class Estimate:
         """Return the one-sided normal lower bound at 1 - alpha; holds for one look at a log of fixed length."""
         return self.value - NormalDist().inv_cdf(1 - alpha) * self.std_error
 
+    def upper(self, alpha: float = 0.05) -> float:
+        """Return the one-sided normal upper bound at 1 - alpha; holds for one look at a log of fixed length."""
+        return self.value + NormalDist().inv_cdf(1 - alpha) * self.std_error
+
     @property
     def refusal(self) -> str | None:
         """Why no verdict may rest on this; None where one may."""

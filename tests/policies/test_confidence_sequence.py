@@ -7,13 +7,13 @@ import pytest
 
 from policies.confidence_sequence import (
     alpha_at,
-    excursion_needed,
+    best_excursion,
     log_wealth,
     lower_bound,
     tamed,
     upper_bound,
 )
-from policies.off_policy import pseudo_outcomes
+from policies.off_policy import cross_fitted, pseudo_outcomes
 from tests.policies.logs import policy, world
 
 N_STREAMS, LENGTH, ALPHA = 400, 1000, 0.1
@@ -102,11 +102,13 @@ def test_tamed_predictions_keep_every_pseudo_outcome_within_the_excursion(sign: 
         assert pseudo_outcomes(rows, target, values, kept).min() >= low - high - excursion - 1e-9
 
 
-def test_an_excursion_that_is_needed_changes_no_prediction() -> None:
-    rows = world(500).logged(np.random.default_rng(5), np.full(500, 0.3))
-    target = policy(np.ones(500)) - policy(np.full(500, 0.3))
-    predictions = np.full((500, 2), 0.6)
-    excursion = excursion_needed(rows, target, predictions, low=-0.3, high=1.0)
+def test_rows_that_were_often_drawn_need_no_excursion_and_rare_ones_do() -> None:
+    truth = world(2000)
+    found = []
+    for p_ttt, wanted in ((1.0, 0.0), (0.05, 1.0)):
+        logging = np.full(2000, p_ttt)
+        rows = truth.logged(np.random.default_rng(5), logging, one_sided=True)
+        target, values = policy(np.full(2000, wanted)) - policy(logging), rows.utility(0.1)
+        found.append(best_excursion(rows, target, values, cross_fitted(rows, values), low=-0.3, high=1.0))
 
-    assert 0 < excursion < 20
-    assert tamed(rows, target, predictions, low=-0.3, high=1.0, excursion=2 * excursion) == pytest.approx(predictions)
+    assert found[0] < found[1]
