@@ -3,8 +3,8 @@
 Each life draws a stream of tasks from an outcome matrix, lets its champion decide with exploration, fits a candidate on
 what was logged, and polls the gate after every block; the truth of every promotion is in the matrix. Lives differ in
 their kind: `stale` begins with a poor champion, so that there is much to gain; `settled` with a good one, so that most
-candidates are worth about the same; in `sabotage` outcomes are dealt out to other tasks before a candidate is fitted; in
-`poisoned` and `poisoned_stale` 30 % of the feedback is flipped, by some sources or, with --diffuse, by every source.
+candidates are worth about the same; in `sabotage` outcomes are dealt out to other tasks before a candidate is fitted;
+in `poisoned` and `poisoned_stale` 30 % of the feedback is flipped, by some sources or, with --diffuse, by every source.
 
     python benchmarks/simulated_lives.py --lives 200
     python benchmarks/simulated_lives.py --lives 200 --matrix outcomes.parquet
@@ -34,7 +34,7 @@ ARMS = ("icl", "ttt")
 KINDS = ("stale", "settled", "sabotage", "poisoned", "poisoned_stale")
 IMPROVABLE = ("stale", "poisoned_stale")
 N_SOURCES = 20
-CLEAN = 0.01  # utility a task from which on a candidate is an improvement that should be found
+CLEAN = 0.03  # utility a task from which on a candidate is an improvement that should be found
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class LifeSettings:
     """How a life is lived."""
 
     n_tasks: int = 6000
-    block: int = 100  # tasks between two polls of the gate
+    block: int = 200  # tasks between two polls of the gate
     first_fit: int = 400  # tasks before the first candidate
     patience: int = 3500  # tasks after which an undecided candidate is given up
     p_min: float = 0.05  # least probability of an arm, of candidates
@@ -161,12 +161,14 @@ def live(world: World, kind: str, seed: int) -> Life:
         log.extend(champion.act)
         if len(log) < settings.first_fit:
             continue
-        rows = log.trusted()
         if challenger is None:
             attempts, fitted_at = attempts + 1, len(log)
+            log.look_at_sources()
+            rows = log.trusted()
             challenger = fit(log.rows_before(fitted_at, rows), world, rng if kind == "sabotage" else None)
             best = max(best, world.truth(challenger.act, first.act))
             continue
+        rows = log.trusted()
         earlier = _sides(log.rows_before(fitted_at, rows), challenger, champion)
         newest = _sides(log.rows_after(fitted_at, rows), challenger, champion)
         verdict = judge(earlier, newest, attempt=attempts, rules=settings.rules)
@@ -206,6 +208,7 @@ class _Log:
 
     def __init__(self, world: World, kind: str, rng: np.random.Generator) -> None:
         self._world, self._kind, self._rng = world, kind, rng
+        self._refused: tuple[str, ...] = ()
         self._tasks = np.zeros(0, dtype=np.int64)
         self._source = np.zeros(0, dtype=np.int64)
         self._quality = np.zeros((0, 2))
@@ -233,12 +236,18 @@ class _Log:
         self._quality = np.concatenate([self._quality, np.where(seen, quality, np.nan)])
         self._known_p = np.concatenate([self._known_p, known_p])
 
+    def look_at_sources(self) -> None:
+        """See by what has been reported so far which sources run against the others."""
+        features = self._world.features[self._tasks]
+        self._refused = contradicting(self._names(), features, self._quality[:, 0])
+
     def trusted(self) -> npt.NDArray[np.bool_]:
         """Return which rows count, by their sources."""
-        sources = [f"user_{i}" for i in self._source]
-        kept = within_share(sources, self._world.settings.source_share)
-        refused = contradicting(sources, self._world.features[self._tasks], self._quality[:, 0])
-        return kept & ~np.isin(sources, refused)
+        names = self._names()
+        return within_share(names, self._world.settings.source_share) & ~np.isin(names, self._refused)
+
+    def _names(self) -> list[str]:
+        return [f"user_{i}" for i in self._source]
 
     def rows_before(self, end: int, kept: npt.NDArray[np.bool_]) -> LoggedRows:
         """Return the rows that count among the first `end`."""

@@ -46,7 +46,7 @@ class LoggedRows:
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Self:
         """Return these rows alone (indices or a mask)."""
-        picked = np.arange(len(self))[np.asarray(rows)]
+        picked = np.arange(len(self))[np.asarray(rows) if len(rows) else slice(0)]
         return replace(
             self,
             families=tuple(self.families[i] for i in picked),
