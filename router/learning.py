@@ -15,12 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from policies.confidence_sequence import alpha_at
-from policies.decision import Decision, Policy, paired
+from policies.decision import Decision, paired
 from policies.drift import AdaptiveWindow, shifted_features
 from policies.feature_values import feature_row
 from policies.features import SCHEMA_HASH
@@ -172,7 +172,7 @@ class Learner:
         prior: Loaded,
         model_fingerprint: str | None = None,
         settings: LearningSettings | None = None,
-        fallback: Policy | None = None,
+        fallback: Replayable | None = None,
         schema: str = SCHEMA_HASH,
     ) -> None:
         self.settings = settings or LearningSettings()
@@ -180,8 +180,11 @@ class Learner:
         self._fit, self._load, self._prior = fit, load, prior
         self._model_fingerprint, self._schema = model_fingerprint, schema
         n_arms = len(self.settings.rows.arms)
-        self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))  # type: ignore[arg-type]
+        rule: object = fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms))
+        self._fallback = Loaded(cast("Replayable", rule))
         self._opened: dict[str, Loaded] = {}
+        self._made_for_model: dict[str, bool] = {}  # by decision
+        self._fitted_to = 0  # number of the last decision that was fitted on
         self._drift: dict[str, AdaptiveWindow] = {}
         self._watched_to = 0
         self._jobs: deque[Callable[[], None]] = deque()
@@ -253,7 +256,9 @@ class Learner:
         return tuple(events)
 
     def train(self) -> Event | None:
-        """Fit a candidate on all that is known and make it the challenger; None where too little is known."""
+        """Fit a candidate on all that is known and make it the challenger; None where too little is known, or nothing
+        comes out that has not been judged already.
+        """
         known = self._experience()
         return self._new_candidate(known) if len(known) >= self.settings.least_rows else None
 
@@ -269,6 +274,7 @@ class Learner:
             model_fingerprint=self._model_fingerprint,
             schema=self._schema,
             since=reset[-1] if reset else "",
+            seen=self._made_for_model,
         )
 
     def _forget_another_model(self) -> tuple[Event, ...]:
@@ -351,18 +357,21 @@ class Learner:
         return self._canary(version, known)
 
     def _maybe_fit(self, known: Experience) -> list[Event]:
-        last = max((each.trained_to_seq or 0 for each in self._versions.all()), default=0)
-        settled = [self._versions.history(each.version_id)[-1].created_at for each in self._versions.all()]
-        since = max(settled, default="")
-        new = sum(at > since for at in known.created_at) if last else len(known)
-        if len(known) < self.settings.least_rows or new < min(self.settings.new_rows, len(known)):
+        versions = self._versions.all()
+        settled = max((self._versions.history(each.version_id)[-1].created_at for each in versions), default="")
+        new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
+        if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
-        return [self._new_candidate(known)]
+        event = self._new_candidate(known)
+        return [] if event is None else [event]
 
-    def _new_candidate(self, known: Experience) -> Event:
+    def _new_candidate(self, known: Experience) -> Event | None:
+        """Fit and publish; None where that gives a policy which has been judged already."""
         content = _sealed(self._fit(*known.matrix()), self._model_fingerprint, self._schema)
-        parent = self._versions.alias(CHAMPION).version_id
-        version = self._versions.publish(content, parent=parent, trained_to_seq=int(known.seqs[-1]))
+        parent, self._fitted_to = self._versions.alias(CHAMPION).version_id, int(known.seqs[-1])
+        version = self._versions.publish(content, parent=parent, trained_to_seq=self._fitted_to)
+        if version.state is not PolicyState.CANDIDATE:
+            return None
         alias = self._versions.alias(CHALLENGER)
         reason = f"fitted on {len(known)} decisions with known outcomes"
         if alias.version_id != version.version_id:

@@ -110,7 +110,13 @@ class Experience:
 
 
 def read_experience(
-    ledger: Ledger, rules: RowRules, *, model_fingerprint: str | None, schema: str, since: str = ""
+    ledger: Ledger,
+    rules: RowRules,
+    *,
+    model_fingerprint: str | None,
+    schema: str,
+    since: str = "",
+    seen: dict[str, bool] | None = None,
 ) -> Experience:
     """Read what has been decided and reported.
 
@@ -118,8 +124,15 @@ def read_experience(
         model_fingerprint: of the base model in use; decisions made for another do not count. None: all count.
         schema: hash of the features in use; decisions made with others do not count.
         since: time (UTC, ISO 8601) before which nothing counts.
+        seen: keeps from one reading to the next which decisions were made for the model: their traces are long.
     """
-    said = _said(ledger, rules)
+    said, seen = _said(ledger, rules), {} if seen is None else seen
+
+    def fits(decision_id: str) -> bool:
+        if model_fingerprint is not None and decision_id not in seen:
+            seen[decision_id] = made_for(ledger.trace(decision_id).document, model_fingerprint)
+        return seen.get(decision_id, True)
+
     kept = [
         (seq, row)
         for seq, row in _decisions(ledger)
@@ -128,7 +141,7 @@ def read_experience(
         and row.arm in rules.arms
         and (row.created_at or "") >= since
         and any(seq in of_kind for kind, of_kind in said.items() if kind != AUDIT_RATE)
-        and (model_fingerprint is None or made_for(ledger.trace(row.decision_id).document, model_fingerprint))
+        and fits(row.decision_id)
     ]
     found = _experience(kept, said, rules)
     return found.take(_counted(kept, said, found, rules)) if kept else found
