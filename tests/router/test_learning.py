@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,8 @@ class Stream:
     """Tasks with a score: above 0 training alone solves them, below it only the prompt does."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.rng, self.n = ledger, np.random.default_rng(0), 0
+        self.ledger, self.rng = ledger, np.random.default_rng(0)
+        self.n = ledger.last_seq()
         self.turned = False  # from now on it is the other way round
 
     def decide(self, policy: Decides, n: int = 40, *, gold: bool = True, model: str = "base") -> None:
@@ -119,6 +121,22 @@ def decision_row(decision_id: str, score: float, decision: Decision) -> Decision
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger in which a skilled policy has become champion."""
+    home = tmp_path_factory.mktemp("grown")
+    with Ledger.open(home) as ledger:
+        assert live(Stream(ledger), learner(ledger), 8)[-1] == "promoted"
+    return home
+
+
+@pytest.fixture
+def grown(grown_home: Path, tmp_path: Path) -> Iterator[Ledger]:
+    shutil.copytree(grown_home, tmp_path / "grown")
+    with Ledger.open(tmp_path / "grown") as opened:
+        yield opened
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(tmp_path) as opened:
@@ -149,7 +167,7 @@ def live(stream: Stream, loop: Learner, turns: int) -> list[str]:
 def test_a_better_policy_is_found_and_taken_up_step_by_step(ledger: Ledger) -> None:
     stream, loop = Stream(ledger), learner(ledger)
 
-    happened = live(stream, loop, 16)
+    happened = live(stream, loop, 8)
 
     assert happened == ["fitted", "shadow", "canary", "promoted"]
     champion = ledger.policy_versions.alias(CHAMPION).version_id
@@ -191,53 +209,49 @@ def test_a_canary_decides_its_share_and_every_probability_is_that_of_the_mixture
 def test_a_restarted_loop_goes_on_where_it_was(ledger: Ledger) -> None:
     stream = Stream(ledger)
     happened = []
-    for _ in range(16):
+    for _ in range(8):
         happened += live(stream, learner(ledger), 1)
 
     assert happened == ["fitted", "shadow", "canary", "promoted"]
     assert learner(ledger).policy.version == SKILLED.version
 
 
-def test_another_base_model_brings_back_the_prior(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
-    live(stream, loop, 16)
-
-    other = learner(ledger, model="another")
+def test_another_base_model_brings_back_the_prior(grown: Ledger) -> None:
+    other = learner(grown, model="another")
 
     assert other.policy.name == "sloped"
     assert [event.kind for event in other.turn()] == ["reset"]
-    assert ledger.policy_versions.alias(CHAMPION).version_id is None
-    assert "base model" in ledger.policy_versions.moves(CHAMPION)[-1].reason
+    assert grown.policy_versions.alias(CHAMPION).version_id is None
+    assert "base model" in grown.policy_versions.moves(CHAMPION)[-1].reason
 
 
-def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
-    live(stream, loop, 16)
+def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(grown: Ledger) -> None:
+    stream, loop = Stream(grown), learner(grown)
     stream.turned = True
 
-    happened = live(stream, loop, 6)
-
-    assert "drift" in happened or "rolled back" in happened
+    happened: list[str] = []
     while "drift" not in happened and stream.n < 1500:
         happened += live(stream, loop, 1)
+
     assert "drift" in happened
-    reset = next(move for move in ledger.policy_versions.moves(CHAMPION) if move.version_id is None)
+    reset = next(move for move in grown.policy_versions.moves(CHAMPION) if move.version_id is None)
     assert "no longer does as expected" in reset.reason
 
 
-def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
-    live(stream, loop, 16)
-    good = ledger.policy_versions.alias(CHAMPION)
-    header = ledger.policy_versions.load(str(good.version_id)).partition(b"\n")[0]
-    bad = ledger.policy_versions.publish(header + b"\n" + content_of(Sloped(0.6, 0.4)), trained_to_seq=stream.n)
-    ledger.policy_versions.promote(bad.version_id, expected_epoch=good.epoch, reason="by hand")
+def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: Ledger) -> None:
+    stream, loop = Stream(grown), learner(grown)
+    good = grown.policy_versions.alias(CHAMPION)
+    header = grown.policy_versions.load(str(good.version_id)).partition(b"\n")[0]
+    bad = grown.policy_versions.publish(header + b"\n" + content_of(Sloped(0.6, 0.4)), trained_to_seq=stream.n)
+    grown.policy_versions.promote(bad.version_id, expected_epoch=good.epoch, reason="by hand")
     loop.turn()
 
-    happened = live(stream, loop, 12)
+    happened: list[str] = []
+    while "rolled back" not in happened and stream.n < 1500:
+        happened += live(stream, loop, 1)
 
     assert "rolled back" in happened
-    assert ledger.policy_versions.alias(CHAMPION).version_id == good.version_id
+    assert grown.policy_versions.alias(CHAMPION).version_id == good.version_id
 
 
 def test_a_policy_whose_file_is_damaged_is_turned_down(ledger: Ledger, tmp_path: Path) -> None:
