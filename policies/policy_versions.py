@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select
 from policies import policy_files
 from policies.database import DamagedRow, Database, Reached
 from policies.errors import PromotionLost, RecordRefused, UnknownVersion
-from policies.records import Alias, PolicyState, PolicyVersion
+from policies.records import Alias, AliasMove, PolicyState, PolicyVersion, StateChange
 from policies.tables import ALIAS_MOVES, POLICY_STATES, POLICY_VERSIONS, sealed, whole
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -119,6 +119,20 @@ class PolicyVersions:
             self._required(connection, version_id)
             self._add_state(connection, version_id, state, reason)
             return self._required(connection, version_id)
+
+    def history(self, version_id: str) -> tuple[StateChange, ...]:
+        """Return every state a version has been in and why, oldest first; empty where there is no such version."""
+        query = select(POLICY_STATES).where(POLICY_STATES.c.version_id == version_id).order_by(POLICY_STATES.c.seq)
+        with self._database.reading() as connection:
+            found = [whole(row, f"a state of policy {version_id!r}") for row in connection.execute(query).mappings()]
+        return tuple(StateChange(PolicyState(row["state"]), row["reason"], row["created_at"]) for row in found)
+
+    def moves(self, name: str) -> tuple[AliasMove, ...]:
+        """Return every move of an alias and why, oldest first."""
+        query = select(ALIAS_MOVES).where(ALIAS_MOVES.c.alias == name).order_by(ALIAS_MOVES.c.epoch)
+        with self._database.reading() as connection:
+            found = [whole(row, f"a move of {name}") for row in connection.execute(query).mappings()]
+        return tuple(AliasMove(row["version_id"], row["epoch"], row["reason"], row["created_at"]) for row in found)
 
     def alias(self, name: str) -> Alias:
         """Return where an alias points; epoch 0 where it was never set."""

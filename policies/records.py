@@ -160,3 +160,22 @@ class Alias:
     name: str
     version_id: str | None  # None: it points nowhere
     epoch: int  # 0: it was never set
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One state of a policy version, and why it came to it."""
+
+    state: PolicyState
+    reason: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """One move of an alias, and why."""
+
+    version_id: str | None
+    epoch: int
+    reason: str
+    created_at: str

@@ -22,6 +22,7 @@ from icl_engine.task import LabelledTask
 from router.bench_cli import bench_app
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
+from router.policy_cli import policy_app
 from router.settings import Settings
 from router.values_shown import printable
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(model_app, name="model")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
+app.add_typer(policy_app, name="policy")
 
 File = Annotated[
     Path,

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from icl_engine.errors import TaskRefused
-from icl_engine.task import Task
+from icl_engine.task import Task, Value
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
+    from router.feedback import Audits, RightAnswer
     from router.steps import Progress, SolveState, Steps
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
@@ -78,6 +79,7 @@ class Router:
         self._bound: Steps | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
+        self.audits: Audits | None = None  # a share of the solves in context that is also trained on; None: none
 
     def solve(
         self,
@@ -195,18 +197,78 @@ class Router:
         decision: Decision = state["decision"]
         return decision
 
-    def feedback(self, trace_id: str, value: bool | float, *, source: str = "user", kind: str = "exact") -> None:
-        """Say what came of a solve: whether its answer was right, or how good it was, 0 to 1.
+    def feedback(
+        self,
+        trace_id: str,
+        correct: bool | float | None = None,
+        *,
+        answer: RightAnswer | None = None,
+        reward: float | None = None,
+        source: str = "user",
+        kind: str = "exact",
+    ) -> None:
+        """Say what came of a solve, at once or days later; one of `correct`, `answer` and `reward`.
+
+        Args:
+            correct: whether its answer was right.
+            answer: what would have been right; for several queries one for each, None where it is not known. It teaches
+                most: the answer in context is scored as well, whichever arm answered.
+            reward: how good the answer was, 0 to 1.
+            source: who says so; the first report of a source counts.
 
         Raises:
             UnknownTrace: no such solve is recorded.
             OutcomeConflict: the same source has already said otherwise.
-            RecordRefused: the value is not in [0, 1].
+            RecordRefused: not one of the three, a value that is not in [0, 1], or an answer of another kind.
             LedgerUnavailable: the ledger cannot be written.
         """
+        given = [each for each in (correct, answer, reward) if each is not None]
+        if len(given) != 1:
+            remedy = "Give one of correct, answer and reward."
+            raise RecordRefused("feedback", f"got {len(given)} of the three", remedy=remedy)
+        if answer is not None:
+            self._feedback_of_answer(trace_id, answer, source)
+            return
+        value = correct if correct is not None else reward
         if not isinstance(value, bool | int | float):
             raise RecordRefused("value", f"got {value!r}", remedy="Give True, False or a number from 0 to 1.")
-        self._open_ledger().add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
+        ledger = self._open_ledger()
+        recorded = ledger.add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
+        if kind == "exact":
+            from router.feedback import outcomes_of_verdict
+            from router.trace import Trace
+
+            trace = Trace.read(ledger.trace(trace_id).document)
+            ledger.add_outcomes(outcomes_of_verdict(trace, recorded.value, source=source))
+
+    def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str) -> None:
+        from router.feedback import outcomes_of_answer, solutions_of
+        from router.trace import Trace
+
+        ledger, audits = self._open_ledger(), self.audits
+        trace = Trace.read(ledger.trace(trace_id).document)
+        solutions = solutions_of(trace, answer)
+        first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
+        ledger.add_outcome(first)
+        ledger.add_outcomes(rest)
+        if audits is not None and trace.decision.arm == Arm.ICL and len(rest) > 1 and audits.drawn(trace_id):
+            audits.later(lambda: self.audit(trace_id, solutions))
+
+    def audit(self, trace_id: str, solutions: Sequence[Value | None]) -> None:
+        """Answer a recorded task again by training, and record for the first solve whether that is right.
+
+        Raises:
+            UnknownTrace: no such solve is recorded.
+        """
+        from router.trace import Trace
+        from router.values_shown import verdict
+
+        ledger = self._open_ledger()
+        trace = Trace.read(ledger.trace(trace_id).document)
+        solution = self.solve(trace.task, arm=Arm.TTT, seed=trace.seed)
+        judged = verdict(solution.answers, solutions)
+        if judged is not None and not solution.degraded:  # what went wrong says nothing of the arm
+            ledger.add_outcomes([OutcomeRow(trace_id, "audit", f"exact:{Arm.TTT}", float(judged.right))])
 
     def explain(self, trace_id: str) -> str:
         """Say in words why a solve went as it did.

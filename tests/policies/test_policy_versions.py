@@ -195,3 +195,20 @@ def test_a_sweep_leaves_the_policies_of_the_ledger_next_to_it(tmp_path: Path) ->
 
         assert a.policy_versions.sweep() == c.policy_versions.sweep() == ()
         assert b.policy_versions.load(version_id) == b"{}"
+
+
+def test_what_a_version_and_an_alias_went_through_is_kept_with_the_reasons(versions: PolicyVersions) -> None:
+    version_id = publish(versions, FIRST)
+    versions.set_state(version_id, PolicyState.SHADOW, "gate passed")
+    versions.point("challenger", version_id, expected_epoch=0, reason="fitted")
+    versions.point("challenger", None, expected_epoch=1, reason="rejected")
+
+    assert [(change.state, change.reason) for change in versions.history(version_id)] == [
+        (PolicyState.CANDIDATE, "published"),
+        (PolicyState.SHADOW, "gate passed"),
+    ]
+    assert [(move.version_id, move.epoch, move.reason) for move in versions.moves("challenger")] == [
+        (version_id, 1, "fitted"),
+        (None, 2, "rejected"),
+    ]
+    assert versions.history("no-such") == ()

@@ -1,0 +1,101 @@
+"""What follows from feedback: of the answer given, of the answer in context that was there as well, and of audits.
+
+Where the right answer comes back, both answers in the trace can be scored, whichever arm was drawn. Where the given one
+was only accepted or rejected, something may follow for the other: that is kept apart, and what does not follow is left
+open, not called wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from icl_engine.errors import TaskRefused
+from icl_engine.task import LabelledTask, Value
+from policies.errors import RecordRefused
+from policies.records import OutcomeRow
+from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, known_as
+from router.trace import AnswerTrace, Trace
+
+RightAnswer = Value | Sequence[Value | None] | list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """Which solves in context are audited: also trained on, once it is known what would have been right.
+
+    `later` takes the work off the answering path, as `Learner.later` does.
+    """
+
+    rate: float
+    later: Callable[[Callable[[], None]], None]
+
+    def drawn(self, trace_id: str) -> bool:
+        """Draw by the trace's id, so that the same solve is drawn or not whenever it is asked."""
+        number = int(hashlib.sha256(f"audit:{trace_id}".encode()).hexdigest()[:12], 16)
+        return number / 16**12 < self.rate
+
+
+def solutions_of(trace: Trace, answer: RightAnswer) -> tuple[Value | None, ...]:
+    """Return what is right for each query; one answer will do for one query.
+
+    Raises:
+        RecordRefused: it is none, or there are more or fewer than queries.
+    """
+    n = len(trace.task.queries)
+    given = [answer] if n == 1 and not _is_each(answer, trace.task.kind) else list(answer)
+    remedy = "Give the value that is right, or for several queries a list with one for each, None where not known."
+    if len(given) != n:
+        raise RecordRefused("answer", f"got {len(given)} for {n} queries", remedy=remedy, task_id=trace.task.id)
+    try:
+        return LabelledTask.parse(trace.task, given).solutions
+    except TaskRefused as error:
+        raise RecordRefused("answer", str(error), remedy=remedy, task_id=trace.task.id) from error
+
+
+def outcomes_of_answer(
+    trace: Trace, solutions: Sequence[Value | None], *, source: str, audits: Audits | None
+) -> tuple[OutcomeRow, ...]:
+    """Return what the right answers say: of the answer given, of `icl`'s, and with which probability of `ttt`'s."""
+    rows = [
+        OutcomeRow(trace.trace_id, source, GIVEN, _score(trace.answers, solutions)),
+        OutcomeRow(trace.trace_id, source, known_as(SUNK), _score(trace.icl, solutions)),
+    ]
+    if audits is not None and AUDITED in trace.decision.propensities:
+        rows.append(OutcomeRow(trace.trace_id, source, AUDIT_RATE, audits.rate))
+    return tuple(rows)
+
+
+def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:
+    """Return what an accepted or rejected answer says of the one in context, if anything."""
+    if trace.answered_by == SUNK or quality not in (0.0, 1.0):
+        return ()
+    given, in_context = _values(trace.answers), _values(trace.icl)
+    if given == in_context:
+        follows = quality
+    elif quality == 1.0 and all(len(values) == 1 for values in given):  # what was accepted is the one right answer
+        follows = float(all(g[0] in c for g, c in zip(given, in_context, strict=True)))
+    else:
+        return ()
+    return (OutcomeRow(trace.trace_id, source, implied_as(SUNK), follows),)
+
+
+def _score(answers: Sequence[AnswerTrace], solutions: Sequence[Value | None]) -> float:
+    """Return 1 where one of the candidates is right for every query whose solution is known."""
+    pairs = zip(_values(answers), solutions, strict=True)
+    return float(all(known is None or known in values for values, known in pairs))
+
+
+def _values(answers: Sequence[AnswerTrace]) -> list[tuple[Value, ...]]:
+    return [tuple(candidate.value for candidate in answer.candidates[:2]) for answer in answers]
+
+
+def _is_each(answer: RightAnswer, kind: str) -> bool:
+    """Tell a list of one answer from an answer that is a list itself."""
+    if isinstance(answer, str) or not len(answer):
+        return False
+    first = answer[0]
+    if kind == "text":
+        return True
+    return first is None or (len(first) > 0 and not isinstance(first, str) and not isinstance(first[0], int))

@@ -1,0 +1,145 @@
+"""`ttt-router policy`: train, judge, promote and roll back what decides, and say where learning stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.settings import Settings, SettingsError
+from router.values_shown import printable
+
+if TYPE_CHECKING:
+    from policies.ledger import Ledger
+    from policies.records import PolicyVersion
+    from router.learning import Learner
+    from router.tuning import Setting
+
+policy_app = typer.Typer(help="Train, judge, promote and roll back the policy that decides.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="Id of a version, or as much of it as is unique.")]
+
+
+def make_learner(settings: Settings, ledger: Ledger) -> Learner:
+    """Make the learner that the commands use, with this project's models."""
+    remedy = "Hand router.policy_cli a make_learner."
+    raise SettingsError("no gain models are wired in", variable="policy", remedy=remedy)
+
+
+def make_replay(matrix: Path, settings: Settings) -> Callable[[Setting], tuple[float, float]]:
+    """Make what `tune` tries its settings with, from a stored outcome matrix."""
+    remedy = "Hand router.policy_cli a make_replay."
+    raise SettingsError("no gain models are wired in", variable="policy", remedy=remedy)
+
+
+@policy_app.command()
+def train(home: Home = None) -> None:
+    """Fit a candidate on what the ledger knows and make it the challenger; the gate decides about it later."""
+    settings = _settings(home)
+    with _open(settings) as ledger:
+        event = make_learner(settings, ledger).train()
+    print("Nothing new to learn." if event is None else f"{event.version_id}: {event.reason}.")
+
+
+@policy_app.command()
+def evaluate(version: Version, as_json: AsJson = False, home: Home = None) -> None:
+    """Judge a version by all that came after it was fitted, every condition with its numbers; change nothing."""
+    settings = _settings(home)
+    with _open(settings) as ledger:
+        verdict = make_learner(settings, ledger).verdict(_named(ledger, version).version_id)
+    if as_json:
+        print(verdict.as_json())
+        return
+    print(f"{verdict.outcome}, attempt {verdict.attempt}, {verdict.n_rows} rows")
+    for each in verdict.conditions:
+        print(f"  {'yes' if each.holds else 'no ' if each.holds is False else '?  '} {printable(each.said)}")
+
+
+@policy_app.command()
+def promote(
+    version: Version,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand",
+    home: Home = None,
+) -> None:
+    """Make a version the champion, past the gate: on your own judgement, which the ledger keeps."""
+    with _open(_settings(home)) as ledger:
+        versions, chosen = ledger.policy_versions, _named(ledger, version)
+        moved = versions.promote(chosen.version_id, expected_epoch=versions.alias("champion").epoch, reason=reason)
+    print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
+
+
+@policy_app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand", home: Home = None
+) -> None:
+    """Make the champion before this one the champion again."""
+    with _open(_settings(home)) as ledger:
+        versions = ledger.policy_versions
+        moved = versions.roll_back(expected_epoch=versions.alias("champion").epoch, reason=reason)
+    print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
+
+
+@policy_app.command()
+def status(as_json: AsJson = False, home: Home = None) -> None:
+    """Say who decides, and how far every version has come and why."""
+    with _open(_settings(home)) as ledger:
+        versions = ledger.policy_versions
+        aliases = {name: versions.alias(name).version_id for name in ("champion", "challenger", "previous")}
+        told = [(version, versions.history(version.version_id)[-1]) for version in versions.all()]
+    if as_json:
+        listed = [
+            {"version": version.version_id, "state": change.state, "at": change.created_at, "reason": change.reason}
+            for version, change in told
+        ]
+        print(json.dumps({**aliases, "versions": listed}))
+        return
+    for name, version_id in aliases.items():
+        print(f"{name:<11} {version_id or 'none'}")
+    for version, change in told:
+        print(f"{version.version_id[:12]} {change.state:<10} {change.created_at}  {printable(change.reason)}")
+
+
+@policy_app.command()
+def tune(
+    matrix: Annotated[Path, typer.Argument(metavar="MATRIX", help="A stored outcome matrix.")],
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 50,
+    price: Annotated[float, typer.Option(min=0, help="Of one mean cost of ttt, in accuracy.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    home: Home = None,
+) -> None:
+    """Search for settings on an outcome matrix; print the frontier of accuracy and cost, and the setting to choose."""
+    from router.tuning import tune as search
+
+    found = search(make_replay(matrix, _settings(home)), price=price, n_trials=trials, seed=seed)
+    print(f"{'accuracy':>8} {'cost':>6}  setting")
+    for scored in found.frontier:
+        setting = scored.setting
+        mark = "  <- chosen" if scored is found.chosen else ""
+        print(
+            f"{scored.accuracy:>8.3f} {scored.cost:>6.3f}  {setting.kind}, aggressiveness "
+            f"{setting.aggressiveness:.2f}, temperature {setting.temperature:.3f}, p_min {setting.p_min:.3f}{mark}"
+        )
+
+
+def _settings(home: Path | None) -> Settings:
+    return Settings() if home is None else Settings(home=home)
+
+
+def _open(settings: Settings) -> Ledger:
+    from policies.ledger import Ledger
+
+    return Ledger.open(settings.ledger_location, files=settings.policy_folder)
+
+
+def _named(ledger: Ledger, prefix: str) -> PolicyVersion:
+    from policies.errors import UnknownVersion
+
+    found = [each for each in ledger.policy_versions.all() if each.version_id.startswith(prefix)]
+    if len(found) != 1:
+        raise UnknownVersion(prefix, ledger.location)
+    return found[0]

@@ -1,0 +1,114 @@
+"""The right answer scores both answers of a solve; a verdict on one says of the other only what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from icl_engine.scripted_model import ScriptedModel
+from icl_engine.task import Task
+from policies.ledger import Ledger
+from policies.records import OutcomeRow
+from router.errors import RecordRefused
+from router.feedback import Audits, outcomes_of_verdict, solutions_of
+from router.learning_rows import AUDIT_RATE, implied_as, known_as
+from router.router import Router
+from router.settings import Settings
+from router.trace import AnswerTrace, CandidateTrace, Trace
+from tests.router.fakes import grid_task, mirrored
+
+RIGHT = ((0, 5, 4),)
+
+
+@pytest.fixture
+def router(folder: Path, tmp_path: Path) -> Iterator[Router]:
+    with Router(Settings(home=tmp_path / "home"), model=ScriptedModel(mirrored)) as made:
+        yield made
+
+
+def kinds(router: Router, trace_id: str) -> dict[str, float]:
+    with Ledger.open(router.settings.ledger_location) as ledger:
+        return {outcome.kind: outcome.value for outcome in ledger.outcomes(trace_id)}
+
+
+def trace(*given: object, in_context: tuple[object, ...], by: str = "ttt") -> Trace:
+    def answers(values: tuple[object, ...]) -> tuple[AnswerTrace, ...]:
+        candidates = tuple(CandidateTrace(value=value, n_votes=1, share=1.0, log_probability=0.0) for value in values)
+        return (AnswerTrace(candidates=candidates, confidence=1.0),)
+
+    task = Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
+    return Trace.model_construct(  # type: ignore[call-arg]  # what feedback reads of a trace
+        trace_id="t", task=task, answers=answers(given), icl=answers(in_context), answered_by=by
+    )
+
+
+def test_the_right_answer_scores_the_answer_given_and_the_one_in_context(router: Router) -> None:
+    first, second = router.solve(grid_task()).trace_id, router.solve(grid_task("flip_2")).trace_id
+
+    router.feedback(first, answer=[[0, 5, 4]])
+    router.feedback(second, answer=[((9, 9, 9),)])
+
+    assert kinds(router, first) == {"exact": 1.0, known_as("icl"): 1.0}
+    assert kinds(router, second) == {"exact": 0.0, known_as("icl"): 0.0}
+
+
+def test_with_audits_on_their_rate_is_kept_and_the_work_is_put_off(router: Router) -> None:
+    jobs: list[Callable[[], None]] = []
+    router.audits = Audits(1.0, jobs.append)
+    trace_id = router.solve(grid_task()).trace_id
+
+    router.feedback(trace_id, answer=RIGHT)
+
+    offered = "ttt" in dict(router.decide(grid_task()).propensities)
+    assert (AUDIT_RATE in kinds(router, trace_id)) == offered
+    assert len(jobs) == offered
+
+
+def test_an_audit_is_drawn_by_the_trace_at_the_rate_asked_for() -> None:
+    audits = Audits(0.05, lambda job: None)
+    drawn = [audits.drawn(f"trace-{i}") for i in range(4000)]
+
+    assert sum(drawn) / 4000 == pytest.approx(0.05, abs=0.012)
+    assert drawn == [audits.drawn(f"trace-{i}") for i in range(4000)]
+
+
+@pytest.mark.parametrize(
+    ("given", "in_context", "quality", "follows"),
+    [
+        (("A",), ("A",), 1.0, 1.0),
+        (("A",), ("B",), 1.0, 0.0),  # accepted: the other one is not it
+        (("A",), ("A",), 0.0, 0.0),
+        (("A",), ("B",), 0.0, None),  # rejected: the other one may be right or wrong
+        (("A", "C"), ("B",), 1.0, None),  # which of two was accepted is not known
+        (("A",), ("B",), 0.5, None),
+    ],
+)
+def test_what_follows_for_the_answer_in_context_is_said_and_nothing_else(
+    given: tuple[str, ...], in_context: tuple[str, ...], quality: float, follows: float | None
+) -> None:
+    found = outcomes_of_verdict(trace(*given, in_context=in_context), quality, source="user")
+
+    expected = () if follows is None else (OutcomeRow("t", "user", implied_as("icl"), follows),)
+    assert found == expected
+    assert outcomes_of_verdict(trace(*given, in_context=in_context, by="icl"), quality, source="user") == ()
+
+
+def test_feedback_says_exactly_one_thing(router: Router) -> None:
+    trace_id = router.solve(grid_task()).trace_id
+
+    with pytest.raises(RecordRefused, match="0 of the three"):
+        router.feedback(trace_id)
+    with pytest.raises(RecordRefused, match="2 of the three"):
+        router.feedback(trace_id, True, reward=0.5)
+    with pytest.raises(RecordRefused, match="for 1 queries"):
+        router.feedback(trace_id, answer=[RIGHT, RIGHT])
+    router.feedback(trace_id, reward=0.5)
+    assert kinds(router, trace_id) == {"exact": 0.5}
+
+
+def test_an_answer_is_one_value_or_one_for_each_query() -> None:
+    one = trace("A", in_context=("A",))
+
+    assert solutions_of(one, "C") == solutions_of(one, ["C"]) == ("C",)

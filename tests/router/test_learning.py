@@ -1,0 +1,338 @@
+"""The loop finds the better policy by itself, takes it up step by step, and gives it up again when it fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sqlalchemy import insert
+
+from policies import outcome_log
+from policies.decision import Decision, draw, paired
+from policies.feature_values import FeatureValues
+from policies.gate import GateRules
+from policies.ledger import Ledger
+from policies.outcome_matrix import OutcomeMatrix
+from policies.policy_versions import CHALLENGER, CHAMPION
+from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
+from policies.rows import decision_columns, trace_columns
+from policies.tables import DECISIONS, TRACES, sealed
+from router.learning import Learner, LearningSettings, Loaded
+from router.learning_rows import AUDIT_RATE, RowRules, implied_as, known_as, read_experience
+
+ARMS = ("icl", "ttt")
+RULES = RowRules(arms=ARMS)
+SETTINGS = LearningSettings(
+    gate=GateRules(alpha=0.5), rows=RULES, least_rows=60, new_rows=60, shadow_decisions=40, canary_rows=40,
+    canary_share=0.25, margin=0.1, interval_s=0.01,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sloped:
+    """Trains with `high` where the score is above 0, else with `low`."""
+
+    low: float
+    high: float
+    name: str = "sloped"
+
+    @property
+    def version(self) -> str:
+        return f"{self.low},{self.high}"
+
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
+        p = self.high if (features.value("score") or 0.0) > 0 else self.low
+        return tuple(p if arm == "ttt" else 1 - p for arm in arms)
+
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        p = self.propensities(features, arms)
+        arm, drawn_with = draw(rng, arms, p)
+        return Decision(arm, drawn_with, paired(arms, p), "drawn", f"{self.name}@{self.version}", 0.5)
+
+
+UNIFORM, SKILLED, REVERSED = Sloped(0.5, 0.5), Sloped(0.1, 0.9), Sloped(0.9, 0.1)
+
+
+def load(content: bytes) -> Loaded:
+    low, high = json.loads(content)
+    return Loaded(Sloped(low, high, "learned"))
+
+
+def content_of(policy: Sloped) -> bytes:
+    return json.dumps([policy.low, policy.high]).encode()
+
+
+class Decides(Protocol):
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision: ...
+
+
+class Stream:
+    """Tasks with a score: above 0 training alone solves them, below it only the prompt does."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.rng = ledger, np.random.default_rng(0)
+        self.n = ledger.last_seq()
+        self.turned = False  # from now on it is the other way round
+
+    def decide(self, policy: Decides, n: int = 40, *, gold: bool = True, model: str = "base") -> None:
+        """Decide `n` tasks and hear what came of each, in one transaction: hundreds would each wait for the disk."""
+        trace = json.dumps({"model_fingerprint": model}, separators=(",", ":"))
+        with self.ledger._database.writing() as connection:
+            for _ in range(n):
+                self.n += 1
+                score = float(self.rng.normal())
+                decision = policy.decide(Score(score), self.rng, ARMS)
+                right = {"ttt": (score > 0) != self.turned, "icl": (score <= 0) != self.turned}
+                row = replace(decision_row(f"trace-{self.n}", score, decision), created_at=self.ledger._now())
+                connection.execute(insert(DECISIONS).values(sealed(DECISIONS, decision_columns(row))))
+                traced = trace_columns(TraceRow(row.decision_id, 1, trace))
+                connection.execute(insert(TRACES).values(sealed(TRACES, traced)))
+                said = [OutcomeRow(row.decision_id, "solution", "exact", float(right[decision.arm]))]
+                if gold:
+                    said.append(OutcomeRow(row.decision_id, "solution", known_as("icl"), float(right["icl"])))
+                for outcome in said:
+                    outcome_log.write(connection, outcome_log.checked(outcome, self.ledger._now()), "")
+
+
+@dataclass(frozen=True)
+class Score:
+    score: float
+    predicted_cost_s: tuple[tuple[str, float], ...] = (("icl", 0.1), ("ttt", 1.0))
+
+    def value(self, name: str) -> float | None:
+        return self.score if name == "score" else None
+
+
+def decision_row(decision_id: str, score: float, decision: Decision) -> DecisionRow:
+    return DecisionRow(
+        decision_id=decision_id, task_fingerprint=decision_id, task_id="flip_1", tenant="default",
+        features_json=json.dumps({"kind": "grid", "score": score}), features_schema="schema", arm=decision.arm,
+        propensity=decision.propensity, propensities=decision.propensities, policy=decision.policy, reason="",
+        difficulty=0.5, predicted_cost_s=1.0, measured=MeasuredCost(1.0, 0.0, 1), degraded=(), seed=0,
+        predicted_costs_s=(("icl", 0.1), ("ttt", 1.0)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger in which a skilled policy has become champion."""
+    home = tmp_path_factory.mktemp("grown")
+    with Ledger.open(home) as ledger:
+        assert live(Stream(ledger), learner(ledger), 8)[-1] == "promoted"
+    return home
+
+
+@pytest.fixture
+def grown(grown_home: Path, tmp_path: Path) -> Iterator[Ledger]:
+    shutil.copytree(grown_home, tmp_path / "grown")
+    with Ledger.open(tmp_path / "grown") as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path) as opened:
+        yield opened
+
+
+def learner(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base") -> Learner:
+    def fit(matrix: OutcomeMatrix, weights: npt.NDArray[np.float64]) -> bytes:
+        assert matrix.arms == ARMS
+        assert ((weights > 0) == ~np.isnan(matrix.quality)).all()
+        return content_of(fitted)
+
+    return Learner(
+        ledger, fit=fit, load=load, prior=Loaded(UNIFORM), model_fingerprint=model, settings=SETTINGS,
+        fallback=Sloped(0.2, 0.2, "fallback"), schema="schema",
+    )  # fmt: skip
+
+
+def live(stream: Stream, loop: Learner, turns: int) -> list[str]:
+    happened = []
+    for _ in range(turns):
+        stream.decide(loop.policy)
+        happened += [event.kind for event in loop.turn()]
+        assert loop.fault is None
+    return happened
+
+
+def test_a_better_policy_is_found_and_taken_up_step_by_step(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+
+    happened = live(stream, loop, 8)
+
+    assert happened == ["fitted", "shadow", "canary", "promoted"]
+    champion = ledger.policy_versions.alias(CHAMPION).version_id
+    assert champion is not None
+    assert (loop.policy.name, loop.policy.version) == ("learned", SKILLED.version)
+    told = {change.state: change.reason for change in ledger.policy_versions.history(champion)}
+    verdict = told[PolicyState.SHADOW]
+    assert json.loads(verdict[verdict.index("{") :])["outcome"] == "promote"
+    assert "as they were decided" in told[PolicyState.CANARY]
+    assert '"lower"' in told[PolicyState.CHAMPION]
+
+
+def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger, REVERSED)
+
+    happened = live(stream, loop, 6)
+
+    assert happened[:2] == ["fitted", "rejected"]
+    assert "promoted" not in happened
+    first = ledger.policy_versions.all()[0]
+    assert first.state is PolicyState.REJECTED
+    assert "utility -" in ledger.policy_versions.history(first.version_id)[-1].reason
+    assert loop.policy.name == "sloped"
+
+
+def test_a_canary_decides_its_share_and_every_probability_is_that_of_the_mixture(ledger: Ledger) -> None:
+    loop = learner(ledger)
+    loop.policy.use(Sloped(0.0, 0.0), Sloped(1.0, 1.0), 0.25)
+    rng = np.random.default_rng(1)
+
+    decisions = [loop.policy.decide(Score(1.0), rng, ARMS) for _ in range(2000)]
+
+    trained = [decision for decision in decisions if decision.arm == "ttt"]
+    assert len(trained) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert {decision.propensity for decision in trained} == {0.25}
+    assert loop.policy.propensities(Score(1.0), ARMS) == (0.75, 0.25)
+
+
+def test_a_restarted_loop_goes_on_where_it_was(ledger: Ledger) -> None:
+    stream = Stream(ledger)
+    happened = []
+    for _ in range(8):
+        happened += live(stream, learner(ledger), 1)
+
+    assert happened == ["fitted", "shadow", "canary", "promoted"]
+    assert learner(ledger).policy.version == SKILLED.version
+
+
+def test_another_base_model_brings_back_the_prior(grown: Ledger) -> None:
+    other = learner(grown, model="another")
+
+    assert other.policy.name == "sloped"
+    assert [event.kind for event in other.turn()] == ["reset"]
+    assert grown.policy_versions.alias(CHAMPION).version_id is None
+    assert "base model" in grown.policy_versions.moves(CHAMPION)[-1].reason
+
+
+def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(grown: Ledger) -> None:
+    stream, loop = Stream(grown), learner(grown)
+    stream.turned = True
+
+    happened: list[str] = []
+    while "drift" not in happened and stream.n < 1500:
+        happened += live(stream, loop, 1)
+
+    assert "drift" in happened
+    reset = next(move for move in grown.policy_versions.moves(CHAMPION) if move.version_id is None)
+    assert "no longer does as expected" in reset.reason
+
+
+def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: Ledger) -> None:
+    stream, loop = Stream(grown), learner(grown)
+    good = grown.policy_versions.alias(CHAMPION)
+    header = grown.policy_versions.load(str(good.version_id)).partition(b"\n")[0]
+    bad = grown.policy_versions.publish(header + b"\n" + content_of(Sloped(0.6, 0.4)), trained_to_seq=stream.n)
+    grown.policy_versions.promote(bad.version_id, expected_epoch=good.epoch, reason="by hand")
+    loop.turn()
+
+    happened: list[str] = []
+    while "rolled back" not in happened and stream.n < 1500:
+        happened += live(stream, loop, 1)
+
+    assert "rolled back" in happened
+    assert grown.policy_versions.alias(CHAMPION).version_id == good.version_id
+
+
+def test_a_policy_whose_file_is_damaged_is_turned_down(ledger: Ledger, tmp_path: Path) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    live(stream, loop, 2)
+    challenger = ledger.policy_versions.alias(CHALLENGER).version_id
+    (ledger.policy_versions.folder / f"{challenger}.policy").write_bytes(b"something else")
+
+    assert [event.kind for event in loop.turn()] == ["rejected"]
+
+
+def test_a_fault_of_one_turn_is_told_and_the_loop_goes_on(ledger: Ledger) -> None:
+    loop = learner(ledger)
+    done: list[str] = []
+
+    def fails() -> None:
+        raise OSError("the disk is gone")
+
+    loop.later(fails)
+    loop.start()
+    try:
+        until(lambda: loop.fault is not None)
+        assert "the disk is gone" in str(loop.fault)
+        assert loop.alive
+        loop.later(lambda: done.append("audited"))
+        until(lambda: bool(done) and loop.fault is None)
+    finally:
+        loop.stop()
+
+    assert not loop.alive
+    assert (done, loop.fault) == (["audited"], None)
+
+
+def until(happened: object, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_what_nobody_drew_or_another_model_answered_is_left_out(ledger: Ledger) -> None:
+    stream = Stream(ledger)
+    stream.decide(UNIFORM, 10)
+    stream.decide(Sloped(1.0, 1.0), 10)
+    stream.decide(UNIFORM, 10, model="another")
+    forced = replace(decision_row("other features", 0.0, UNIFORM.decide(Score(0.0), stream.rng, ARMS)))
+    ledger.record(replace(forced, features_schema="older"), '{"model_fingerprint":"base"}')
+
+    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema")
+
+    assert list(known.seqs) == list(range(1, 11))
+
+
+def test_one_sided_outcomes_and_audits_are_known_with_their_probabilities(ledger: Ledger) -> None:
+    stream = Stream(ledger)
+    stream.decide(Sloped(0.2, 0.2), 40)
+    for seq, row in ledger.decisions_after(0):
+        audited = row.arm == "icl" and seq % 2
+        more = [OutcomeRow(row.decision_id, "audit", known_as("ttt"), 1.0)] if audited else []
+        ledger.add_outcomes([OutcomeRow(row.decision_id, "solution", AUDIT_RATE, 0.5), *more])
+
+    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema").rows
+
+    assert known.known_p == pytest.approx(np.tile([1.0, 0.2 + 0.8 * 0.5], (40, 1)))
+    assert not np.isnan(known.quality[:, 0]).any()
+    assert known.cost[:, 0] == pytest.approx(0.0)
+    assert known.cost[:, 1] == pytest.approx(1.0)
+
+
+def test_what_only_follows_is_fitted_on_and_not_judged_by(ledger: Ledger) -> None:
+    stream = Stream(ledger)
+    stream.decide(UNIFORM, 20, gold=False)
+    for _, row in ledger.decisions_after(0):
+        if row.arm == "ttt":
+            ledger.add_outcomes([OutcomeRow(row.decision_id, "user", implied_as("icl"), 0.0)])
+
+    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema")
+    matrix, weights = known.matrix()
+
+    trained = known.taken == 1
+    assert np.isnan(known.rows.quality[trained, 0]).all()
+    assert known.rows.known_p == pytest.approx(0.5)
+    assert (matrix.quality[trained, 0] == 0.0).all()
+    assert (weights[trained, 0] > 0).all()

@@ -1,0 +1,57 @@
+"""Policies from the command line: who decides is told, changed by hand with a reason, and judged without a change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policies.ledger import Ledger
+from router.cli import main
+
+FIRST, SECOND = b"first", b"second"
+
+
+@pytest.fixture(autouse=True)
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setenv("TTT_ROUTER_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with Ledger.open(tmp_path / "home") as ledger:
+        first, second = (ledger.policy_versions.publish(content).version_id for content in (FIRST, SECOND))
+    return first, second
+
+
+def status(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    capsys.readouterr()
+    assert main(["policy", "status", "--json"]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_promotion_by_hand_and_its_way_back_are_kept_with_their_reasons(
+    published: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = published
+
+    assert main(["policy", "promote", first[:10]]) == 0
+    assert main(["policy", "promote", second, "--reason", "seen to be better"]) == 0
+    told = status(capsys)
+    assert (told["champion"], told["previous"]) == (second, first)
+    assert "seen to be better" in json.dumps(told["versions"])
+    assert main(["policy", "rollback"]) == 0
+    assert status(capsys)["champion"] == first
+
+
+def test_status_is_readable(published: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "status"]) == 0
+
+    told = capsys.readouterr().out
+    assert "champion    none" in told
+    assert f"{published[0][:12]} candidate" in told
+
+
+def test_a_version_that_is_not_there_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "promote", "nothing"]) == 2
+    assert "no policy version 'nothing'" in capsys.readouterr().err
+    assert main(["policy", "rollback"]) == 2
