@@ -292,12 +292,10 @@ def _solve_all(
 def _record_outcome(router: Router, solution: Solution, labelled: LabelledTask) -> None:
     """Tell the ledger what came of a decision; an answer that is printed already must not be lost to that."""
     from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
-    from router.values_shown import verdict
 
-    judged = verdict(solution.answers, labelled.solutions)
-    if judged is not None:
+    if any(known is not None for known in labelled.solutions):
         try:
-            router.feedback(solution.trace_id, judged.right, source="solution")
+            router.feedback(solution.trace_id, answer=labelled.solutions, source="solution")
         except (LedgerUnavailable, OutcomeConflict, UnknownTrace) as error:
             if not any(said.startswith("not recorded") for said in solution.degraded):  # it has been said then
                 _complain(error, labelled.task.id)

@@ -29,6 +29,7 @@ from policies.loo_threshold import LooThreshold
 from policies.off_policy import fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
+from policies.stages import AsksForStages, Stage
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost
 from router.learning_rows import Experience, RowRules, named_features, read_experience
 
@@ -142,6 +143,17 @@ class ActingPolicy:
         mixed = _mixture(in_use, features, arms)
         p = mixed[list(arms).index(decision.arm)]
         return replace(decision, propensity=p, propensities=paired(arms, mixed))
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for what the champion asks for or, before the draw of who decides, the canary."""
+        in_use = self._in_use
+        wanted = (_stage_wanted(each, features) for each in (in_use.champion, in_use.canary))
+        return min((stage for stage in wanted if stage is not None), default=None)
+
+
+def _stage_wanted(policy: Replayable | None, features: FeatureValues) -> Stage | None:
+    asking: object = policy
+    return asking.stages_wanted(features) if isinstance(asking, AsksForStages) else None
 
 
 def _mixture(in_use: _InUse, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:

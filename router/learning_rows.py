@@ -68,6 +68,7 @@ class Experience:
     rows: LoggedRows  # what policies are judged by
     implied: Floats  # (n,), quality of `icl` where it follows from what was said of another arm; NaN elsewhere
     fingerprints: tuple[str, ...] = field(repr=False)  # of the tasks
+    unit_s: float  # seconds that a cost of 1 in `rows` stands for: what `ttt` took on average
 
     def __len__(self) -> int:
         return len(self.seqs)
@@ -84,6 +85,7 @@ class Experience:
             rows=self.rows.take(picked),
             implied=self.implied[picked],
             fingerprints=tuple(self.fingerprints[i] for i in picked),
+            unit_s=self.unit_s,
         )
 
     def matrix(self) -> tuple[OutcomeMatrix, Floats]:
@@ -101,7 +103,7 @@ class Experience:
             seeds=tuple(int(seq) for seq in self.seqs),
             arms=rows.arms,
             quality=quality,
-            cost_s=np.where(np.isnan(quality), np.nan, rows.cost),
+            cost_s=np.where(np.isnan(quality), np.nan, rows.cost * self.unit_s),
             feature_names=rows.feature_names,
             features=rows.features,
             feature_cost_s=np.zeros(n),
@@ -202,6 +204,7 @@ def _experience(
         rate[i] = said[AUDIT_RATE].get(seq, (0.0, ""))[0]
     sunk_known = np.array([seq in said[known_as(SUNK)] for seq, _ in kept], dtype=bool)
     trained = cost[:, audited][cost[:, audited] > 0]
+    unit_s = float(trained.mean()) if trained.size else 1.0
     return Experience(
         seqs=np.array([seq for seq, _ in kept], dtype=np.int64),
         created_at=tuple(row.created_at or "" for _, row in kept),
@@ -214,11 +217,12 @@ def _experience(
             feature_names=names,
             features=np.array([feature_row(each, names) for each in features]).reshape(n, len(names)),
             quality=quality,
-            cost=cost / (float(trained.mean()) if trained.size else 1.0),
+            cost=cost / unit_s,
             known_p=known_probability(propensities, sunk=sunk, sunk_known=sunk_known, audited=audited, audit_rate=rate),
         ),
         implied=implied,
         fingerprints=tuple(row.task_fingerprint for _, row in kept),
+        unit_s=unit_s,
     )
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.settings import Settings, SettingsError
+from router.settings import Settings
 from router.values_shown import printable
 
 if TYPE_CHECKING:
     from policies.ledger import Ledger
     from policies.records import PolicyVersion
-    from router.learning import Learner
-    from router.tuning import Setting
 
 policy_app = typer.Typer(help="Train, judge, promote and roll back the policy that decides.", no_args_is_help=True)
 
@@ -25,33 +22,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Id of a version, or as much of it as is unique.")]
 
 
-def make_learner(settings: Settings, ledger: Ledger) -> Learner:
-    """Make the learner that the commands use, with this project's models."""
-    remedy = "Hand router.policy_cli a make_learner."
-    raise SettingsError("no gain models are wired in", variable="policy", remedy=remedy)
-
-
-def make_replay(matrix: Path, settings: Settings) -> Callable[[Setting], tuple[float, float]]:
-    """Make what `tune` tries its settings with, from a stored outcome matrix."""
-    remedy = "Hand router.policy_cli a make_replay."
-    raise SettingsError("no gain models are wired in", variable="policy", remedy=remedy)
-
-
 @policy_app.command()
 def train(home: Home = None) -> None:
     """Fit a candidate on what the ledger knows and make it the challenger; the gate decides about it later."""
+    from router.learned_policies import learner_of
+
     settings = _settings(home)
     with _open(settings) as ledger:
-        event = make_learner(settings, ledger).train()
+        event = learner_of(settings, ledger).train()
     print("Nothing new to learn." if event is None else f"{event.version_id}: {event.reason}.")
 
 
 @policy_app.command()
 def evaluate(version: Version, as_json: AsJson = False, home: Home = None) -> None:
     """Judge a version by all that came after it was fitted, every condition with its numbers; change nothing."""
+    from router.learned_policies import learner_of
+
     settings = _settings(home)
     with _open(settings) as ledger:
-        verdict = make_learner(settings, ledger).verdict(_named(ledger, version).version_id)
+        verdict = learner_of(settings, ledger).verdict(_named(ledger, version).version_id)
     if as_json:
         print(verdict.as_json())
         return
@@ -110,12 +99,12 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 50,
     price: Annotated[float, typer.Option(min=0, help="Of one mean cost of ttt, in accuracy.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
-    home: Home = None,
 ) -> None:
     """Search for settings on an outcome matrix; print the frontier of accuracy and cost, and the setting to choose."""
+    from router.learned_policies import read_matrix, replay_on
     from router.tuning import tune as search
 
-    found = search(make_replay(matrix, _settings(home)), price=price, n_trials=trials, seed=seed)
+    found = search(replay_on(read_matrix(matrix), price=price), price=price, n_trials=trials, seed=seed)
     print(f"{'accuracy':>8} {'cost':>6}  setting")
     for scored in found.frontier:
         setting = scored.setting

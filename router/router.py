@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
+    from router.learning import Learner
     from router.steps import Progress, SolveState, Steps
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
@@ -76,6 +77,7 @@ class Router:
         self._opened: TieredAdapterStore | None = None
         self._ledger_fault: str | None = None
         self._store_fault: str | None = None
+        self._learner: Learner | None = None
         self._bound: Steps | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -111,6 +113,8 @@ class Router:
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
+        if self._learner is not None and self._learner.fault is not None:
+            degraded = (*degraded, f"learning: {self._learner.fault}")
         if self._store_fault is not None:
             degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
         decision: Decision = state["decision"]
@@ -285,6 +289,8 @@ class Router:
 
     def close(self) -> None:
         """Close ledger and store, unless they were handed in; the model goes with the router."""
+        if self._learner is not None:
+            self._learner.stop()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -416,7 +422,7 @@ class Router:
         return Steps(
             model=model,
             prober=Prober(model, n_views=settings.probe_views),
-            policy=self._policy or LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),
+            policy=self._policy or self._deciding(ledger, model.fingerprint),
             ledger=ledger,
             ttt=ttt,
             costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
@@ -427,6 +433,24 @@ class Router:
             limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
         )
+
+    def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
+        """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""
+        settings = self.settings
+        stated = LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)
+        if ledger is None or settings.learning == "off":
+            return stated
+        if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
+            return stated
+        from router.feedback import Audits
+        from router.learned_policies import learner_of
+
+        self._learner = learner_of(settings, ledger, model_fingerprint=model_fingerprint)
+        if settings.learning == "on":
+            if self.audits is None:
+                self.audits = Audits(settings.audit_rate, self._learner.later)
+            self._learner.start()
+        return self._learner.policy
 
 
 def store_of(settings: Settings) -> TieredAdapterStore:

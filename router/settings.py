@@ -111,6 +111,14 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="views asked with every prompt, to see whether they agree; 0: where the policy asks"
     )
     epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
+    price: float = Field(0.1, ge=0, description="quality given up for what `ttt` takes on average; 0: time is free")
+    learning: Literal["off", "follow", "on"] = Field(
+        "follow",
+        description="follow: the ledger's champion decides, if there is one; on: and a thread learns; off: neither",
+    )
+    audit_rate: float = Field(
+        0.03, ge=0, le=1, description="share of solves in context that are trained on as well, while learning is on"
+    )
     ledger_url: str | None = Field(
         None, min_length=1, repr=False, description="SQL URL of the ledger; none: a SQLite file in the home folder"
     )

@@ -1,0 +1,134 @@
+"""Learned policies as the learning loop keeps them: how a candidate is fitted, what its file holds, how it is loaded.
+
+The file is that of its gain model; price, exploration and mean costs stand in it as the model's settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.errors import PolicyFileDamaged
+from policies.features import SCHEMA_HASH
+from policies.gain_models import as_bytes, model_of
+from policies.learned import LearnedPolicy
+from policies.loo_threshold import LooThreshold
+from policies.outcome_splits import family_folds
+from policies.pricing import Pricing
+from router.learning import Fit, Learner, LearningSettings, Loaded
+from router.learning_rows import RowRules
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from policies.gain_model import GainModel
+    from policies.ledger import Ledger
+    from policies.outcome_matrix import OutcomeMatrix
+    from router.settings import Settings
+    from router.tuning import Setting
+
+    Floats = npt.NDArray[np.float64]
+
+TREES_FROM = 3000  # outcomes; below, logistic regression moves further from the prior with each
+N_FOLDS = 5
+_COST = "mean_cost_s."
+
+
+def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None) -> Learner:
+    """Return the learning loop with this project's gain models; the stated rule decides until there is a champion."""
+    trained = tuple(arm for arm in settings.arms if arm != "zero_shot")
+    return Learner(
+        ledger,
+        fit=fit_with(price=settings.price, explore=min(settings.epsilon, 0.5)),
+        load=load,
+        prior=Loaded(LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)),
+        model_fingerprint=model_fingerprint,
+        settings=LearningSettings(rows=RowRules(arms=trained)),
+    )
+
+
+def fit_with(*, price: float, explore: float, temperature: float = 0.05) -> Fit:
+    """Return what makes a policy's content from outcomes and their weights."""
+
+    def fit(matrix: OutcomeMatrix, weights: Floats) -> bytes:
+        from policies.gain_models.fitting import fit_gain_model  # loads scikit-learn
+
+        kind = "trees" if len(matrix) >= TREES_FROM else "logistic"
+        means = {_COST + arm: seconds for arm, seconds in Pricing.of(matrix, price).mean_cost_s}
+        kept = {"price": price, "explore": explore, "temperature": temperature, "n_outcomes": len(matrix), **means}
+        return as_bytes(fit_gain_model(kind, matrix, sample_weight=weights, feature_schema=SCHEMA_HASH, settings=kept))
+
+    return fit
+
+
+def load(content: bytes) -> Loaded:
+    """Return the policy that `fit_with` made.
+
+    Raises:
+        PolicyFileDamaged: the content is damaged, was made for other features, or lacks a setting.
+    """
+    model = model_of(content, feature_schema=SCHEMA_HASH)
+    kept = dict(model.provenance.settings)
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        policy = LearnedPolicy(
+            model,
+            digest[:12],
+            Pricing(kept["price"], _mean_costs(kept)),
+            explore=kept["explore"],
+            temperature=kept["temperature"],
+            n_outcomes=int(kept["n_outcomes"]),
+        )
+    except KeyError as error:
+        raise PolicyFileDamaged(digest, "gain model", f"it keeps no setting {error}") from error
+    return Loaded(policy, model)
+
+
+def replay_on(matrix: OutcomeMatrix, *, price: float, seed: int = 0) -> Callable[[Setting], tuple[float, float]]:
+    """Return what a setting comes to on families that its model was not fitted on: accuracy, and cost in mean costs of
+    `ttt`. Each kind of model is fitted once, however many settings are tried.
+
+    Raises:
+        OutcomesRefused: there is only one family.
+    """
+    splits = family_folds(matrix, N_FOLDS, np.random.default_rng(seed))
+    fitted: dict[str, list[GainModel]] = {}
+    unit = dict(Pricing.of(matrix, price).mean_cost_s)["ttt"]
+
+    def replay(setting: Setting) -> tuple[float, float]:
+        from policies.gain_models.fitting import fit_gain_model
+
+        if setting.kind not in fitted:
+            fitted[setting.kind] = [fit_gain_model(setting.kind, matrix.take(split.fit)) for split in splits]
+        right = spent = 0.0
+        for split, model in zip(splits, fitted[setting.kind], strict=True):
+            judged = matrix.take(split.judge)
+            pricing = Pricing.of(matrix.take(split.fit), price * setting.aggressiveness)
+            policy = LearnedPolicy(model, "tuned", pricing, explore=setting.p_min, temperature=setting.temperature)
+            chosen = policy.choose(judged)
+            right += float(np.sum(chosen * np.nan_to_num(judged.quality)))
+            spent += float(np.sum(chosen * np.nan_to_num(judged.routed_cost_s)))
+        return right / len(matrix), spent / len(matrix) / unit
+
+    return replay
+
+
+def read_matrix(path: Path) -> OutcomeMatrix:
+    """Read outcomes from a CSV or parquet file.
+
+    Raises:
+        OutcomesRefused: a column or a number is missing or cannot be.
+    """
+    from policies.outcome_files import read_outcomes
+
+    return read_outcomes(path)
+
+
+def _mean_costs(kept: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(
+        sorted((name.removeprefix(_COST), seconds) for name, seconds in kept.items() if name.startswith(_COST))
+    )
