@@ -379,7 +379,7 @@ class Learner:
 
     def _new_candidate(self, known: Experience) -> Event | None:
         """Fit and publish; None where that gives a policy which has been judged already."""
-        content = _sealed(self._fit(*known.matrix()), self._model_fingerprint, self._schema)
+        content = sealed_for(self._fit(*known.matrix()), self._model_fingerprint, self._schema)
         parent, self._fitted_to = self._versions.alias(CHAMPION).version_id, int(known.seqs[-1])
         version = self._versions.publish(content, parent=parent, trained_to_seq=self._fitted_to)
         if version.state is not PolicyState.CANDIDATE:
@@ -541,7 +541,7 @@ def _header(model_fingerprint: str | None, schema: str) -> bytes:
     return _HEADER + json.dumps({"features": schema, "model": model_fingerprint}, sort_keys=True).encode()
 
 
-def _sealed(content: bytes, model_fingerprint: str | None, schema: str) -> bytes:
+def sealed_for(content: bytes, model_fingerprint: str | None, schema: str) -> bytes:
     """Return a policy's content under a line that says for which base model and features it was made."""
     return _header(model_fingerprint, schema) + b"\n" + content
 

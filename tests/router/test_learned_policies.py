@@ -1,0 +1,95 @@
+"""Learned policies are fitted, kept in a file, loaded as they were, and take part in a solve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies.errors import PolicyFileDamaged
+from policies.feature_values import NamedFeatures
+from policies.features import SCHEMA_HASH
+from policies.gain_models import as_bytes
+from policies.gain_models.fitting import fit_gain_model
+from policies.ledger import Ledger
+from policies.outcome_matrix import OutcomeMatrix
+from router.learned_policies import fit_with, load, replay_on
+from router.learning import sealed_for
+from router.router import Router
+from router.settings import Settings
+from router.tuning import Setting
+from tests.models import TASKS, tiny_model
+from tests.policies.policy_fakes import outcome_matrix
+
+TWO_ARMS = ("icl", "ttt")
+
+
+def matrix(n_tasks: int = 300) -> OutcomeMatrix:
+    return outcome_matrix(n_tasks, arms=TWO_ARMS)
+
+
+def content(n_tasks: int = 300, price: float = 0.1) -> bytes:
+    made = matrix(n_tasks)
+    return fit_with(price=price, explore=0.05)(made, np.ones(made.quality.shape))
+
+
+def test_a_policy_comes_out_of_its_file_as_it_was_fitted() -> None:
+    policy = load(content(price=0.3)).policy
+    features = matrix().features_at(0)
+
+    assert policy.propensities(features, TWO_ARMS) == load(content(price=0.3)).policy.propensities(features, TWO_ARMS)
+    assert "price=0.3" in policy.version
+    assert "outcomes=300" in policy.version
+
+
+def test_what_was_fitted_knows_where_training_helps() -> None:
+    policy = load(content()).policy
+    lost, solved = (
+        NamedFeatures(("loo_exact_share", "n_held_out", "n_held_out_exact", "answer_confidence"), values)
+        for values in ((0.0, 3.0, 0.0, 0.3), (1.0, 3.0, 3.0, 0.9))
+    )
+
+    assert policy.propensities(lost, TWO_ARMS)[1] > 0.9 > 0.3 > policy.propensities(solved, TWO_ARMS)[1]
+
+
+def test_a_dearer_price_trains_less() -> None:
+    features = [matrix().features_at(row) for row in range(40)]
+    cheap, dear = (
+        sum(load(content(price=price)).policy.propensities(each, TWO_ARMS)[1] for each in features)
+        for price in (0.0, 0.6)
+    )
+
+    assert cheap > dear
+
+
+def test_a_file_without_its_settings_is_refused() -> None:
+    bare = as_bytes(fit_gain_model("logistic", matrix(), feature_schema=SCHEMA_HASH))
+
+    with pytest.raises(PolicyFileDamaged, match="keeps no setting"):
+        load(bare)
+
+
+def test_tuning_replays_on_families_that_were_not_fitted_on() -> None:
+    replay = replay_on(matrix(), price=0.1)
+    trains, saves = (replay(Setting("logistic", aggressiveness, 0.01, 0.01)) for aggressiveness in (0.01, 20.0))
+
+    assert 0.0 < saves[0] < trains[0] < 1.0
+    assert saves[1] < trains[1]
+
+
+def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there_is_none(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, n_views=2, ttt_steps=2)
+    model = tiny_model(0)
+    with Router(settings, model=model) as router:
+        before = router.decide(TASKS[0])
+    with Ledger.open(str(tmp_path), files=settings.policy_folder) as ledger:
+        kept = sealed_for(content(), model.fingerprint, SCHEMA_HASH)
+        version = ledger.policy_versions.publish(kept, parent=None, trained_to_seq=0)
+        ledger.policy_versions.promote(version.version_id, expected_epoch=0, reason="for a test")
+    with Router(settings, model=model) as router:
+        after, solution = router.decide(TASKS[0]), router.solve(TASKS[0])
+
+    assert before.policy.startswith("loo_threshold@")
+    assert after.policy.startswith("learned@")
+    assert not any("learning" in said for said in solution.degraded)
