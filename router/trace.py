@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from policies.features import Features
     from router.solution import Cost
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
 _NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 
 
@@ -51,7 +51,48 @@ class AnswerTrace(_Record):
     confidence: float
 
 
-class DecisionTrace(_Record):
+class ArmEstimate(_Record):
+    """What the policy expected of one arm."""
+
+    p_correct: float | None = None  # calibrated, in [0, 1]
+    gain: float | None = None  # expected quality minus that of `icl`
+    gain_std: float | None = None  # standard error of the gain
+    predicted_cost_s: float | None = None
+    utility: float | None = None  # expected quality minus `price` times cost
+
+
+class ContributionTrace(_Record):
+    """What one feature adds to the expected gain of `contributions_arm`."""
+
+    feature: str
+    value: float | None
+    typical: float  # mean of the tasks the model was fitted on
+    gain: float
+
+
+class NearestTask(_Record):
+    """A past task whose features are close to this one's."""
+
+    task_id: str
+    distance: float
+    best_arm: str
+    gain: float  # of its best arm over `icl`
+
+
+class DecisionGrounds(_Record):
+    """What a policy that estimates can say of its decision; a rule leaves all of it empty."""
+
+    estimates: dict[str, ArmEstimate] = {}
+    contributions: tuple[ContributionTrace, ...] = ()  # largest first
+    contributions_arm: str | None = None  # the arm whose gain they add up to
+    nearest: tuple[NearestTask, ...] = ()  # closest first
+    price: float | None = None  # quality per unit of cost at which it was decided
+    flip_price: float | None = None  # where another arm would have been the best; None: at no price
+    percentiles: dict[str, float] = {}  # feature -> share of training tasks below its value
+    stage: str | None = None  # "prior", "logistic", "trees", ...: how much the policy has learned
+
+
+class DecisionTrace(DecisionGrounds):
     """The decision and what it rests on."""
 
     arm: str
@@ -72,6 +113,8 @@ class AdapterTrace(_Record):
     train_seconds: float
     verdict: str = ""  # of training on itself: "learned", "gave up" or "worse"; "" where it did not look
     parents: tuple[str, ...] = ()  # keys of the adapters that training began with, nearest first
+    lora: dict[str, Any] = {}  # its shape: rank, alpha, the layers it adapts
+    adapter_bytes: int | None = None  # of its tensors
 
 
 class CostTrace(_Record):
@@ -87,6 +130,8 @@ class Trace(_Record):
 
     schema_version: int = SCHEMA_VERSION
     trace_id: str
+    created_at: str | None = None  # UTC, ISO 8601; None in version 1, where the ledger's decision has it
+    tenant: str = "default"
     task: Task
     model_fingerprint: str
     seed: int
@@ -118,10 +163,15 @@ class Trace(_Record):
         cost: Cost,
         degraded: tuple[str, ...],
         path: tuple[Step, ...],
+        grounds: DecisionGrounds | None = None,
+        created_at: str | None = None,
+        tenant: str = "default",
     ) -> Self:
         """Put together the trace from the records of the steps."""
         return cls(
             trace_id=trace_id,
+            created_at=created_at,
+            tenant=tenant,
             task=task,
             model_fingerprint=model_fingerprint,
             seed=seed,
@@ -136,6 +186,7 @@ class Trace(_Record):
                 policy=decision.policy,
                 difficulty=decision.difficulty,
                 features=asdict(features),
+                **({} if grounds is None else grounds.model_dump()),
             ),
             answers=tuple(map(_answer_trace, answers)),
             answered_by=answered_by,
@@ -147,7 +198,9 @@ class Trace(_Record):
 
     @classmethod
     def read(cls, document: str) -> Self:
-        """Read a trace as the ledger holds it. Limits do not apply: its task was let in once."""
+        """Read a trace as the ledger holds it, of this version or an older one. Limits do not apply: its task was let
+        in once.
+        """
         return cls.model_validate_json(document, context={"limits": _NO_LIMITS})
 
     def explain(self) -> str:

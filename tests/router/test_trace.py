@@ -15,9 +15,13 @@ from router.trace import (
     SCHEMA_VERSION,
     AdapterTrace,
     AnswerTrace,
+    ArmEstimate,
     CandidateTrace,
+    ContributionTrace,
     CostTrace,
+    DecisionGrounds,
     DecisionTrace,
+    NearestTask,
     Step,
     Trace,
 )
@@ -114,6 +118,39 @@ def test_a_trace_says_which_schema_it_has_and_takes_no_unknown_field() -> None:
     assert document["schema_version"] == SCHEMA_VERSION
     with pytest.raises(ValidationError):
         Trace.read(json.dumps({**document, "solution": "42"}))
+
+
+def test_a_document_of_version_1_is_still_read() -> None:
+    document = json.loads(trace().model_dump_json())
+    added = ("estimates", "contributions", "contributions_arm", "nearest", "price", "flip_price", "percentiles", "stage")
+    old = {name: value for name, value in document.items() if name not in ("created_at", "tenant")}
+    old["schema_version"] = 1
+    old["decision"] = {name: value for name, value in document["decision"].items() if name not in added}
+
+    read = Trace.read(json.dumps(old))
+
+    assert read.schema_version == 1
+    assert read.created_at is None
+    assert read.decision.estimates == {}
+    assert read.decision.arm == "ttt"
+
+
+def test_what_a_policy_says_of_its_decision_is_kept() -> None:
+    grounds = DecisionGrounds(
+        estimates={"ttt": ArmEstimate(p_correct=0.75, gain=0.5, gain_std=0.125, predicted_cost_s=2.0, utility=0.25)},
+        contributions=(ContributionTrace(feature="loo_exact_share", value=None, typical=0.5, gain=0.25),),
+        contributions_arm="ttt",
+        nearest=(NearestTask(task_id="like", distance=0.5, best_arm="ttt", gain=1.0),),
+        price=0.125,
+        flip_price=0.25,
+        percentiles={"loo_exact_share": 0.5},
+        stage="logistic",
+    )
+    decided = DecisionTrace(**{**trace().decision.model_dump(), **grounds.model_dump()})
+    written = trace().model_copy(update={"decision": decided, "created_at": "2026-01-01T00:00:00+00:00"})
+
+    assert Trace.read(written.model_dump_json()) == written
+    assert Trace.read(written.model_dump_json()).decision.nearest == grounds.nearest
 
 
 def test_a_trace_is_never_changed() -> None:
