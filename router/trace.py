@@ -4,7 +4,9 @@ ledger.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from icl_engine.probe import ProbeResult
     from policies.decision import Decision
     from policies.features import Features
+    from policies.trace_log import TraceFacts
     from router.solution import Cost
 
 SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
@@ -202,6 +205,25 @@ class Trace(_Record):
         in once.
         """
         return cls.model_validate_json(document, context={"limits": _NO_LIMITS})
+
+    def redacted(self, redact: Callable[[str], str]) -> Self:
+        """Return the trace with every text that is neither the user's nor an id changed by `redact`."""
+        decision = self.decision.model_copy(update={"reason": redact(self.decision.reason)})
+        return self.model_copy(update={"decision": decision, "degraded": tuple(map(redact, self.degraded))})
+
+    def facts(self) -> TraceFacts:
+        """Return what a list shows beside the decision."""
+        from policies.trace_log import TraceFacts  # SQLAlchemy is a good part of a second's import
+
+        utilities = [each.utility for each in self.decision.estimates.values() if each.utility is not None]
+        chosen = self.decision.estimates.get(self.decision.arm)
+        ours = None if chosen is None else chosen.utility
+        confidence = self.answers[0].confidence if self.answers else None
+        return TraceFacts(
+            answered_by=self.answered_by,
+            confidence=confidence if confidence is not None and math.isfinite(confidence) else None,
+            regret=None if ours is None or not math.isfinite(ours) else max(max(utilities) - ours, 0.0),
+        )
 
     def explain(self) -> str:
         """Say in a few sentences what was decided, why, how it went and what it cost."""

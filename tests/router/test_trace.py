@@ -122,7 +122,16 @@ def test_a_trace_says_which_schema_it_has_and_takes_no_unknown_field() -> None:
 
 def test_a_document_of_version_1_is_still_read() -> None:
     document = json.loads(trace().model_dump_json())
-    added = ("estimates", "contributions", "contributions_arm", "nearest", "price", "flip_price", "percentiles", "stage")
+    added = (
+        "estimates",
+        "contributions",
+        "contributions_arm",
+        "nearest",
+        "price",
+        "flip_price",
+        "percentiles",
+        "stage",
+    )
     old = {name: value for name, value in document.items() if name not in ("created_at", "tenant")}
     old["schema_version"] = 1
     old["decision"] = {name: value for name, value in document["decision"].items() if name not in added}
