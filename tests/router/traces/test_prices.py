@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.loo_threshold import LooThreshold
 from router.trace import ArmEstimate
 from router.traces import ArmValue, arm_values, best_at, flips, utilities_at
 from tests.router.traces.fakes import GROUNDS, decided, trace_of
@@ -56,7 +59,7 @@ def test_between_two_flips_the_best_arm_stays(values: tuple[ArmValue, ...]) -> N
 
     assert at == sorted(at)
     assert all(flip.below != flip.above for flip in found)
-    assert all(one.above == other.below for one, other in zip(found, found[1:], strict=False))
+    assert all(one.above == other.below for one, other in pairwise(found))
 
 
 @given(VALUES, st.floats(0, 100))
