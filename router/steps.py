@@ -6,13 +6,14 @@ ends there, with the reason in `degraded`. Only a fault of ICL itself is an erro
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_zero_shot
@@ -22,12 +23,13 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy
+from policies.decision import Arm, Decision, Policy, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.records import DecisionRow, MeasuredCost
+from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
@@ -37,6 +39,7 @@ from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from policies.feature_values import FeatureValues
     from router.traces.writer import TraceWriter
     from ttt_engine.engine import TttEngine
 
@@ -259,7 +262,10 @@ class Steps:
         if self.traces is None:
             return {"cost": cost}
         trace = trace_of(state, cost, self.model.fingerprint, recorded)
-        return {"cost": cost, "degraded": self.traces.put(recorded, trace)}
+        ours = decision.policy == policy_id(self.policy)
+        features = cast("FeatureValues", state["features"])
+        grounds = functools.partial(grounds_of, self.policy, features, state["arms"]) if ours else None
+        return {"cost": cost, "degraded": self.traces.put(recorded, trace, grounds)}
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""

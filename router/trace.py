@@ -211,6 +211,11 @@ class Trace(_Record):
         decision = self.decision.model_copy(update={"reason": redact(self.decision.reason)})
         return self.model_copy(update={"decision": decision, "degraded": tuple(map(redact, self.degraded))})
 
+    def with_grounds(self, grounds: DecisionGrounds) -> Self:
+        """Return the trace with what its decision rests on."""
+        known = {name: getattr(grounds, name) for name in DecisionGrounds.model_fields}
+        return self.model_copy(update={"decision": self.decision.model_copy(update=known)})
+
     def facts(self) -> TraceFacts:
         """Return what a list shows beside the decision."""
         from policies.trace_log import TraceFacts  # SQLAlchemy is a good part of a second's import

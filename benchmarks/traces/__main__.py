@@ -24,7 +24,7 @@ from router.router import Router
 from router.settings import Settings
 from router.solution import Cost
 from router.steps import SolveState
-from router.trace import Trace
+from router.trace import DecisionGrounds, Trace
 from router.traces import TraceWriter, read_trace, replay
 from router.traces.why import why
 
@@ -62,9 +62,14 @@ def _cost_of_tracing(home: Path) -> None:
         spent.append(time.perf_counter() - started)
         return trace
 
-    def timed_put(writer: TraceWriter, decision: DecisionRow, trace: Trace) -> tuple[str, ...]:
+    def timed_put(
+        writer: TraceWriter,
+        decision: DecisionRow,
+        trace: Trace,
+        grounds: Callable[[], DecisionGrounds] | None = None,
+    ) -> tuple[str, ...]:
         started = time.perf_counter()
-        said = put(writer, decision, trace)
+        said = put(writer, decision, trace, grounds)
         spent[-1] += time.perf_counter() - started
         return said
 

@@ -22,7 +22,7 @@ from policies.records import DecisionRow, TraceRow
 if TYPE_CHECKING:
     from policies.trace_log import TraceEntry, TraceLog
     from router.redaction import Redactor
-    from router.trace import Trace
+    from router.trace import DecisionGrounds, Trace
 
 _AT_ONCE = 64  # traces in one transaction
 _PRUNE_EVERY = 256  # traces written
@@ -45,6 +45,13 @@ class WriterCounts:
     n_refused: int  # the queue was full
     n_failed: int  # the ledger did not take them
     n_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    decision: DecisionRow
+    trace: Trace
+    grounds: Callable[[], DecisionGrounds] | None
 
 
 class TraceWriter:
@@ -73,11 +80,14 @@ class TraceWriter:
         self._reset()
         atexit.register(_close_at_exit, weakref.ref(self))  # the default router is never closed by anybody
 
-    def put(self, decision: DecisionRow, trace: Trace) -> tuple[str, ...]:
+    def put(
+        self, decision: DecisionRow, trace: Trace, grounds: Callable[[], DecisionGrounds] | None = None
+    ) -> tuple[str, ...]:
         """Take a trace, without waiting; return what there is to say: that it was not taken, that earlier ones failed.
 
         Args:
             decision: as the ledger has recorded it.
+            grounds: says on what it rests; asked when it is written, because explaining may take longer than deciding.
         """
         with self._own():
             said, self._unsaid = self._unsaid, ()
@@ -85,7 +95,7 @@ class TraceWriter:
                 self._n_refused += 1
                 return (*said, f"trace not kept: {self._max_waiting} others wait to be written")
             self._closed = False
-            self._waiting.append((decision, trace))
+            self._waiting.append(_Waiting(decision, trace, grounds))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ttt-router traces", daemon=True)
                 self._thread.start()
@@ -129,7 +139,7 @@ class TraceWriter:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[DecisionRow, Trace]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._n_writing = self._n_written = self._n_refused = self._n_failed = 0
         self._unsaid: tuple[str, ...] = ()
         self._closed = False
@@ -154,10 +164,10 @@ class TraceWriter:
                 self._unsaid = tuple(dict.fromkeys((*self._unsaid, *faults)))
                 self._changed.notify_all()
 
-    def _write(self, taken: list[tuple[DecisionRow, Trace]]) -> tuple[int, list[str]]:
+    def _write(self, taken: list[_Waiting]) -> tuple[int, list[str]]:
         """Write all at once, or one by one where that fails: one that is refused must not cost the others."""
         try:
-            self._log.add([self._entry(decision, trace) for decision, trace in taken])
+            self._log.add([self._entry(each) for each in taken])
             return len(taken), []
         except Exception as error:  # a thread that dies would lose what comes after, too
             if len(taken) == 1:
@@ -166,11 +176,21 @@ class TraceWriter:
         written = [self._write([each]) for each in taken]
         return sum(n for n, _ in written), [fault for _, faults in written for fault in faults]
 
-    def _entry(self, decision: DecisionRow, trace: Trace) -> TraceEntry:
+    def _entry(self, waiting: _Waiting) -> TraceEntry:
         from policies.trace_log import TraceEntry
 
-        document = trace.redacted(self._redact).model_dump_json()
-        return TraceEntry(decision, TraceRow(trace.trace_id, trace.schema_version, document), trace.facts())
+        trace = waiting.trace.redacted(self._redact)
+        if waiting.grounds is not None:
+            try:
+                trace = trace.with_grounds(waiting.grounds())
+            except Exception as error:  # a policy may be anybody's code; the rest of the trace is no worse for it
+                self._say(f"the grounds of a decision are not known: {type(error).__name__}: {error}")
+        row = TraceRow(trace.trace_id, trace.schema_version, trace.model_dump_json())
+        return TraceEntry(waiting.decision, row, trace.facts())
+
+    def _say(self, what: str) -> None:
+        with self._changed:
+            self._unsaid = tuple(dict.fromkeys((*self._unsaid, self._redact(what))))
 
     def _prune(self, n_written: int) -> None:
         self._since_pruned += n_written
@@ -180,8 +200,7 @@ class TraceWriter:
         try:
             self._log.prune(max_age_s=self._retention.max_age_s, max_bytes=self._retention.max_bytes)
         except Exception as error:  # what is too much is pruned another time
-            with self._changed:
-                self._unsaid = (*self._unsaid, self._redact(f"old traces were not pruned: {error}"))
+            self._say(f"old traces were not pruned: {error}")
 
 
 def _close_at_exit(writer: weakref.ref[TraceWriter]) -> None:

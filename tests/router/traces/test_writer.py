@@ -17,7 +17,7 @@ from policies.trace_log import Pruning, TraceEntry, TraceLog
 from router.redaction import Redactor
 from router.trace import Trace
 from router.traces import Retention, TraceWriter
-from tests.router.traces.fakes import decided, row_of, trace_of
+from tests.router.traces.fakes import GROUNDS, decided, row_of, trace_of
 
 
 class Gated:
@@ -172,6 +172,22 @@ def test_what_is_told_of_faults_is_redacted_before_it_is_kept(ledger: Ledger) ->
     document = ledger.trace("trace-0").document
     assert Trace.read(document).degraded == ("store redis://…@host is away (…)",)
     assert "hunter22" not in document
+
+
+def test_grounds_are_asked_for_when_the_trace_is_written_and_cost_only_themselves_where_they_fail(
+    ledger: Ledger,
+) -> None:
+    writer = writer_of(ledger.traces)
+    writer.put(*solved(ledger, "trace-0"), lambda: GROUNDS)
+    writer.put(*solved(ledger, "trace-1"), lambda: GROUNDS.model_copy(update={"price": 1 / 0}))
+    writer.flush()
+
+    said = writer.put(*solved(ledger, "trace-2"))
+
+    assert Trace.read(ledger.trace("trace-0").document).decision.contributions == GROUNDS.contributions
+    assert Trace.read(ledger.trace("trace-1").document).decision.estimates == {}
+    assert said == ("the grounds of a decision are not known: ZeroDivisionError: division by zero",)
+    writer.close()
 
 
 def _in_a_child(writer: TraceWriter, row: DecisionRow, trace: Trace) -> None:
