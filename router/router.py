@@ -80,7 +80,7 @@ class Router:
         self._store_fault: str | None = None
         self._bound: Steps | None = None
         self._traces: TraceWriter | None = None
-        self._compiled: CompiledStateGraph[SolveState, None, SolveState, SolveState] | None = None
+        self._compiled: Any = None
         self._lock = threading.RLock()
 
     def solve(
@@ -238,7 +238,8 @@ class Router:
         Raises:
             ModelUnavailable: the model cannot be loaded.
         """
-        return self._graph()
+        compiled: CompiledStateGraph[SolveState, None, SolveState, SolveState] = self._graph()
+        return compiled
 
     def stream(
         self,
@@ -351,7 +352,7 @@ class Router:
                 self._opened = opened
             return self._opened
 
-    def _graph(self) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
+    def _graph(self) -> Any:
         with self._lock:
             if self._compiled is None:
                 from router.graph import build_graph

@@ -77,6 +77,8 @@ class TraceWriter:
         self._max_waiting = max_waiting
         self._redact: Callable[[str], str] = redact or (lambda text: text)
         self._since_pruned = _PRUNE_EVERY  # so that the first writing prunes
+        self._unsaid: tuple[str, ...] = ()
+        self._thread: threading.Thread | None = None
         self._reset()
         atexit.register(_close_at_exit, weakref.ref(self))  # the default router is never closed by anybody
 
@@ -141,9 +143,9 @@ class TraceWriter:
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._n_writing = self._n_written = self._n_refused = self._n_failed = 0
-        self._unsaid: tuple[str, ...] = ()
+        self._unsaid = ()
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _run(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies.decision import Decision
+from policies.decision import Decision, Policy
 from policies.features import Features
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
@@ -35,7 +35,12 @@ class Learned:
 
 
 def test_stored_decisions_made_once_more_are_the_same(ledger: Ledger) -> None:
-    policies = [LooThreshold(epsilon=0.7), LooThreshold(0.5, 0.8, 0.3), AlwaysArm("icl_vote"), AlwaysArm("ttt")]
+    policies: list[Policy] = [
+        LooThreshold(epsilon=0.7),
+        LooThreshold(0.5, 0.8, 0.3),
+        AlwaysArm("icl_vote"),
+        AlwaysArm("ttt"),
+    ]
     for i in range(32):
         keep(ledger, f"trace-{i}", policy=policies[i % 4], features=SOME[i % 8], seed=i)
 
