@@ -57,7 +57,8 @@ def _completing(steps: Steps, unasked: Callable[[Task], SolveState]) -> Callable
     """Wrap the first step: the task may be plain data, as it comes from outside Python, and all else may be missing."""
 
     def admit(state: SolveState) -> SolveState:
-        task = state["task"] if isinstance(state["task"], Task) else Task.parse(state["task"], steps.limits)
+        given: object = state["task"]
+        task = given if isinstance(given, Task) else Task.parse(given, steps.limits)
         begun: SolveState = {**unasked(task), **state, "task": task}
         return {**begun, **steps.admit(begun)}
 

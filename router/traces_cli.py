@@ -82,7 +82,7 @@ def list_(
     from router.traces_render import list_table
 
     out = Console()
-    out.print(list_table(found, wide=out.width >= 100 or not out.is_terminal))
+    out.print(list_table(found, wide=out.width >= 100))
     if total > skip + len(found):
         Console(stderr=True).print(f"{len(found)} of {total}; more with -n", style="dim", highlight=False)
 

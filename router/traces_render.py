@@ -34,30 +34,29 @@ _VERDICTS = {
 
 def list_table(found: tuple[TraceSummary, ...], *, wide: bool) -> Table:
     """Return one line a trace."""
-    columns = ["trace", "when", "task", "arm", "outcome", "seconds", "difficulty"]
-    table = table_of(*columns, *(("regret", "policy", "!") if wide else ("!",)))
-    for name in ("seconds", "difficulty", "regret"):
-        for column in table.columns:
-            if column.header == name:
-                column.justify = "right"
+    table = table_of()
+    for name in ("trace", "when", "task", "arm", "outcome"):
+        table.add_column(name, no_wrap=name != "task", overflow="ellipsis")  # what may be wrapped gives way first
+    for name in ("seconds", "difficulty", *(("regret",) if wide else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("policy", overflow="ellipsis", style="dim")
+    table.add_column("!", justify="right", style="yellow")
     for line in found:
         word = _VERDICTS[verdict_of(line.outcome)]
         arm = line.arm if line.answered_by in (None, line.arm) else f"{line.arm} ({line.answered_by})"
-        cells = [
+        regret = "" if line.regret is None else f"{line.regret:.3f}"
+        table.add_row(
             Text(printable(line.trace_id[:8]), style="cyan"),
-            Text(line.created_at[:16].replace("T", " "), style="dim"),
+            Text(line.created_at[0 if wide else 5 : 16].replace("T", " "), style="dim"),
             Text(short_line(line.task_id, 24)),
             Text(printable(arm)),
             Text(word.text, style=word.style),
-            Text(f"{line.seconds:.2f}"),
-            Text(f"{line.difficulty:.2f}"),
-        ]
-        if wide:
-            cells += [
-                Text("" if line.regret is None else f"{line.regret:.3f}"),
-                Text(short_line(line.policy, 24), style="dim"),
-            ]
-        table.add_row(*cells, Text(str(line.n_degraded) if line.n_degraded else "", style="yellow"))
+            f"{line.seconds:.2f}",
+            f"{line.difficulty:.2f}",
+            *((regret, Text(short_line(line.policy, 24))) if wide else ()),
+            str(line.n_degraded or ""),
+        )
     return table
 
 

@@ -133,8 +133,8 @@ def _margin(decision: DecisionTrace, values: Sequence[ArmValue]) -> str:
     threshold = float(decision.policy.partition("threshold=")[2].partition(",")[0] or 1.0)
     needed = next((i for i in range(n + 1) if i / n >= threshold), n)
     if k >= needed:
-        return f"{_held_out(k - needed + 1)} fewer answered when held out would have meant training."
-    return f"{_held_out(needed - k)} more answered when held out would have made training needless."
+        return f"Had {_counted(k - needed + 1, 'fewer')} been answered when held out, it would have been trained."
+    return f"Had {_counted(needed - k, 'more')} been answered when held out, training would have been needless."
 
 
 def _price(decision: DecisionTrace, values: Sequence[ArmValue]) -> str:
@@ -199,8 +199,8 @@ def _outcome(outcome: EffectiveOutcome) -> str:
     return f"{_capital(reported.source)} says {reported.kind} {outcome.value:g}{before}."
 
 
-def _held_out(n: int) -> str:
-    return f"{n} demonstration{'' if n == 1 else 's'}"
+def _counted(n: int, how: str) -> str:
+    return f"{n} {how} demonstration{'' if n == 1 else 's'}"
 
 
 def _capital(text: str) -> str:

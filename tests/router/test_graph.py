@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -50,7 +50,7 @@ def test_a_task_may_come_as_plain_data(router: Router) -> None:
 
     assert router.graph.invoke({"task": plain})["task"] == grid_task()
     with pytest.raises(TaskRefused):
-        router.graph.invoke({"task": {"demonstrations": []}})
+        router.graph.invoke({"task": cast(Task, {"demonstrations": []})})
 
 
 def test_a_solve_by_the_graph_is_on_record(router: Router) -> None:

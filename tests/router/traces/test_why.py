@@ -55,7 +55,9 @@ def test_the_rule_says_what_it_would_have_taken_and_that_it_knows_no_price(ledge
     keep(ledger, "trace-1", policy=LooThreshold(epsilon=0.0), adapter=ADAPTER)
     found = said(read_trace(ledger, "trace-1"))
 
-    assert found["margin"] == "2 demonstrations more answered when held out would have made training needless."
+    assert (
+        found["margin"] == "Had 2 more demonstrations been answered when held out, training would have been needless."
+    )
     assert found["price"] == "A rule decided, which knows no price: no price would have changed it."
     assert found["draw"].endswith("nothing was left to chance.")
     assert found["reason"] == "1 of 3 demonstrations answered when held out, below 1.00: training."
@@ -111,5 +113,5 @@ def test_what_is_far_from_training_says_so_or_nothing(loo: tuple[bool, ...]) -> 
     found = said(StoredTrace(trace, row_of(decision, "t", features=features), ()))
 
     assert found.get("margin") == (
-        "1 demonstration fewer answered when held out would have meant training." if loo else None
+        "Had 1 fewer demonstration been answered when held out, it would have been trained." if loo else None
     )
