@@ -16,7 +16,7 @@ from icl_engine.task import Task
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
-from policies.records import EffectiveOutcome, OutcomeRow
+from policies.records import OutcomeRow
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
@@ -223,8 +223,7 @@ class Router:
 
         ledger = self._open_ledger()
         self.flush()
-        said = Trace.read(ledger.trace(trace_id).document).explain()
-        return "\n".join([said, *(_outcome_said(outcome) for outcome in ledger.effective_outcomes(trace_id))])
+        return Trace.read(ledger.trace(trace_id).document).explain(ledger.effective_outcomes(trace_id))
 
     def flush(self) -> None:
         """Wait until the traces of what has been solved are in the ledger, where they follow their decisions."""
@@ -470,9 +469,3 @@ def solve(
 ) -> Solution:
     """Answer a task with the default router, made from the settings at the first call; see `Router.solve`."""
     return _default_router().solve(task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)
-
-
-def _outcome_said(outcome: EffectiveOutcome) -> str:
-    reported = outcome.reported
-    corrected = f" (before: {reported.value:g})" if outcome.corrections else ""
-    return f"Outcome: {reported.kind} {outcome.value:g}{corrected}, says {reported.source}."

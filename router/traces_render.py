@@ -66,9 +66,8 @@ def why_table(said: tuple[WhySentence, ...]) -> Table:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     for sentence in said:
-        facts.add_row(
-            sentence.topic, Text(printable(sentence.text), style="bold" if sentence.topic == "verdict" else "")
-        )
+        style = "bold" if sentence.topic == "verdict" else ""
+        facts.add_row(sentence.topic.replace("_", " "), Text(printable(sentence.text), style=style))
     return facts
 
 

@@ -23,17 +23,22 @@ _FIRST = ("admit", "probe", "lookup", "decide", "verify", "record")  # steps tha
 class WhySentence:
     """What there is to say on one topic."""
 
-    topic: str  # verdict, reason, estimates, features, margin, price, draw, cost, neighbours, adapter, faults, outcome
+    topic: str  # one or two words: verdict, reason, held_out, estimates, features, margin, price, draw, cost, ...
     text: str
 
 
 def why(stored: StoredTrace) -> tuple[WhySentence, ...]:
-    """Explain a solve, the verdict first; topics of which nothing is known are left out."""
-    trace = stored.trace
+    """Explain a solve by what is stored of it; see `explained`."""
+    return explained(stored.trace, stored.outcomes)
+
+
+def explained(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> tuple[WhySentence, ...]:
+    """Explain a solve, the verdict first, the way it took last; topics of which nothing is known are left out."""
     decision, values = trace.decision, arm_values(trace.decision)
     said = (
-        ("verdict", verdict_line(stored)),
-        ("reason", f"{_capital(decision.reason)}."),
+        ("verdict", verdict_line(trace, outcomes)),
+        ("reason", f"{_capital(decision.reason)}. Estimated difficulty {decision.difficulty:.2f}."),
+        ("held_out", _held_out(trace)),
         ("estimates", _estimates(decision)),
         ("features", _features(decision)),
         ("margin", _margin(decision, values)),
@@ -42,26 +47,27 @@ def why(stored: StoredTrace) -> tuple[WhySentence, ...]:
         ("cost", _cost(trace)),
         ("neighbours", _neighbours(decision)),
         ("adapter", _adapter(trace)),
-        ("faults", " ".join(f"{what.rstrip('.')}." for what in trace.degraded)),
-        ("outcome", " ".join(map(_outcome, stored.outcomes))),
+        ("faults", " ".join(f"Degraded: {what.rstrip('.')}." for what in trace.degraded)),
+        ("outcome", " ".join(map(_outcome, outcomes))),
+        ("path", "Path: " + " → ".join(f"{step.name} {step.seconds * 1000:.0f} ms" for step in trace.path) + "."),
     )
     return tuple(WhySentence(topic, text) for topic, text in said if text)
 
 
-def verdict_line(stored: StoredTrace) -> str:
+def verdict_line(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> str:
     """Return the one sentence at the top: the arm, how sure it was of its answer, what it took, how it turned out."""
-    trace = stored.trace
+    quality = min((outcome.value for outcome in outcomes), default=None)
     by = "" if trace.answered_by == trace.decision.arm else f", answered by {trace.answered_by}"
-    sure = f"confidence {trace.answers[0].confidence:.2f}" if trace.answers else "no answer"
-    outcome = {
+    sure = ", ".join(f"{answer.confidence:.2f}" for answer in trace.answers)
+    turned_out = {
         "right": "It was right",
         "wrong": "It was wrong",
-        "partly": f"It was worth {stored.quality:.2f}" if stored.quality is not None else "",
+        "partly": f"It was worth {quality or 0.0:.2f}",
         "unknown": "Whether it was right is not known yet",
-    }[verdict_of(stored.quality)]
+    }[verdict_of(quality)]
     return (
-        f"Task {trace.task.id}: {trace.decision.arm}{by}, {sure}, {trace.cost.seconds:.2f} s and {trace.cost.tokens} "
-        f"tokens, decided by {trace.decision.policy}. {outcome}."
+        f"Task {trace.task.id}: {trace.decision.arm}{by}, confidence {sure}, in {trace.cost.seconds:.2f} s and "
+        f"{trace.cost.tokens} tokens, decided by {trace.decision.policy}. {turned_out}."
     )
 
 
@@ -183,20 +189,32 @@ def _neighbours(decision: DecisionTrace) -> str:
     return f"The most similar past tasks: {'; '.join(near)}." if near else ""
 
 
-def _adapter(trace: Trace) -> str:
-    if trace.adapter is None:
+def _held_out(trace: Trace) -> str:
+    if not trace.loo_nll:
         return ""
-    found = trace.adapter
-    how = "was at hand" if found.cached else f"was trained in {found.train_seconds:.1f} s"
-    curve = f", its loss went from {found.losses[0]:.2f} to {found.losses[-1]:.2f} nats" if found.losses else ""
-    verdict = f"; by its own held-out demonstrations: {found.verdict}" if found.verdict else ""
-    return f"Adapter {found.key[:12]} {how}{curve}{verdict}."
+    shown = ", ".join(
+        f"{'right' if exact else 'wrong'} ({nll:.2f} nats)"
+        for exact, nll in zip(trace.loo_exact, trace.loo_nll, strict=True)
+    )
+    return f"Each demonstration held out in turn, in context: {shown}."
+
+
+def _adapter(trace: Trace) -> str:
+    adapter = trace.adapter
+    if adapter is None:
+        return ""
+    how = "found in the store" if adapter.cached else f"trained in {adapter.train_seconds:.1f} s"
+    losses = adapter.losses
+    curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
+    began = f", beginning with {adapter.parents[0][:12]}" if adapter.parents else ""
+    verdict = f"; by its held-out demonstrations: {adapter.verdict}" if adapter.verdict else ""
+    return f"Adapter {adapter.key[:12]}: {how}{began}{curve}{verdict}."
 
 
 def _outcome(outcome: EffectiveOutcome) -> str:
     reported = outcome.reported
-    before = f", corrected from {reported.value:g}" if outcome.corrections else ""
-    return f"{_capital(reported.source)} says {reported.kind} {outcome.value:g}{before}."
+    before = f" (before: {reported.value:g})" if outcome.corrections else ""
+    return f"Outcome: {reported.kind} {outcome.value:g}{before}, says {reported.source}."
 
 
 def _counted(n: int, how: str) -> str:

@@ -20,6 +20,10 @@ def said(stored: StoredTrace) -> dict[str, str]:
     return {sentence.topic: sentence.text for sentence in why(stored)}
 
 
+def verdict_of_stored(stored: StoredTrace) -> str:
+    return verdict_line(stored.trace, stored.outcomes)
+
+
 def learned(grounds: DecisionGrounds = GROUNDS, arm: str = "ttt", propensity: float = 0.95) -> StoredTrace:
     decision = replace(decided(LooThreshold()), arm=arm, propensity=propensity, policy="logistic@7")
     return StoredTrace(trace_of(decision, "t", grounds=grounds), row_of(decision, "t"), ())
@@ -60,11 +64,15 @@ def test_the_rule_says_what_it_would_have_taken_and_that_it_knows_no_price(ledge
     )
     assert found["price"] == "A rule decided, which knows no price: no price would have changed it."
     assert found["draw"].endswith("nothing was left to chance.")
-    assert found["reason"] == "1 of 3 demonstrations answered when held out, below 1.00: training."
-    assert found["adapter"] == (
-        "Adapter kkkkkkkkkkkk was trained in 8.5 s, its loss went from 2.00 to 0.50 nats; "
-        "by its own held-out demonstrations: learned."
+    assert (
+        found["reason"]
+        == "1 of 3 demonstrations answered when held out, below 1.00: training. Estimated difficulty 0.62."
     )
+    assert found["adapter"] == (
+        "Adapter kkkkkkkkkkkk: trained in 8.5 s, loss 2.00 to 0.50 nats over 2 steps; "
+        "by its held-out demonstrations: learned."
+    )
+    assert found["path"].startswith("Path: admit 125 ms → probe 125 ms")
     assert "estimates" not in found
 
 
@@ -89,16 +97,16 @@ def test_costs_are_told_predicted_beside_measured_and_the_others_as_estimates(le
 
 def test_outcomes_and_faults_are_told_as_the_ledger_holds_them_today(ledger: Ledger) -> None:
     keep(ledger, "trace-1", degraded=("no GPU", "store away."))
-    assert verdict_line(read_trace(ledger, "trace-1")).endswith("Whether it was right is not known yet.")
+    assert verdict_of_stored(read_trace(ledger, "trace-1")).endswith("Whether it was right is not known yet.")
     ledger.add_outcome(OutcomeRow("trace-1", "user", "exact", 1.0))
-    assert verdict_line(read_trace(ledger, "trace-1")).endswith("It was right.")
+    assert verdict_of_stored(read_trace(ledger, "trace-1")).endswith("It was right.")
     ledger.correct_outcome("trace-1", source="user", kind="exact", value=0.0, reason="misread")
 
     found = said(read_trace(ledger, "trace-1"))
 
-    assert found["outcome"] == "User says exact 0, corrected from 1."
+    assert found["outcome"] == "Outcome: exact 0 (before: 1), says user."
     assert found["verdict"].endswith("It was wrong.")
-    assert found["faults"] == "no GPU. store away."
+    assert found["faults"] == "Degraded: no GPU. Degraded: store away."
     ledger.correct_outcome("trace-1", source="user", kind="exact", value=0.5, reason="partly")
     assert said(read_trace(ledger, "trace-1"))["verdict"].endswith("It was worth 0.50.")
 
