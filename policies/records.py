@@ -88,9 +88,14 @@ class OutcomeRow:
 
     decision_id: str
     source: str  # who says so, e.g. "solution", "user"
-    kind: str  # what is judged, e.g. "correct", "correct_first", "reward"
+    kind: str  # what is judged, e.g. "exact", "reward"; with a colon something beside the answer, e.g. "exact:icl"
     value: float  # in [0, 1]
     created_at: str | None = None  # UTC, ISO 8601; the ledger fills in None when it records
+
+    @property
+    def judges_the_answer(self) -> bool:
+        """Whether it is about the answer that was given."""
+        return ":" not in self.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.policy_cli import policy_app
 from router.settings import Settings
+from router.traces_cli import traces_app
 from router.values_shown import printable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
 app.add_typer(policy_app, name="policy")
+app.add_typer(traces_app, name="traces")
 
 File = Annotated[
     Path,
@@ -292,11 +294,12 @@ def _solve_all(
 def _record_outcome(router: Router, solution: Solution, labelled: LabelledTask) -> None:
     """Tell the ledger what came of a decision; an answer that is printed already must not be lost to that."""
     from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
+    from router.trace_errors import TraceNotKept
 
     if any(known is not None for known in labelled.solutions):
         try:
             router.feedback(solution.trace_id, answer=labelled.solutions, source="solution")
-        except (LedgerUnavailable, OutcomeConflict, UnknownTrace) as error:
+        except (LedgerUnavailable, OutcomeConflict, TraceNotKept, UnknownTrace) as error:
             if not any(said.startswith("not recorded") for said in solution.degraded):  # it has been said then
                 _complain(error, labelled.task.id)
 

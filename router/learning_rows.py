@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from icl_engine.loaders import task_kind
+from policies.errors import UnknownTrace
 from policies.feature_values import NamedFeatures, feature_row
 from policies.feedback_sources import contradicting, within_share
 from policies.labels import LabelRule
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 GIVEN = "exact"  # kind of an outcome that judges the answer given
-AUDIT_RATE = "audit_rate"  # kind under which the probability of an audit is kept
+AUDIT_RATE = "audit:rate"  # kind under which the probability of an audit is kept
 SUNK, AUDITED = "icl", "ttt"
 _MOST_WEIGHT = 20.0
 
@@ -132,7 +133,11 @@ def read_experience(
 
     def fits(decision_id: str) -> bool:
         if model_fingerprint is not None and decision_id not in seen:
-            seen[decision_id] = made_for(ledger.trace(decision_id).document, model_fingerprint)
+            try:
+                document = ledger.trace(decision_id).document
+            except UnknownTrace:  # not written yet, or pruned: nobody can say for which model it was
+                return False
+            seen[decision_id] = made_for(document, model_fingerprint)
         return seen.get(decision_id, True)
 
     kept = [

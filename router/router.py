@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,8 @@ from icl_engine.task import Task, Value
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
-from policies.records import EffectiveOutcome, OutcomeRow
+from policies.records import OutcomeRow
+from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
+    from router.graph import CompiledStateGraph, StreamMode
     from router.learning import Learner
     from router.steps import Progress, SolveState, Steps
+    from router.trace import Trace
+    from router.traces.writer import TraceWriter
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
@@ -79,6 +83,7 @@ class Router:
         self._store_fault: str | None = None
         self._learner: Learner | None = None
         self._bound: Steps | None = None
+        self._traces: TraceWriter | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
         self.audits: Audits | None = None  # a share of the solves in context that is also trained on; None: none
@@ -222,6 +227,7 @@ class Router:
 
         Raises:
             UnknownTrace: no such solve is recorded.
+            TraceNotKept: it is, but `answer` cannot be compared: its trace was pruned or never written.
             OutcomeConflict: the same source has already said otherwise.
             RecordRefused: not one of the three, a value that is not in [0, 1], or an answer of another kind.
             LedgerUnavailable: the ledger cannot be written.
@@ -239,18 +245,19 @@ class Router:
         ledger = self._open_ledger()
         recorded = ledger.add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
         if kind == "exact":
+            from router.errors import TraceNotKept
             from router.feedback import outcomes_of_verdict
-            from router.trace import Trace
 
-            trace = Trace.read(ledger.trace(trace_id).document)
-            ledger.add_outcomes(outcomes_of_verdict(trace, recorded.value, source=source))
+            try:
+                follows = outcomes_of_verdict(self._trace(trace_id), recorded.value, source=source)
+            except TraceNotKept:  # what was said counts; what follows from it cannot be told
+                return
+            ledger.add_outcomes(follows)
 
     def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str) -> None:
         from router.feedback import outcomes_of_answer, solutions_of
-        from router.trace import Trace
 
-        ledger, audits = self._open_ledger(), self.audits
-        trace = Trace.read(ledger.trace(trace_id).document)
+        ledger, audits, trace = self._open_ledger(), self.audits, self._trace(trace_id)
         solutions = solutions_of(trace, answer)
         first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
         ledger.add_outcome(first)
@@ -264,11 +271,9 @@ class Router:
         Raises:
             UnknownTrace: no such solve is recorded.
         """
-        from router.trace import Trace
         from router.values_shown import verdict
 
-        ledger = self._open_ledger()
-        trace = Trace.read(ledger.trace(trace_id).document)
+        ledger, trace = self._open_ledger(), self._trace(trace_id)
         solution = self.solve(trace.task, arm=Arm.TTT, seed=trace.seed)
         judged = verdict(solution.answers, solutions)
         if judged is not None and not solution.degraded:  # what went wrong says nothing of the arm
@@ -284,13 +289,56 @@ class Router:
         from router.trace import Trace
 
         ledger = self._open_ledger()
-        said = Trace.read(ledger.trace(trace_id).document).explain()
-        return "\n".join([said, *(_outcome_said(outcome) for outcome in ledger.effective_outcomes(trace_id))])
+        self.flush()
+        return Trace.read(ledger.trace(trace_id).document).explain(ledger.effective_outcomes(trace_id))
+
+    def _trace(self, trace_id: str) -> Trace:
+        from router.traces.stored import read_trace
+
+        self.flush()
+        return read_trace(self._open_ledger(), trace_id).trace
+
+    def flush(self) -> None:
+        """Wait until the traces of what has been solved are in the ledger, where they follow their decisions."""
+        if self._traces is not None:
+            self._traces.flush()
+
+    @property
+    def graph(self) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
+        """The compiled LangGraph graph of a solve, also to be a node of another graph: `task` is all it needs.
+
+        Raises:
+            ModelUnavailable: the model cannot be loaded.
+        """
+        compiled: CompiledStateGraph[SolveState, None, SolveState, SolveState] = self._graph()
+        return compiled
+
+    def stream(
+        self,
+        task: Task,
+        *,
+        stream_mode: StreamMode | Sequence[StreamMode] = "updates",
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[object]:
+        """Solve a task, and yield what LangGraph's `stream_mode` says: `updates` of each step, `values`, `debug`, ...
+
+        Raises:
+            TaskRefused, ArmUnavailable, SettingsError, ModelUnavailable: as for `solve`.
+        """
+        initial = self._initial(task, arm, seed, deadline_s, None)
+        modes = stream_mode if isinstance(stream_mode, str) else list(stream_mode)
+        return iter(self._graph().stream(initial, stream_mode=modes))
 
     def close(self) -> None:
-        """Close ledger and store, unless they were handed in; the model goes with the router."""
+        """End learning and write the traces that wait; close ledger and store, unless they were handed in. The model
+        goes with the router.
+        """
         if self._learner is not None:
             self._learner.stop()
+        if self._traces is not None:
+            self._traces.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -392,8 +440,12 @@ class Router:
             if self._compiled is None:
                 from router.graph import build_graph
 
-                self._compiled = build_graph(self._steps())
+                self._compiled = build_graph(self._steps(), self._unasked)
             return self._compiled
+
+    def _unasked(self, task: Task) -> SolveState:
+        """What a solve begins with where nobody says more than the task."""
+        return self._initial(task, None, None, None, None)
 
     def _steps(self) -> Steps:
         with self._lock:
@@ -432,6 +484,9 @@ class Router:
             inference=settings.inference,
             limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
+            tenant=settings.tenant,
+            traces=self._writer(ledger),
+            redact=Redactor.of(settings),
         )
 
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
@@ -451,6 +506,20 @@ class Router:
                 self.audits = Audits(settings.audit_rate, self._learner.later)
             self._learner.start()
         return self._learner.policy
+
+    def _writer(self, ledger: Ledger | None) -> TraceWriter | None:
+        from router.traces.writer import Retention, TraceWriter
+
+        if ledger is None:
+            return None
+        settings = self.settings
+        self._traces = TraceWriter(
+            ledger.traces,
+            retention=Retention(settings.trace_days * 24 * 3600, settings.trace_bytes),
+            max_waiting=settings.trace_queue,
+            redact=Redactor.of(settings),
+        )
+        return self._traces
 
 
 def store_of(settings: Settings) -> TieredAdapterStore:
@@ -503,9 +572,3 @@ def solve(
 ) -> Solution:
     """Answer a task with the default router, made from the settings at the first call; see `Router.solve`."""
     return _default_router().solve(task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)
-
-
-def _outcome_said(outcome: EffectiveOutcome) -> str:
-    reported = outcome.reported
-    corrected = f" (before: {reported.value:g})" if outcome.corrections else ""
-    return f"Outcome: {reported.kind} {outcome.value:g}{corrected}, says {reported.source}."

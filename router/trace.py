@@ -4,7 +4,9 @@ ledger.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from icl_engine.probe import ProbeResult
     from policies.decision import Decision
     from policies.features import Features
+    from policies.records import EffectiveOutcome
+    from policies.trace_log import TraceFacts
     from router.solution import Cost
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
 _NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 
 
@@ -51,7 +55,48 @@ class AnswerTrace(_Record):
     confidence: float
 
 
-class DecisionTrace(_Record):
+class ArmEstimate(_Record):
+    """What the policy expected of one arm."""
+
+    p_correct: float | None = None  # calibrated, in [0, 1]
+    gain: float | None = None  # expected quality minus that of `icl`
+    gain_std: float | None = None  # standard error of the gain
+    predicted_cost_s: float | None = None
+    utility: float | None = None  # expected quality minus `price` times cost
+
+
+class ContributionTrace(_Record):
+    """What one feature adds to the expected gain of `contributions_arm`."""
+
+    feature: str
+    value: float | None
+    typical: float  # mean of the tasks the model was fitted on
+    gain: float
+
+
+class NearestTask(_Record):
+    """A past task whose features are close to this one's."""
+
+    task_id: str
+    distance: float
+    best_arm: str
+    gain: float  # of its best arm over `icl`
+
+
+class DecisionGrounds(_Record):
+    """What a policy that estimates can say of its decision; a rule leaves all of it empty."""
+
+    estimates: dict[str, ArmEstimate] = {}
+    contributions: tuple[ContributionTrace, ...] = ()  # largest first
+    contributions_arm: str | None = None  # the arm whose gain they add up to
+    nearest: tuple[NearestTask, ...] = ()  # closest first
+    price: float | None = None  # quality per unit of cost at which it was decided
+    flip_price: float | None = None  # where another arm would have been the best; None: at no price
+    percentiles: dict[str, float] = {}  # feature -> share of training tasks below its value
+    stage: str | None = None  # "prior", "logistic", "trees", ...: how much the policy has learned
+
+
+class DecisionTrace(DecisionGrounds):
     """The decision and what it rests on."""
 
     arm: str
@@ -72,6 +117,8 @@ class AdapterTrace(_Record):
     train_seconds: float
     verdict: str = ""  # of training on itself: "learned", "gave up" or "worse"; "" where it did not look
     parents: tuple[str, ...] = ()  # keys of the adapters that training began with, nearest first
+    lora: dict[str, Any] = {}  # its shape: rank, alpha, the layers it adapts
+    adapter_bytes: int | None = None  # of its tensors
 
 
 class CostTrace(_Record):
@@ -87,6 +134,8 @@ class Trace(_Record):
 
     schema_version: int = SCHEMA_VERSION
     trace_id: str
+    created_at: str | None = None  # UTC, ISO 8601; None in version 1, where the ledger's decision has it
+    tenant: str = "default"
     task: Task
     model_fingerprint: str
     seed: int
@@ -118,10 +167,15 @@ class Trace(_Record):
         cost: Cost,
         degraded: tuple[str, ...],
         path: tuple[Step, ...],
+        grounds: DecisionGrounds | None = None,
+        created_at: str | None = None,
+        tenant: str = "default",
     ) -> Self:
         """Put together the trace from the records of the steps."""
         return cls(
             trace_id=trace_id,
+            created_at=created_at,
+            tenant=tenant,
             task=task,
             model_fingerprint=model_fingerprint,
             seed=seed,
@@ -136,6 +190,7 @@ class Trace(_Record):
                 policy=decision.policy,
                 difficulty=decision.difficulty,
                 features=asdict(features),
+                **({} if grounds is None else grounds.model_dump()),
             ),
             answers=tuple(map(_answer_trace, answers)),
             answered_by=answered_by,
@@ -147,39 +202,44 @@ class Trace(_Record):
 
     @classmethod
     def read(cls, document: str) -> Self:
-        """Read a trace as the ledger holds it. Limits do not apply: its task was let in once."""
+        """Read a trace as the ledger holds it, of this version or an older one. Limits do not apply: its task was let
+        in once.
+        """
         return cls.model_validate_json(document, context={"limits": _NO_LIMITS})
 
-    def explain(self) -> str:
-        """Say in a few sentences what was decided, why, how it went and what it cost."""
-        decision = self.decision
-        odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decision.propensities.items())
-        lines = [
-            f"Task {self.task.id}: {decision.arm}, drawn with probability {decision.propensity:.3f} (of {odds}) "
-            f"by {decision.policy}.",
-            f"Why: {decision.reason}. Estimated difficulty {decision.difficulty:.2f}.",
-        ]
-        if self.loo_nll:
-            held_out = ", ".join(
-                f"{'right' if exact else 'wrong'} ({nll:.2f} nats)"
-                for exact, nll in zip(self.loo_exact, self.loo_nll, strict=True)
-            )
-            lines.append(f"Each demonstration held out in turn, in context: {held_out}.")
-        if self.adapter is not None:
-            how = "found in the store" if self.adapter.cached else f"trained in {self.adapter.train_seconds:.1f} s"
-            losses = self.adapter.losses
-            curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
-            began = f", beginning with {self.adapter.parents[0][:12]}" if self.adapter.parents else ""
-            verdict = f"; by its held-out demonstrations: {self.adapter.verdict}" if self.adapter.verdict else ""
-            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{began}{curve}{verdict}.")
-        confidences = ", ".join(f"{answer.confidence:.2f}" for answer in self.answers)
-        lines.append(
-            f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "
-            f"and {self.cost.tokens} tokens."
+    def redacted(self, redact: Callable[[str], str]) -> Self:
+        """Return the trace with every text that is neither the user's nor an id changed by `redact`."""
+        decision = self.decision.model_copy(update={"reason": redact(self.decision.reason)})
+        return self.model_copy(update={"decision": decision, "degraded": tuple(map(redact, self.degraded))})
+
+    def with_grounds(self, grounds: DecisionGrounds) -> Self:
+        """Return the trace with what its decision rests on."""
+        known = {name: getattr(grounds, name) for name in DecisionGrounds.model_fields}
+        return self.model_copy(update={"decision": self.decision.model_copy(update=known)})
+
+    def facts(self) -> TraceFacts:
+        """Return what a list shows beside the decision."""
+        from policies.trace_log import TraceFacts  # SQLAlchemy is a good part of a second's import
+
+        utilities = [each.utility for each in self.decision.estimates.values() if each.utility is not None]
+        chosen = self.decision.estimates.get(self.decision.arm)
+        ours = None if chosen is None else chosen.utility
+        confidence = self.answers[0].confidence if self.answers else None
+        return TraceFacts(
+            answered_by=self.answered_by,
+            confidence=confidence if confidence is not None and math.isfinite(confidence) else None,
+            regret=None if ours is None or not math.isfinite(ours) else max(max(utilities) - ours, 0.0),
         )
-        lines += [f"Degraded: {what.rstrip('.')}." for what in self.degraded]
-        lines.append("Path: " + " → ".join(f"{step.name} {step.seconds * 1000:.0f} ms" for step in self.path) + ".")
-        return "\n".join(lines)
+
+    def explain(self, outcomes: Sequence[EffectiveOutcome] = ()) -> str:
+        """Say in a few sentences, one a line, what was decided, why, how it went and what it cost.
+
+        Args:
+            outcomes: what has come of it since, as the ledger holds it.
+        """
+        from router.traces.why import explained
+
+        return "\n".join(sentence.text for sentence in explained(self, outcomes))
 
 
 def _answer_trace(answer: Answer) -> AnswerTrace:

@@ -15,9 +15,13 @@ from router.trace import (
     SCHEMA_VERSION,
     AdapterTrace,
     AnswerTrace,
+    ArmEstimate,
     CandidateTrace,
+    ContributionTrace,
     CostTrace,
+    DecisionGrounds,
     DecisionTrace,
+    NearestTask,
     Step,
     Trace,
 )
@@ -116,6 +120,48 @@ def test_a_trace_says_which_schema_it_has_and_takes_no_unknown_field() -> None:
         Trace.read(json.dumps({**document, "solution": "42"}))
 
 
+def test_a_document_of_version_1_is_still_read() -> None:
+    document = json.loads(trace().model_dump_json())
+    added = (
+        "estimates",
+        "contributions",
+        "contributions_arm",
+        "nearest",
+        "price",
+        "flip_price",
+        "percentiles",
+        "stage",
+    )
+    old = {name: value for name, value in document.items() if name not in ("created_at", "tenant")}
+    old["schema_version"] = 1
+    old["decision"] = {name: value for name, value in document["decision"].items() if name not in added}
+
+    read = Trace.read(json.dumps(old))
+
+    assert read.schema_version == 1
+    assert read.created_at is None
+    assert read.decision.estimates == {}
+    assert read.decision.arm == "ttt"
+
+
+def test_what_a_policy_says_of_its_decision_is_kept() -> None:
+    grounds = DecisionGrounds(
+        estimates={"ttt": ArmEstimate(p_correct=0.75, gain=0.5, gain_std=0.125, predicted_cost_s=2.0, utility=0.25)},
+        contributions=(ContributionTrace(feature="loo_exact_share", value=None, typical=0.5, gain=0.25),),
+        contributions_arm="ttt",
+        nearest=(NearestTask(task_id="like", distance=0.5, best_arm="ttt", gain=1.0),),
+        price=0.125,
+        flip_price=0.25,
+        percentiles={"loo_exact_share": 0.5},
+        stage="logistic",
+    )
+    decided = DecisionTrace(**{**trace().decision.model_dump(), **grounds.model_dump()})
+    written = trace().model_copy(update={"decision": decided, "created_at": "2026-01-01T00:00:00+00:00"})
+
+    assert Trace.read(written.model_dump_json()) == written
+    assert Trace.read(written.model_dump_json()).decision.nearest == grounds.nearest
+
+
 def test_a_trace_is_never_changed() -> None:
     with pytest.raises(ValidationError):
         trace().seed = 8  # type: ignore[misc]
@@ -125,11 +171,11 @@ def test_an_explanation_says_what_was_decided_why_how_it_went_and_what_it_cost()
     said = trace(adapter=ADAPTER, degraded=("no GPU",)).explain()
 
     for part in (
-        "Task flip_1: ttt, drawn with probability 0.900 (of icl 0.100, ttt 0.900) by loo_threshold@1.",
-        "Why: 1 of 2 demonstrations answered when held out. Estimated difficulty 0.62.",
+        "Task flip_1: ttt, confidence 0.50, in 9.25 s and 1234 tokens, decided by loo_threshold@1.",
+        "1 of 2 demonstrations answered when held out. Estimated difficulty 0.62.",
+        "ttt was drawn with probability 0.900 (of icl 0.100, ttt 0.900).",
         "right (0.10 nats), wrong (2.50 nats)",
         "trained in 8.5 s, loss 2.00 to 0.12 nats over 2 steps",
-        "Answered by ttt, confidence 0.50, in 9.25 s and 1234 tokens.",
         "Degraded: no GPU.",
         "Path: admit 2 ms → verify 250 ms.",
     ):
