@@ -177,7 +177,9 @@ def describe(settings: Settings) -> tuple[str, str]:
 
     model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
     preset = settings.ttt(model.n_parameters)
-    chosen = {**asdict(settings.inference), **asdict(preset.lora), **asdict(preset.training), "seed": settings.seed}
+    grid, text = asdict(preset.training), asdict(preset.training_for("text"))
+    of_text = {f"text_{name}": value for name, value in text.items() if value != grid[name]}
+    chosen = {**asdict(settings.inference), **asdict(preset.lora), **grid, **of_text, "seed": settings.seed}
     # what is as it was before it could be chosen is not said, so that results stay comparable as choices are added
     said = {name: value for name, value in chosen.items() if name in _ALWAYS_SAID or value != _UNCHOSEN.get(name)}
     return model.fingerprint, ", ".join(f"{name}={value}" for name, value in sorted(said.items()))

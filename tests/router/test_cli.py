@@ -121,8 +121,8 @@ def test_what_the_file_says_is_right_is_told_to_the_ledger(run: Run, tasks_file:
     with Ledger.open(tmp_path / "home") as ledger:
         outcomes = [ledger.outcomes(str(line["trace_id"])) for line in ran.objects()]
     assert [[(row.source, row.kind, row.value) for row in rows] for rows in outcomes] == [
-        [("solution", "exact", 1.0)], [("solution", "exact", 1.0)], [("solution", "exact", 0.0)],
-    ]  # fmt: skip
+        [("solution", "exact", right), ("solution", "exact:icl", right)] for right in (1.0, 1.0, 0.0)
+    ]
 
 
 def test_without_solutions_nothing_is_judged_or_recorded(run: Run, folder: Path, tmp_path: Path) -> None:
