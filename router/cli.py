@@ -22,6 +22,7 @@ from icl_engine.task import LabelledTask
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.settings import Settings
+from router.ui_cli import ui
 from router.values_shown import printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(model_app, name="model")
 app.add_typer(ledger_app, name="ledger")
+app.command()(ui)
 
 File = Annotated[
     Path,
