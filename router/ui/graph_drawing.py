@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -44,7 +45,7 @@ def graph_svg(path: Sequence[Step]) -> Markup:
     seconds: dict[str, list[float]] = {}
     for step in path:
         seconds.setdefault(step.name, []).append(step.seconds)
-    walked = {(before.name, after.name) for before, after in zip(path, path[1:], strict=False)}
+    walked = {(before.name, after.name) for before, after in pairwise(path)}
     # a trace is written by `record`, before its own time is known: the path ends before it
     walked |= {("verify", "record")} if path and path[-1].name == "verify" else set()
     shown = {**seconds, **({"record": []} if ("verify", "record") in walked else {})}
@@ -54,7 +55,7 @@ def graph_svg(path: Sequence[Step]) -> Markup:
         _WIDTH,
         rows * _ROW - (_ROW - _HEIGHT) + 4,
         "Graph of the solve; taken: " + ", ".join(shown) + ".",
-        *sorted((_edge(edge, edge in walked) for edge in _EDGES), key=lambda line: "taken" in line),
+        *(_edge(edge, edge in walked) for edge in sorted(_EDGES, key=walked.__contains__)),
         *(_node(name, *_PLACES[name], shown.get(name)) for name in _PLACES),
         *(_node(name, _MIDDLE, 8 + i, seconds[name]) for i, name in enumerate(extra)),
         kind="graph",
@@ -87,8 +88,8 @@ def _edge(edge: tuple[str, str], taken: bool) -> Markup:
     (x1, row1), (x2, row2) = (_PLACES[name] for name in edge)
     y1, y2 = 2 + row1 * _ROW + _HEIGHT, 2 + row2 * _ROW
     if edge == ("verify", "adapt"):  # the loop back: where nothing usable came out in context
-        y1, y2 = y1 - _HEIGHT / 2, y2 + _HEIGHT / 2
-        x1, x2, out = x1 + _BOX / 2, x2 + _BOX / 2, _WIDTH - 4
+        y1, y2 = y1 - _HEIGHT // 2, y2 + _HEIGHT // 2
+        x1, x2, out = x1 + _BOX // 2, x2 + _BOX // 2, _WIDTH - 4
         path = f"M{x1} {y1}H{out}V{y2}H{x2 + 2}"
     elif x1 == x2:
         path = f"M{x1} {y1}V{y2 - 2}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, select
 
@@ -121,7 +121,7 @@ class Listing:
         self.catch_up()
         wanted = _narrowed(select(DECISIONS.c.seq), filters)
         with self._database.reading() as connection:
-            numbers = set(connection.scalars(wanted)) if filters != Filters() else None
+            numbers = {int(row.seq) for row in connection.execute(wanted)} if filters != Filters() else None
             outcomes = _outcome_values(connection)
         with self._lock:
             known = [
@@ -147,9 +147,9 @@ class Listing:
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the arms and the policies to filter by."""
         with self._database.reading() as connection:
-            arms = connection.scalars(_distinct(DECISIONS.c.arm)).all()
-            policies = connection.scalars(_distinct(DECISIONS.c.policy)).all()
-        return tuple(arms), tuple(policies)
+            arms = tuple(row[0] for row in connection.execute(_distinct(DECISIONS.c.arm)))
+            policies = tuple(row[0] for row in connection.execute(_distinct(DECISIONS.c.policy)))
+        return arms, policies
 
     def history(self) -> tuple[Event, ...]:
         """Return every move of an alias and every state of a policy version, newest first."""
@@ -194,30 +194,21 @@ def outcome_name(value: float | None) -> str:
     return "unknown" if value is None else "right" if value >= 1 else "wrong" if value <= 0 else "partly"
 
 
-def _listed() -> Select[tuple[object, ...]]:
+_COLUMNS = (
+    "seq", "decision_id", "created_at", "task_id", "arm", "policy", "reason", "propensity", "difficulty", "seconds",
+    "degraded",
+)  # fmt: skip
+
+
+def _listed() -> Select[*tuple[Any, ...]]:
     has_estimates = TRACES.c.document.like('%"estimates":{"%')
     document = case((has_estimates, TRACES.c.document), else_=None).label("document")  # long: read where it tells
-    columns = (
-        DECISIONS.c[name]
-        for name in (
-            "seq",
-            "decision_id",
-            "created_at",
-            "task_id",
-            "arm",
-            "policy",
-            "reason",
-            "propensity",
-            "difficulty",
-            "seconds",
-            "degraded",
-        )  # fmt: skip
-    )
     is_text = DECISIONS.c.features.like('%"kind":"text"%').label("is_text")
+    columns = (DECISIONS.c[name] for name in _COLUMNS)
     return select(*columns, is_text, document).outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
 
 
-def _read(connection: Connection, query: Select[tuple[object, ...]]) -> tuple[Listed, ...]:
+def _read(connection: Connection, query: Select[*tuple[Any, ...]]) -> tuple[Listed, ...]:
     return tuple(
         Listed(
             seq=found["seq"],
@@ -243,7 +234,7 @@ def _with_outcomes(connection: Connection, rows: tuple[Listed, ...]) -> tuple[Li
     return tuple(replace(row, outcome=verdict_of(said[row.trace_id])) for row in rows)
 
 
-def _narrowed(query: Select[tuple[object, ...]], filters: Filters) -> Select[tuple[object, ...]]:
+def _narrowed(query: Select[*tuple[Any, ...]], filters: Filters) -> Select[tuple[object, ...]]:
     if filters.arm is not None:
         query = query.where(DECISIONS.c.arm == filters.arm)
     if filters.policy is not None:
@@ -277,7 +268,7 @@ def _outcome_values(connection: Connection) -> dict[str, float]:
     return {row[0]: row[1] for row in connection.execute(lowest)}
 
 
-def _distinct(column: ColumnElement[str]) -> Select[tuple[str]]:
+def _distinct(column: ColumnElement[str]) -> Select[str]:
     """Return the different values of a column that has few, of the latest decisions."""
     recent = select(column.label("value")).order_by(DECISIONS.c.seq.desc()).limit(20_000).subquery()
     return select(recent.c.value).distinct().order_by(recent.c.value).limit(40)

@@ -149,10 +149,8 @@ def _verdict(trace: Trace, row: DecisionRow, outcomes: Sequence[EffectiveOutcome
     explored = decision.propensity < max(decision.propensities.values(), default=0.0)
     promise = promise_of(decision.estimates, decision.arm)
     regret = None if promise is None else promise.regret
-    answered = "" if trace.answered_by == decision.arm else f" (answered by {trace.answered_by})"
     return (
-        ("arm", f"{decision.arm}{answered}"),
-        ("outcome", outcome_name(verdict_of(outcomes))),
+        ("answered by", trace.answered_by),
         ("confidence", ", ".join(f"{answer.confidence:.2f}" for answer in trace.answers)),
         ("cost", f"{cost.seconds:.2f} s{gpu}, {cost.tokens} tokens"),
         ("drawn with", f"{decision.propensity:.3f}" + (", as an exploration" if explored else "")),

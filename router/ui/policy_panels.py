@@ -1,4 +1,4 @@
-"""What the page of the policies shows: aliases, versions, their history, and how the decisions so far have turned out."""
+"""What the page of the policies shows: aliases, versions, their history, and how decisions have turned out."""
 
 from __future__ import annotations
 

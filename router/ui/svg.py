@@ -11,10 +11,8 @@ from markupsafe import Markup, escape
 
 from router.values_shown import printable
 
-Attribute = str | int | float
 
-
-def element(name: str, attributes: Mapping[str, Attribute], *children: Markup) -> Markup:
+def element(name: str, attributes: Mapping[str, object], *children: Markup) -> Markup:
     """Return one element; attribute values are escaped, children are elements or come from `words`."""
     given = "".join(f' {key}="{_escaped(value)}"' for key, value in attributes.items())
     return Markup(f"<{name}{given}>{''.join(children)}</{name}>")
@@ -44,7 +42,7 @@ def drawing(
         size: in pixels, where those are not its own units; it shrinks where there is less room.
     """
     shown = size or (width, height)
-    attributes: dict[str, Attribute] = {
+    attributes = {
         "xmlns": "http://www.w3.org/2000/svg",
         "viewBox": f"0 0 {_number(width)} {_number(height)}",
         "role": "img",
@@ -68,9 +66,9 @@ def polyline(points: list[tuple[float, float]], kind: str) -> Markup:
     return element("polyline", {"points": " ".join(f"{_number(x)},{_number(y)}" for x, y in points), "class": kind})
 
 
-def _escaped(value: Attribute) -> Markup:
-    return words(value) if isinstance(value, str) else Markup(_number(value))
+def _escaped(value: object) -> Markup:
+    return words(_number(value) if isinstance(value, float) else str(value))
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f"{float(value):.2f}".rstrip("0").rstrip(".")

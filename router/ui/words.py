@@ -18,7 +18,7 @@ def outcome_lines(outcomes: Sequence[EffectiveOutcome]) -> tuple[str, ...]:
     said = []
     for outcome in outcomes:
         reported = outcome.reported
-        line = f"{reported.kind} {outcome.value:g}, says {reported.source}, {(reported.created_at or '')[:19]}"
+        line = f"{reported.kind} {reported.value:g}, says {reported.source}, {(reported.created_at or '')[:19]}"
         for correction in outcome.corrections:
             line += f"; corrected to {correction.value:g} ({correction.reason})"
         said.append(line + (f"; said {outcome.n_repeats} more times" if outcome.n_repeats else ""))
