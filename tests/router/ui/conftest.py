@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             return "explored"
 
         app = make_app(Attached(ledger, run, {samples.drop_task().fingerprint: (samples.fallen(),)}))
-        with _running(uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))) as port:
+        with _Running(uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))) as port:
             served.url = f"http://127.0.0.1:{port}"
             yield served
 
@@ -80,7 +80,7 @@ class Visit:
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
     """A page of its own, at 1280 pixels, watched."""
-    with _context(browser) as context:
+    with _Context(browser) as context:
         yield watched(context)
 
 
@@ -100,7 +100,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "saved.html"
 
 
-class _context:
+class _Context:
     def __init__(self, browser: Browser) -> None:
         self._context = browser.new_context(viewport={"width": 1280, "height": 900})
 
@@ -111,7 +111,7 @@ class _context:
         self._context.close()
 
 
-class _running:
+class _Running:
     def __init__(self, server: uvicorn.Server) -> None:
         self._server = server
         self._thread = threading.Thread(target=server.run, daemon=True)

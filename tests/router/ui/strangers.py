@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icl_engine.task import Task
+from icl_engine.task import Limits, Task
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.trace import DecisionGrounds, NearestTask
@@ -74,7 +74,7 @@ def fill(ledger: Ledger) -> None:
 
 
 def long_text(n_chars: int) -> Task:
-    """A task with one very long text."""
-    return Task.parse(
-        {"demonstrations": [{"input": "a", "output": "b"}, {"input": "b", "output": "c"}], "queries": ["q" * n_chars]}
-    )
+    """A task with one very long text, beyond the ordinary limits."""
+    pairs = [{"input": "a", "output": "b"}, {"input": "b", "output": "c"}]
+    limits = Limits(max_text_chars=n_chars, max_task_chars=2 * n_chars, max_task_json_chars=4 * n_chars)
+    return Task.parse({"demonstrations": pairs, "queries": ["q" * n_chars]}, limits)

@@ -1,4 +1,4 @@
-"""The application without a browser: who is let in, what is refused, what is said where nothing is recorded, how fast."""
+"""The application without a browser: who is let in, what is refused, what is said of what is missing, how fast."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def test_an_unknown_trace_is_not_found_and_says_so(ledger: Ledger) -> None:
 
 
 def test_a_text_of_a_million_characters_is_cut_and_its_rest_counted(ledger: Ledger) -> None:
-    task = long_text(100_000)
-    samples.record(ledger, samples.trace_of(task, samples.answer(("q" * 100_000, 1)), trace_id="long"))
+    task = long_text(1_000_000)
+    samples.record(ledger, samples.trace_of(task, samples.answer(("q" * 1_000_000, 1)), trace_id="long"))
 
     page = client_of(ledger).get("/traces/long").text
 
-    assert "98000 more characters" in page
+    assert "998000 more characters" in page
     assert len(page) < 100_000
 
 
