@@ -3,6 +3,7 @@
 # make faults   break the stores on purpose, under an hour; figures go to docs/reliability.md
 # make bench    measure throughput beside other ways to train, some hours with nothing else running, into
 #               docs/performance.md; make bench-gpu the same at larger sizes on a GPU
+# make mlflow   install MLflow apart, in .venv-mlflow; make test then reads traces back from a real server, too
 # make lint     ruff and mypy        make fmt     format in place        make clean     remove what make made
 #
 # All need Python 3.11 or later and nothing else. PYTHON=... chooses the interpreter. pip takes torch from wherever it is
@@ -18,7 +19,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help demo test faults bench bench-gpu lint fmt clean
+.PHONY: help demo test faults bench bench-gpu mlflow lint fmt clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +40,8 @@ bench: $(VENV)/.installed-bench
 bench-gpu: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.throughput --size gpu --device cuda --results runs/throughput-cuda.jsonl --out docs/performance.md
 
+mlflow: $(VENV)-mlflow/.installed
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,7 +52,7 @@ fmt: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-mlflow build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -74,4 +77,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@echo "Installing what the benchmarks compare with ..."
 	@$(PIP_INSTALL) -e '.[dev,bench]'
+	@touch $@
+
+$(VENV)-mlflow/.installed: constraints-mlflow.txt  # what it depends on and what we pin do not agree
+	@PYTHON="$(PYTHON)" sh .ci/make-venv $(VENV)-mlflow
+	@echo "Installing MLflow ..."
+	@PIP_CONSTRAINT=constraints-mlflow.txt $(VENV)-mlflow/bin/python -m pip install --quiet -c constraints-mlflow.txt mlflow
 	@touch $@

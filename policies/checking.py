@@ -9,11 +9,11 @@ from pathlib import Path
 from sqlalchemy import Connection, RowMapping, Table, inspect, select, text
 
 from policies import policy_files
-from policies.append_only import trigger_names
+from policies.append_only import pruning_trigger_names, trigger_names
 from policies.database import Database, Place, quarantine
 from policies.errors import LedgerLocked, LedgerUnavailable
 from policies.schema import schema_version
-from policies.tables import ALIAS_MOVES, APPEND_ONLY, POLICY_VERSIONS, is_whole
+from policies.tables import ALIAS_MOVES, APPEND_ONLY, POLICY_VERSIONS, PRUNABLE, TRACE_PRUNINGS, is_whole
 
 BUSY_TIMEOUT_S = 5.0
 DAMAGE = ("pages", "references", "rows")  # what is lost or changed; the other checks name what can be put right
@@ -122,7 +122,10 @@ def _missing_triggers(connection: Connection) -> str | None:
         else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'"
     )
     there = set(connection.execute(text(query)).scalars())
-    wanted = {name for table in _present(connection) for name in trigger_names(connection.dialect.name, table.name)}
+    dialect, present = connection.dialect.name, _present(connection)
+    wanted = {name for table in present for name in trigger_names(dialect, table.name)}
+    if TRACE_PRUNINGS in present:
+        wanted |= {name for table in PRUNABLE for name in pruning_trigger_names(dialect, table.name)}
     return f"triggers are missing: {', '.join(sorted(wanted - there))}" if wanted - there else None
 
 

@@ -1,4 +1,5 @@
-"""The ledger: decisions, what came of them, and their traces in one SQL database, appended to and never changed.
+"""The ledger: decisions, what came of them, and their traces in one SQL database, appended to and never changed; traces
+alone are pruned (`policies.trace_log`).
 
 A record is acknowledged once the call that wrote it has returned, which is after the commit. SQLite in one file by
 default, safe between threads and processes and after a fork; PostgreSQL by URL. What the rows mean for learning is left
@@ -14,19 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Insert, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from policies import outcome_log
+from policies import outcome_log, trace_log
 from policies.database import Database, Place, Reached, nothing, utc_now
 from policies.errors import DecisionConflict, OutcomeConflict, RecordRefused, UnknownTrace
 from policies.labels import Label, LabelRule, label_of
 from policies.policy_versions import PolicyVersions
 from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
-from policies.rows import decision_columns, decision_row, trace_columns, trace_row
+from policies.rows import decision_columns, decision_row, trace_row
 from policies.schema import create_or_migrate
 from policies.sqlite import Durability
 from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed, whole
+from policies.trace_log import TraceEntry, TraceLog
 
 _PAGE = 500  # rows of one read, where many are read
 
@@ -47,6 +49,7 @@ class Ledger:
         self._database = database
         self._clock = clock
         self.policy_versions = PolicyVersions(database, files, self._now, reached)
+        self.traces = TraceLog(database, clock, self._now)
 
     @classmethod
     def open(
@@ -121,22 +124,17 @@ class Ledger:
             LedgerUnavailable: nothing was acknowledged.
         """
         row = replace(row, created_at=row.created_at or self._now())
-        trace = TraceRow(row.decision_id, trace_schema_version, trace_json)
-        decision_values = sealed(DECISIONS, decision_columns(row), task_id=row.task_id)
-        trace_values = sealed(TRACES, trace_columns(trace), task_id=row.task_id)
-        try:
-            with self._database.writing() as connection:
-                connection.execute(insert(DECISIONS).values(decision_values))
-                connection.execute(insert(TRACES).values(trace_values))
-        except IntegrityError as error:
-            recorded = self._find_decision(row.decision_id)
-            if recorded is None:
-                remedy = "Every value must be finite and in its range."
-                raise RecordRefused("decision", str(error.orig), remedy=remedy, task_id=row.task_id) from error
-            if replace(row, created_at=recorded.created_at) != recorded or self.trace(row.decision_id) != trace:
-                raise DecisionConflict(row.decision_id, task_id=row.task_id) from error
-            return recorded
-        return row
+        return self._recorded(row, TraceRow(row.decision_id, trace_schema_version, trace_json))
+
+    def record_decision(self, row: DecisionRow) -> DecisionRow:
+        """Write a decision whose trace follows (`traces.add`) or is not kept; return the row as recorded. See `record`.
+
+        Raises:
+            DecisionConflict: this id is recorded with other content.
+            RecordRefused: a value no row may hold.
+            LedgerUnavailable: nothing was acknowledged.
+        """
+        return self._recorded(replace(row, created_at=row.created_at or self._now()), None)
 
     def add_outcome(self, outcome: OutcomeRow) -> OutcomeRow:
         """Write what came of a decision; return the row as recorded. What a source says first stands; that it said
@@ -203,13 +201,12 @@ class Ledger:
         """Return the trace of one decision.
 
         Raises:
-            UnknownTrace: there is no such decision.
+            UnknownTrace: there is no such decision, or its trace was not kept.
         """
-        with self._database.reading() as connection:
-            found = connection.execute(select(TRACES).where(TRACES.c.trace_id == trace_id)).mappings().first()
-            if found is None:
-                raise UnknownTrace(trace_id, self.location)
-            return trace_row(found)
+        found = self._find_trace(trace_id)
+        if found is None:
+            raise UnknownTrace(trace_id, self.location)
+        return found
 
     def outcomes(self, trace_id: str) -> tuple[OutcomeRow, ...]:
         """Return what was first said of one decision, by source and kind, oldest first; empty where nothing was."""
@@ -291,6 +288,32 @@ class Ledger:
                 for row in rows:
                     yield table.name, row
                 last = found[-1]["number"] if found else ends[table]
+
+    def _recorded(self, row: DecisionRow, trace: TraceRow | None) -> DecisionRow:
+        statements: list[Insert] = [
+            insert(DECISIONS).values(sealed(DECISIONS, decision_columns(row), task_id=row.task_id))
+        ]
+        if trace is not None:
+            statements += trace_log.insertions(TraceEntry(row, trace))
+        try:
+            with self._database.writing() as connection:
+                for statement in statements:
+                    connection.execute(statement)
+        except IntegrityError as error:
+            recorded = self._find_decision(row.decision_id)
+            if recorded is None:
+                remedy = "Every value must be finite and in its range."
+                raise RecordRefused("decision", str(error.orig), remedy=remedy, task_id=row.task_id) from error
+            differs = trace is not None and self._find_trace(row.decision_id) not in (None, trace)  # None: pruned
+            if differs or replace(row, created_at=recorded.created_at) != recorded:
+                raise DecisionConflict(row.decision_id, task_id=row.task_id) from error
+            return recorded
+        return row
+
+    def _find_trace(self, trace_id: str) -> TraceRow | None:
+        with self._database.reading() as connection:
+            found = connection.execute(select(TRACES).where(TRACES.c.trace_id == trace_id)).mappings().first()
+            return None if found is None else trace_row(found)
 
     def _find_decision(self, decision_id: str) -> DecisionRow | None:
         query = select(DECISIONS).where(DECISIONS.c.decision_id == decision_id)

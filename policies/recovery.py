@@ -23,7 +23,7 @@ from policies.database import Database, Place, faults_named, utc_now
 from policies.errors import LedgerLocked, LedgerTooNew, LedgerUnavailable
 from policies.ledger import Ledger
 from policies.schema import schema_version
-from policies.tables import APPEND_ONLY, is_whole
+from policies.tables import APPEND_ONLY, PRUNABLE, is_whole
 
 _MAGIC = b"SQLite format 3\0"
 _UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # its words on damage may quote the damage
@@ -174,7 +174,7 @@ def _salvage_table(
         if last and "seq" in table.c:  # no number is given twice, also none whose row is lost
             connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
             connection.exec_driver_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table.name, last))
-    missing = None if last is None else max(last - saved - n_damaged - refused, 0)
+    missing = None if last is None else max(last - saved - n_damaged - refused - _n_pruned(damaged, table), 0)
     return TableSaved(table.name, saved, n_damaged, refused, missing)
 
 
@@ -190,6 +190,16 @@ def _last_number(damaged: sqlite3.Connection, table: str) -> int | None:
         except _UNREADABLE:
             continue
     return max(found, default=0) if found else (0 if _is_empty(damaged, table) else None)
+
+
+def _n_pruned(damaged: sqlite3.Connection, table: Table) -> int:
+    """Return how many rows of the table were deleted on purpose."""
+    if table not in PRUNABLE:
+        return 0
+    try:
+        return int(damaged.execute("SELECT coalesce(sum(n_traces), 0) FROM trace_prunings").fetchone()[0])
+    except _UNREADABLE:  # or a schema before there were any
+        return 0
 
 
 def _is_empty(damaged: sqlite3.Connection, table: str) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, UniqueConstraint, false, insert, inspect, select, text, update
 
-from policies.append_only import refusals
+from policies.append_only import refusals, refusals_but_pruning
 from policies.errors import LedgerTooNew, LedgerUnavailable
-from policies.tables import APPEND_ONLY, META, METADATA, SCHEMA_VERSION
+from policies.tables import APPEND_ONLY, META, METADATA, PRUNABLE, SCHEMA_VERSION
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
-REVISIONS = {1: "0001", 2: "0002"}  # schema version -> Alembic's name for it
+REVISIONS = {1: "0001", 2: "0002", 3: "0003"}  # schema version -> Alembic's name for it
 NOTE_TABLE = "ledger_alembic_version"  # a server's database may hold another program's, under Alembic's own name
 _ONE_AT_A_TIME = threading.Lock()  # Alembic's `op` is one for the whole process, whatever ledger a thread migrates
 
@@ -93,7 +93,8 @@ def unique_columns(table: Table) -> list[list[str]]:
 def _create(connection: Connection) -> None:
     METADATA.create_all(connection)
     for table in APPEND_ONLY:
-        for statement in refusals(connection.dialect.name, table.name, unique_columns(table)):
+        refused = refusals_but_pruning if table in PRUNABLE else refusals
+        for statement in refused(connection.dialect.name, table.name, unique_columns(table)):
             connection.exec_driver_sql(statement)
     _note(connection, SCHEMA_VERSION)
     connection.execute(insert(META).values(key="schema_version", value=str(SCHEMA_VERSION)))

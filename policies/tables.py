@@ -1,7 +1,7 @@
 """The ledger's tables, and the digest that each of their rows carries.
 
-Every table but `meta` is append-only (`policies.append_only`). Their rows carry a digest of their other columns: a row
-damaged on the disk is told from one that is whole.
+Every table but `meta` is append-only (`policies.append_only`); of traces the oldest may be pruned. Their rows carry a
+digest of their other columns: a row damaged on the disk is told from one that is whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from policies.database import DamagedRow
 from policies.errors import RecordRefused
 
-SCHEMA_VERSION = 2  # what `policies/migrations` ends in
+SCHEMA_VERSION = 3  # what `policies/migrations` ends in
 
 METADATA = MetaData()
 
@@ -104,6 +104,40 @@ TRACES = Table(
     _digest(),
 )
 
+TRACE_SUMMARIES = Table(  # narrow: a list of many traces reads no document
+    "trace_summaries",
+    METADATA,
+    _seq(),
+    Column("trace_id", String, ForeignKey(DECISIONS.c.decision_id), nullable=False, unique=True),
+    Column("created_at", String, nullable=False, index=True),
+    Column("task_id", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("arm", String, nullable=False),
+    Column("answered_by", String),
+    Column("policy", String, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("difficulty", Double, nullable=False),
+    Column("confidence", Double),
+    Column("regret", Double, index=True),
+    Column("n_degraded", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
+TRACE_PRUNINGS = Table(  # what may be deleted of the two above is what one of these rows says
+    "trace_prunings",
+    METADATA,
+    _seq(),
+    Column("upto_seq", BigInteger, nullable=False, index=True),  # of trace_summaries, inclusive
+    Column("n_traces", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    _digest(),
+    sqlite_autoincrement=True,
+)
+
 CORRECTIONS = Table(
     "corrections",
     METADATA,
@@ -171,6 +205,7 @@ ALIAS_MOVES = Table(
 
 APPEND_ONLY = tuple(table for table in METADATA.sorted_tables if table is not META)  # a table after those it refers to
 
+PRUNABLE = (TRACES, TRACE_SUMMARIES)  # the oldest rows of these may be deleted
 
 _JSON_COLUMNS = {"features", "propensities", "predicted_costs", "degraded"}  # of the tables of schema 1
 

@@ -22,6 +22,7 @@ from icl_engine.task import LabelledTask
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.settings import Settings
+from router.traces_cli import traces_app
 from router.ui_cli import ui
 from router.values_shown import printable
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(model_app, name="model")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(traces_app, name="traces")
 app.command()(ui)
 
 File = Annotated[

@@ -27,6 +27,11 @@
     │   ├── LedgerCorrupt           it is damaged, and left alone until it is recovered
     │   └── LedgerTooNew            a later release made it
     ├── CheckpointMismatch          a pretraining run that would go on from another recipe's checkpoint (2)
+    ├── AmbiguousTrace              several ids begin with what was given (2)
+    ├── TraceNotKept                a decision whose trace was pruned, or never written (1)
+    ├── UnreadableTrace             a trace of a later release, or a document that is none (1)
+    ├── UnknownPolicy               no policy of this name and version can be made here (2)
+    ├── PushFailed                  a collector did not take the traces (4)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
 `CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch; the others are here.
@@ -60,11 +65,13 @@ from policies.errors import (
     UnknownVersion,
 )
 from router.settings import SettingsError
+from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, UnknownPolicy, UnreadableTrace
 from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 
 __all__ = [
     "AdapterRefused",
     "AdapterRejected",
+    "AmbiguousTrace",
     "ArmUnavailable",
     "ContextOverflow",
     "DecisionConflict",
@@ -79,6 +86,7 @@ __all__ = [
     "OutcomeConflict",
     "PolicyFileDamaged",
     "PromotionLost",
+    "PushFailed",
     "RecordRefused",
     "SettingsError",
     "StoreMisconfigured",
@@ -86,23 +94,34 @@ __all__ = [
     "TaskRefused",
     "TaskTooLarge",
     "TooFewDemonstrations",
+    "TraceNotKept",
     "TrainingFailed",
+    "UnknownPolicy",
     "UnknownTrace",
     "UnknownVersion",
     "UnreadableTaskFile",
+    "UnreadableTrace",
     "exit_code",
 ]
 
 FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
 
-_USAGE = ("SettingsError", "ArmUnavailable", "UnknownTrace", "UnknownVersion", "CheckpointMismatch")
+_USAGE = (
+    "SettingsError",
+    "AmbiguousTrace",
+    "ArmUnavailable",
+    "CheckpointMismatch",
+    "UnknownPolicy",
+    "UnknownTrace",
+    "UnknownVersion",
+)
 
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
     if isinstance(error, TaskRefused):
         return REFUSED
-    if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable):
+    if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable | PushFailed):
         return DOWN
     # by name, because the class of CheckpointMismatch comes with torch
     return USAGE if any(kind.__name__ in _USAGE for kind in type(error).__mro__) else FAILED

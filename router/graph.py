@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import StreamMode
 
+from icl_engine.task import Task
 from router.steps import SolveState, Steps
 from router.trace import Step
 
-if TYPE_CHECKING:
-    from langgraph.graph.state import CompiledStateGraph
+__all__ = ["CompiledStateGraph", "StreamMode", "build_graph"]
 
 
-def build_graph(steps: Steps) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
-    """Compile admit → probe → lookup → decide → (answer_icl | answer_vote | adapt → answer_ttt) → verify → record."""
+def build_graph(
+    steps: Steps, unasked: Callable[[Task], SolveState] | None = None
+) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
+    """Compile admit → probe → lookup → decide → (answer_icl | answer_vote | adapt → answer_ttt) → verify → record.
+
+    Args:
+        unasked: gives what a solve begins with beside its task, where a graph around this one gives the task alone.
+    """
     graph = StateGraph(SolveState)
+    graph.add_node("admit", _timed(steps.admit if unasked is None else _completing(steps, unasked)))
     for node in (
-        steps.admit,
         steps.probe,
         steps.lookup,
         steps.decide,
@@ -41,14 +49,28 @@ def build_graph(steps: Steps) -> CompiledStateGraph[SolveState, None, SolveState
         graph.add_edge(answered, "verify")
     graph.add_conditional_edges("verify", steps.after_verify, ["adapt", "record"])
     graph.add_edge("record", END)
-    return graph.compile()
+    # the state holds the caller's functions, which no checkpoint can: a checkpointer of a graph around it keeps out
+    return graph.compile(checkpointer=False, name="solve")
+
+
+def _completing(steps: Steps, unasked: Callable[[Task], SolveState]) -> Callable[[SolveState], SolveState]:
+    """Wrap the first step: the task may be plain data, as it comes from outside Python, and all else may be missing."""
+
+    def admit(state: SolveState) -> SolveState:
+        given: object = state["task"]
+        task = given if isinstance(given, Task) else Task.parse(given, steps.limits)
+        begun: SolveState = {**unasked(task), **state, "task": task}
+        return {**begun, **steps.admit(begun)}
+
+    return admit
 
 
 def _timed(node: Callable[[SolveState], SolveState]) -> Any:
     """Wrap a step so that the path through the graph, with its times, is part of the state."""
 
     def timed(state: SolveState) -> SolveState:
-        state["progress"](node.__name__, 0, 0)
+        if "progress" in state:  # a graph around this one gives the first step no more than a task
+            state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()
         added = node(state)
         return {**added, "path": (Step(name=node.__name__, seconds=time.perf_counter() - started),)}

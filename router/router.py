@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,8 @@ from icl_engine.task import Task
 from policies.decision import Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
-from policies.records import EffectiveOutcome, OutcomeRow
+from policies.records import OutcomeRow
+from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
+    from router.graph import CompiledStateGraph, StreamMode
     from router.steps import Progress, SolveState, Steps
+    from router.traces.writer import TraceWriter
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
@@ -76,6 +79,7 @@ class Router:
         self._ledger_fault: str | None = None
         self._store_fault: str | None = None
         self._bound: Steps | None = None
+        self._traces: TraceWriter | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
 
@@ -218,11 +222,48 @@ class Router:
         from router.trace import Trace
 
         ledger = self._open_ledger()
-        said = Trace.read(ledger.trace(trace_id).document).explain()
-        return "\n".join([said, *(_outcome_said(outcome) for outcome in ledger.effective_outcomes(trace_id))])
+        self.flush()
+        return Trace.read(ledger.trace(trace_id).document).explain(ledger.effective_outcomes(trace_id))
+
+    def flush(self) -> None:
+        """Wait until the traces of what has been solved are in the ledger, where they follow their decisions."""
+        if self._traces is not None:
+            self._traces.flush()
+
+    @property
+    def graph(self) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
+        """The compiled LangGraph graph of a solve, also to be a node of another graph: `task` is all it needs.
+
+        Raises:
+            ModelUnavailable: the model cannot be loaded.
+        """
+        compiled: CompiledStateGraph[SolveState, None, SolveState, SolveState] = self._graph()
+        return compiled
+
+    def stream(
+        self,
+        task: Task,
+        *,
+        stream_mode: StreamMode | Sequence[StreamMode] = "updates",
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[object]:
+        """Solve a task, and yield what LangGraph's `stream_mode` says: `updates` of each step, `values`, `debug`, ...
+
+        Raises:
+            TaskRefused, ArmUnavailable, SettingsError, ModelUnavailable: as for `solve`.
+        """
+        initial = self._initial(task, arm, seed, deadline_s, None)
+        modes = stream_mode if isinstance(stream_mode, str) else list(stream_mode)
+        return iter(self._graph().stream(initial, stream_mode=modes))
 
     def close(self) -> None:
-        """Close ledger and store, unless they were handed in; the model goes with the router."""
+        """Write the traces that wait; close ledger and store, unless they were handed in. The model goes with the
+        router.
+        """
+        if self._traces is not None:
+            self._traces.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -315,8 +356,12 @@ class Router:
             if self._compiled is None:
                 from router.graph import build_graph
 
-                self._compiled = build_graph(self._steps())
+                self._compiled = build_graph(self._steps(), self._unasked)
             return self._compiled
+
+    def _unasked(self, task: Task) -> SolveState:
+        """What a solve begins with where nobody says more than the task."""
+        return self._initial(task, None, None, None, None)
 
     def _steps(self) -> Steps:
         with self._lock:
@@ -354,7 +399,24 @@ class Router:
             inference=settings.inference,
             limits=settings.limits,
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
+            tenant=settings.tenant,
+            traces=self._writer(ledger),
+            redact=Redactor.of(settings),
         )
+
+    def _writer(self, ledger: Ledger | None) -> TraceWriter | None:
+        from router.traces.writer import Retention, TraceWriter
+
+        if ledger is None:
+            return None
+        settings = self.settings
+        self._traces = TraceWriter(
+            ledger.traces,
+            retention=Retention(settings.trace_days * 24 * 3600, settings.trace_bytes),
+            max_waiting=settings.trace_queue,
+            redact=Redactor.of(settings),
+        )
+        return self._traces
 
 
 def store_of(settings: Settings) -> TieredAdapterStore:
@@ -407,9 +469,3 @@ def solve(
 ) -> Solution:
     """Answer a task with the default router, made from the settings at the first call; see `Router.solve`."""
     return _default_router().solve(task, arm=arm, seed=seed, deadline_s=deadline_s, progress=progress)
-
-
-def _outcome_said(outcome: EffectiveOutcome) -> str:
-    reported = outcome.reported
-    corrected = f" (before: {reported.value:g})" if outcome.corrections else ""
-    return f"Outcome: {reported.kind} {outcome.value:g}{corrected}, says {reported.source}."

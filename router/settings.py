@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     deadline_s: float | None = Field(
         None, gt=0, description="seconds a solve may take before it stops training; none: as long as it needs"
     )
+    trace_days: float = Field(30.0, gt=0, le=36_500, description="days that traces are kept; decisions stay for ever")
+    trace_bytes: int = Field(2**30, ge=2**20, description="of traces kept; the oldest go first")
+    trace_queue: int = Field(256, ge=1, le=100_000, description="traces that may wait to be written")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
     limits: Limits = Field(default_factory=Limits, description="how large a task may be")
 

@@ -6,15 +6,14 @@ ends there, with the reason in `degraded`. Only a fault of ICL itself is an erro
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import json
 import operator
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_zero_shot
@@ -24,12 +23,14 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy
+from policies.decision import Arm, Decision, Policy, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.records import DecisionRow, MeasuredCost
+from router.decision_grounds import grounds_of
+from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
@@ -38,6 +39,8 @@ from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from policies.feature_values import FeatureValues
+    from router.traces.writer import TraceWriter
     from ttt_engine.engine import TttEngine
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of
@@ -89,6 +92,9 @@ class Steps:
     inference: InferenceSettings
     gpu: bool
     limits: Limits
+    tenant: str = "default"
+    traces: TraceWriter | None = None  # None: only decisions are kept
+    redact: Callable[[str], str] = str  # what is told of faults, before it is kept
 
     def admit(self, state: SolveState) -> SolveState:
         """Check the task's size, name the solve and find the arms this task can be answered with.
@@ -128,7 +134,7 @@ class Steps:
         task, found, forced = state["task"], state["probe"], state["forced_arm"]
         predicted = self.costs.predict(state["arms"], prompt_s=_prompt_s(found), cached=state["cached"])
         features = features_of(task, found, adapter_cached=state["cached"], predicted_cost_s=predicted)
-        rng = np.random.default_rng(_entropy("decide", task, state["seed"]))
+        rng = decision_rng(task.fingerprint, state["seed"])
         policy = self.policy if forced is None else AlwaysArm(forced)
         try:
             decision = policy.decide(features, rng, state["arms"])
@@ -237,6 +243,7 @@ class Steps:
             self.costs.measured(decision.arm, seconds - found.seconds, prompt_s=_prompt_s(found), cached=cached)
         if self.ledger is None:
             return {"cost": cost}
+        degraded = tuple(map(self.redact, state.get("degraded", ())))
         row = DecisionRow.of(
             decision,
             state["features"],
@@ -245,13 +252,20 @@ class Steps:
             task_id=state["task"].id,
             measured=MeasuredCost(cost.seconds, cost.gpu_seconds, cost.tokens),
             seed=state["seed"],
-            degraded=state.get("degraded", ()),
+            tenant=self.tenant,
+            degraded=degraded,
         )
         try:
-            self.ledger.record(row, trace_of(state, cost, self.model.fingerprint).model_dump_json())
+            recorded = self.ledger.record_decision(row)
         except (LedgerUnavailable, RecordRefused) as error:
             return {"cost": cost, "degraded": (f"not recorded: {error}",)}
-        return {"cost": cost}
+        if self.traces is None:
+            return {"cost": cost}
+        trace = trace_of(state, cost, self.model.fingerprint, recorded)
+        ours = decision.policy == policy_id(self.policy)
+        features = cast("FeatureValues", state["features"])
+        grounds = functools.partial(grounds_of, self.policy, features, state["arms"]) if ours else None
+        return {"cost": cost, "degraded": self.traces.put(recorded, trace, grounds)}
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
@@ -291,11 +305,13 @@ def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
     return tuple(arm for arm in arms if fits.get(arm, False))
 
 
-def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
-    """Make the record of a solve from its final state."""
+def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: DecisionRow | None = None) -> Trace:
+    """Make the record of a solve from its final state and, where there is one, its decision in the ledger."""
     adapter = state["adapter"]
     return Trace.of(
         trace_id=state["trace_id"],
+        created_at=None if recorded is None else recorded.created_at,
+        tenant="default" if recorded is None else recorded.tenant,
         task=state["task"],
         model_fingerprint=model_fingerprint,
         seed=state["seed"],
@@ -313,6 +329,8 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str) -> Trace:
             train_seconds=adapter.train_seconds,
             verdict=adapter.verdict,
             parents=adapter.parents,
+            lora=json.loads(adapter.spec)["lora"] if adapter.spec else {},
+            adapter_bytes=len(adapter.weights),
         ),
         cost=cost,
         degraded=state.get("degraded", ()),
@@ -336,10 +354,6 @@ def _seconds(state: SolveState) -> float:
 def _prompt_s(found: ProbeResult) -> float:
     """Seconds of one prompt, its answer included, as the probe measured."""
     return found.seconds / found.n_prompts
-
-
-def _entropy(purpose: str, task: Task, seed: int) -> int:
-    return int(hashlib.sha256(f"{purpose}:{task.fingerprint}:{seed}".encode()).hexdigest()[:16], 16)
 
 
 def _tokens(answers: Sequence[Answer]) -> int:

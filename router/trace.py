@@ -4,7 +4,9 @@ ledger.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from icl_engine.probe import ProbeResult
     from policies.decision import Decision
     from policies.features import Features
+    from policies.records import EffectiveOutcome
+    from policies.trace_log import TraceFacts
     from router.solution import Cost
 
 SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
@@ -203,36 +207,39 @@ class Trace(_Record):
         """
         return cls.model_validate_json(document, context={"limits": _NO_LIMITS})
 
-    def explain(self) -> str:
-        """Say in a few sentences what was decided, why, how it went and what it cost."""
-        decision = self.decision
-        odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decision.propensities.items())
-        lines = [
-            f"Task {self.task.id}: {decision.arm}, drawn with probability {decision.propensity:.3f} (of {odds}) "
-            f"by {decision.policy}.",
-            f"Why: {decision.reason}. Estimated difficulty {decision.difficulty:.2f}.",
-        ]
-        if self.loo_nll:
-            held_out = ", ".join(
-                f"{'right' if exact else 'wrong'} ({nll:.2f} nats)"
-                for exact, nll in zip(self.loo_exact, self.loo_nll, strict=True)
-            )
-            lines.append(f"Each demonstration held out in turn, in context: {held_out}.")
-        if self.adapter is not None:
-            how = "found in the store" if self.adapter.cached else f"trained in {self.adapter.train_seconds:.1f} s"
-            losses = self.adapter.losses
-            curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
-            began = f", beginning with {self.adapter.parents[0][:12]}" if self.adapter.parents else ""
-            verdict = f"; by its held-out demonstrations: {self.adapter.verdict}" if self.adapter.verdict else ""
-            lines.append(f"Adapter {self.adapter.key[:12]}: {how}{began}{curve}{verdict}.")
-        confidences = ", ".join(f"{answer.confidence:.2f}" for answer in self.answers)
-        lines.append(
-            f"Answered by {self.answered_by}, confidence {confidences}, in {self.cost.seconds:.2f} s "
-            f"and {self.cost.tokens} tokens."
+    def redacted(self, redact: Callable[[str], str]) -> Self:
+        """Return the trace with every text that is neither the user's nor an id changed by `redact`."""
+        decision = self.decision.model_copy(update={"reason": redact(self.decision.reason)})
+        return self.model_copy(update={"decision": decision, "degraded": tuple(map(redact, self.degraded))})
+
+    def with_grounds(self, grounds: DecisionGrounds) -> Self:
+        """Return the trace with what its decision rests on."""
+        known = {name: getattr(grounds, name) for name in DecisionGrounds.model_fields}
+        return self.model_copy(update={"decision": self.decision.model_copy(update=known)})
+
+    def facts(self) -> TraceFacts:
+        """Return what a list shows beside the decision."""
+        from policies.trace_log import TraceFacts  # SQLAlchemy is a good part of a second's import
+
+        utilities = [each.utility for each in self.decision.estimates.values() if each.utility is not None]
+        chosen = self.decision.estimates.get(self.decision.arm)
+        ours = None if chosen is None else chosen.utility
+        confidence = self.answers[0].confidence if self.answers else None
+        return TraceFacts(
+            answered_by=self.answered_by,
+            confidence=confidence if confidence is not None and math.isfinite(confidence) else None,
+            regret=None if ours is None or not math.isfinite(ours) else max(max(utilities) - ours, 0.0),
         )
-        lines += [f"Degraded: {what.rstrip('.')}." for what in self.degraded]
-        lines.append("Path: " + " → ".join(f"{step.name} {step.seconds * 1000:.0f} ms" for step in self.path) + ".")
-        return "\n".join(lines)
+
+    def explain(self, outcomes: Sequence[EffectiveOutcome] = ()) -> str:
+        """Say in a few sentences, one a line, what was decided, why, how it went and what it cost.
+
+        Args:
+            outcomes: what has come of it since, as the ledger holds it.
+        """
+        from router.traces.why import explained
+
+        return "\n".join(sentence.text for sentence in explained(self, outcomes))
 
 
 def _answer_trace(answer: Answer) -> AnswerTrace:

@@ -102,6 +102,8 @@ def solutions_in(file: Path, settings: Settings) -> dict[str, Sequence[Value | N
 
 def _runner(router: Router) -> RunArm:
     def run(task: Task, arm: str, seed: int) -> str:
-        return router.solve(task, arm=arm, seed=seed).trace_id
+        trace_id = router.solve(task, arm=arm, seed=seed).trace_id
+        router.flush()  # traces are written behind the answer, and the page shows this one next
+        return trace_id
 
     return run

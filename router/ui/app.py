@@ -20,10 +20,12 @@ from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.trace import Trace
+from router.traces.errors import TraceNotKept
+from router.traces.stored import read_trace
 from router.ui import what_if
 from router.ui.charts import utility_lines
 from router.ui.guard import HEADERS, SESSION_COOKIE, Guard, host_of, is_loopback
-from router.ui.listing import KINDS, OUTCOME_NAMES, SORTS, Filters, Listing, Page, verdict_of
+from router.ui.listing import KINDS, SORTS, VERDICTS, Filters, Listing, Page
 from router.ui.pages import STATIC, Frame, render, static
 from router.ui.panels import trace_panels
 from router.ui.policy_panels import policy_panels
@@ -109,7 +111,7 @@ class _Ui:
         """Show decisions, filtered and sorted."""
         filters = Filters(
             arm=arm or None,
-            outcome=outcome if outcome in OUTCOME_NAMES else None,
+            outcome=outcome if outcome in VERDICTS else None,
             policy=policy or None,
             kind=kind if kind in KINDS else None,
         )
@@ -117,7 +119,7 @@ class _Ui:
         page = self._page(filters, sort, start)
         chosen = {"arm": arm, "outcome": outcome, "policy": policy, "kind": kind, "sort": sort}
         arms, policies = self._listing.choices()
-        options = {"arm": arms, "outcome": OUTCOME_NAMES, "policy": policies, "kind": KINDS}
+        options = {"arm": arms, "outcome": VERDICTS, "policy": policies, "kind": KINDS}
         return self._answer(
             request,
             "list.html",
@@ -139,12 +141,11 @@ class _Ui:
         download: bool = False,
     ) -> Response:
         """Show one trace."""
-        trace, row = self._trace(trace_id), self._ledger.decision(trace_id)
-        outcomes = self._ledger.effective_outcomes(trace_id)
+        stored = read_trace(self._ledger, trace_id)
+        trace = stored.trace
         solutions = (self._attached.solutions or {}).get(trace.task.fingerprint, ())
-        panels = trace_panels(trace, row, outcomes, solutions)
-        judged = verdict_of(outcomes)
-        content = {"trace": trace, "panels": panels, "can_run": self._attached.run_arm is not None, "judged": judged}
+        panels = trace_panels(stored, solutions)
+        content = {"trace": trace, "panels": panels, "can_run": self._attached.run_arm is not None}
         content |= _what_if(trace, price)
         return self._answer(request, "trace.html", content, download=f"trace-{trace_id[:12]}" if download else None)
 
@@ -206,7 +207,13 @@ class _Ui:
 
     async def fault(self, request: Request, error: Exception) -> Response:
         """Say what went wrong, and what would do."""
-        code = 404 if isinstance(error, UnknownTrace) else 503 if isinstance(error, LedgerUnavailable) else 409
+        code = (
+            404
+            if isinstance(error, UnknownTrace | TraceNotKept)
+            else 503
+            if isinstance(error, LedgerUnavailable)
+            else 409
+        )
         return HTMLResponse(render("fault.html", _frame(request, ""), {"message": str(error)}), status_code=code)
 
     def _page(self, filters: Filters, sort: str, start: int | None) -> Page:
@@ -215,7 +222,7 @@ class _Ui:
         return self._listing.newest(filters, before=start)
 
     def _trace(self, trace_id: str) -> Trace:
-        return Trace.read(self._ledger.trace(trace_id).document)
+        return read_trace(self._ledger, trace_id).trace
 
     def _answer(
         self, request: Request, template: str, content: Mapping[str, object], *, download: str | None = None
@@ -252,7 +259,7 @@ def _what_if(trace: Trace, price: float | None) -> dict[str, object]:
     said = f"Utility of each arm against the price; decided at {decided:g}, asked at {asked:g}"
     top = max(1.0, *(2 * at for at, _ in marks))
     return {
-        "arms_at": what_if.at_price(lines, asked),
+        "arms_at": what_if.at_price(decision, asked),
         "asked": asked,
         "decided": decided,
         "slider": {"max": f"{top:.3g}", "step": f"{top / 200:.3g}"},

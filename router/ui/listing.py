@@ -1,30 +1,34 @@
 """What the pages read of the ledger beside single traces: pages of decisions, filtered and sorted, and the history of
-policies. Reads only; its statements touch the ledger's tables because lists of 100,000 need the database's own order.
+policies. Reads only; the statements are its own because a page of many needs the database's order.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, case, exists, func, select
 
-from policies import outcome_log
 from policies.database import Database, Place
-from policies.records import EffectiveOutcome
-from policies.tables import ALIAS_MOVES, CORRECTIONS, DECISIONS, OUTCOMES, POLICY_STATES, TRACES, whole
-from router.ui.regret import Promise, promise_in
+from policies.tables import (
+    ALIAS_MOVES,
+    CORRECTIONS,
+    DECISIONS,
+    OUTCOMES,
+    POLICY_STATES,
+    TRACE_SUMMARIES,
+    TRACES,
+    whole,
+)
+from policies.trace_log import Verdict, verdict_of
+from router.ui.promise import quality_in
 
-OUTCOME_NAMES = ("right", "partly", "wrong", "unknown")
+VERDICTS: tuple[str, ...] = get_args(Verdict)
 KINDS = ("grid", "text")
 SORTS = ("time", "regret")
 PAGE_ROWS = 50
-_BATCH = 500
-_CATCH_UP_S = 0.1  # of one request; the rest is read in the background
+_RECENT = 20_000  # traces whose arms and policies can be chosen from
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +54,28 @@ class Listed:
     policy: str
     reason: str
     propensity: float
-    difficulty: float
     seconds: float
     degraded: bool
-    promise: Promise | None
-    outcome: float | None = None
+    regret: float | None  # None: the policy estimated nothing
+    outcome: float | None  # lowest of what the sources say today; None: nothing yet
 
     @property
-    def regret(self) -> float | None:
-        """None where the policy made no estimates."""
-        return None if self.promise is None else self.promise.regret
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        return verdict_of(self.outcome)
 
-    @property
-    def outcome_name(self) -> str:
-        """One of `OUTCOME_NAMES`."""
-        return outcome_name(self.outcome)
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision as the page of the policies counts it."""
+
+    arm: str
+    policy: str
+    seconds: float
+    difficulty: float
+    degraded: bool
+    expected: float | None  # quality of the arm taken, as the policy estimated it
+    outcome: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,6 @@ class Page:
 
     rows: tuple[Listed, ...]
     next: int | None  # where the next page begins; None: this is the last
-    ordered: int | None = None  # sorted by regret: of how many decisions it is known so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,6 @@ class Listing:
 
     def __init__(self, location: str) -> None:
         self._database = Database(Place.of(location), busy_timeout_s=5.0)
-        self._known: dict[int, Listed] = {}  # by seq, without outcomes
-        self._last_seq = 0
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Give back the connections."""
@@ -108,48 +115,38 @@ class Listing:
         self.close()
 
     def newest(self, filters: Filters, *, before: int | None = None, rows: int = PAGE_ROWS) -> Page:
-        """Return decisions in the order of record, newest first, those before number `before`."""
-        query = _narrowed(_listed(), filters).order_by(DECISIONS.c.seq.desc()).limit(rows + 1)
+        """Return traces in the order of record, newest first, those before number `before`."""
+        query = _listed(filters).order_by(TRACE_SUMMARIES.c.seq.desc()).limit(rows + 1)
         if before is not None:
-            query = query.where(DECISIONS.c.seq < before)
-        with self._database.reading() as connection:
-            found = _with_outcomes(connection, _read(connection, query))
+            query = query.where(TRACE_SUMMARIES.c.seq < before)
+        found = self._read(query)
         return Page(found[:rows], found[rows - 1].seq if len(found) > rows else None)
 
     def by_regret(self, filters: Filters, *, start: int = 0, rows: int = PAGE_ROWS) -> Page:
-        """Return decisions from the largest regret on, from place `start` on."""
-        self.catch_up()
-        wanted = _narrowed(select(DECISIONS.c.seq), filters)
-        with self._database.reading() as connection:
-            numbers = {int(row.seq) for row in connection.execute(wanted)} if filters != Filters() else None
-            outcomes = _outcome_values(connection)
-        with self._lock:
-            known = [
-                (-row.promise.regret, -seq)
-                for seq, row in self._known.items()
-                if row.promise is not None and (numbers is None or seq in numbers)
-            ]
-            ordered = len(self._known)
-            known.sort()
-            page = [self._known[-seq] for _, seq in known[start : start + rows]]
-        shown = tuple(replace(row, outcome=outcomes.get(row.trace_id)) for row in page)
-        return Page(shown, start + rows if len(known) > start + rows else None, ordered)
+        """Return traces from the largest regret on, from place `start` on; those without estimates are left out."""
+        regret = TRACE_SUMMARIES.c.regret
+        query = _listed(filters).where(regret.is_not(None)).order_by(regret.desc(), TRACE_SUMMARIES.c.seq.desc())
+        found = self._read(query.limit(rows + 1).offset(start))
+        return Page(found[:rows], start + rows if len(found) > rows else None)
 
-    def decided(self, at_most: int = 10_000) -> tuple[Listed, ...]:
-        """Return the latest decisions that have been read so far, oldest first, with outcomes."""
-        self.catch_up()
-        with self._lock:
-            rows = [self._known[seq] for seq in sorted(self._known)[-at_most:]]
+    def decided(self, at_most: int = 2000) -> tuple[Decided, ...]:
+        """Return the latest decisions, oldest first."""
+        has_estimates = TRACES.c.document.like('%"estimates":{"%')
+        document = case((has_estimates, TRACES.c.document), else_=None).label("document")  # long: read where it tells
+        columns = (DECISIONS.c[name] for name in ("arm", "policy", "seconds", "difficulty", "degraded"))
+        query = select(*columns, document, _lowest(DECISIONS.c.decision_id).label("outcome"))
+        query = query.outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
         with self._database.reading() as connection:
-            outcomes = _outcome_values(connection)
-        return tuple(replace(row, outcome=outcomes.get(row.trace_id)) for row in rows)
+            found = connection.execute(query.order_by(DECISIONS.c.seq.desc()).limit(at_most)).mappings().all()
+        return tuple(map(_decided, reversed(found)))
 
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the arms and the policies to filter by."""
+        """Return the arms and the policies to filter by: those of the latest traces."""
+        kept = TRACE_SUMMARIES.c
+        recent = select(kept.arm, kept.policy).order_by(kept.seq.desc()).limit(_RECENT).subquery()
         with self._database.reading() as connection:
-            arms = tuple(row[0] for row in connection.execute(_distinct(DECISIONS.c.arm)))
-            policies = tuple(row[0] for row in connection.execute(_distinct(DECISIONS.c.policy)))
-        return arms, policies
+            found = connection.execute(select(recent).distinct()).all()
+        return tuple(sorted({str(row.arm) for row in found})), tuple(sorted({str(row.policy) for row in found}))
 
     def history(self) -> tuple[Event, ...]:
         """Return every move of an alias and every state of a policy version, newest first."""
@@ -165,110 +162,80 @@ class Listing:
             ]
         return tuple(sorted(events, key=lambda event: event.created_at, reverse=True))
 
-    def catch_up(self, seconds: float = _CATCH_UP_S) -> None:
-        """Read decisions that are new since the last time; what takes longer goes on in the background."""
-        if not self._read_on(time.monotonic() + seconds):
-            threading.Thread(target=self._read_on, args=(float("inf"),), daemon=True).start()
-
-    def _read_on(self, until: float) -> bool:
-        """Return whether all is read, or somebody else is reading."""
-        while time.monotonic() < until:
-            with self._lock:
-                query = _listed().where(DECISIONS.c.seq > self._last_seq).order_by(DECISIONS.c.seq).limit(_BATCH)
-                with self._database.reading() as connection:
-                    rows = _read(connection, query)
-                self._known.update((row.seq, row) for row in rows)
-                self._last_seq = rows[-1].seq if rows else self._last_seq
-            if len(rows) < _BATCH:
-                return True
-        return False
+    def _read(self, query: Select[*tuple[Any, ...]]) -> tuple[Listed, ...]:
+        with self._database.reading() as connection:
+            return tuple(map(_listed_row, connection.execute(query).mappings()))
 
 
-def verdict_of(outcomes: Sequence[EffectiveOutcome]) -> float | None:
-    """Return what counts where several things are said of a decision: the lowest of what the sources say today."""
-    return min((outcome.value for outcome in outcomes), default=None)
+_SUMMARY = ("seq", "trace_id", "created_at", "task_id", "arm", "policy", "seconds", "n_degraded", "regret")
 
 
-def outcome_name(value: float | None) -> str:
-    """Return one of `OUTCOME_NAMES`."""
-    return "unknown" if value is None else "right" if value >= 1 else "wrong" if value <= 0 else "partly"
-
-
-_COLUMNS = (
-    "seq", "decision_id", "created_at", "task_id", "arm", "policy", "reason", "propensity", "difficulty", "seconds",
-    "degraded",
-)  # fmt: skip
-
-
-def _listed() -> Select[*tuple[Any, ...]]:
-    has_estimates = TRACES.c.document.like('%"estimates":{"%')
-    document = case((has_estimates, TRACES.c.document), else_=None).label("document")  # long: read where it tells
-    is_text = DECISIONS.c.features.like('%"kind":"text"%').label("is_text")
-    columns = (DECISIONS.c[name] for name in _COLUMNS)
-    return select(*columns, is_text, document).outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
-
-
-def _read(connection: Connection, query: Select[*tuple[Any, ...]]) -> tuple[Listed, ...]:
-    return tuple(
-        Listed(
-            seq=found["seq"],
-            trace_id=found["decision_id"],
-            created_at=found["created_at"],
-            task_id=found["task_id"],
-            kind="text" if found["is_text"] else "grid",
-            arm=found["arm"],
-            policy=found["policy"],
-            reason=found["reason"],
-            propensity=found["propensity"],
-            difficulty=found["difficulty"],
-            seconds=found["seconds"],
-            degraded=found["degraded"] != "[]",
-            promise=None if found["document"] is None else promise_in(found["document"], found["arm"]),
-        )
-        for found in connection.execute(query).mappings()
-    )
-
-
-def _with_outcomes(connection: Connection, rows: tuple[Listed, ...]) -> tuple[Listed, ...]:
-    said = outcome_log.of_decisions(connection, [row.trace_id for row in rows])
-    return tuple(replace(row, outcome=verdict_of(said[row.trace_id])) for row in rows)
-
-
-def _narrowed(query: Select[*tuple[Any, ...]], filters: Filters) -> Select[tuple[object, ...]]:
+def _listed(filters: Filters) -> Select[*tuple[Any, ...]]:
+    kept = TRACE_SUMMARIES.c
+    query = select(
+        *(kept[name] for name in _SUMMARY),
+        DECISIONS.c.reason,
+        DECISIONS.c.propensity,
+        DECISIONS.c.features.like('%"kind":"text"%').label("is_text"),
+        _lowest(kept.trace_id).label("outcome"),
+    ).join(DECISIONS, DECISIONS.c.decision_id == kept.trace_id)
     if filters.arm is not None:
-        query = query.where(DECISIONS.c.arm == filters.arm)
+        query = query.where(kept.arm == filters.arm)
     if filters.policy is not None:
-        query = query.where(DECISIONS.c.policy == filters.policy)
+        query = query.where(kept.policy == filters.policy)
     if filters.kind is not None:
         query = query.where(DECISIONS.c.features.like(f'%"kind":"{filters.kind}"%'))
     if filters.outcome == "unknown":
-        query = query.where(~exists().where(OUTCOMES.c.decision_id == DECISIONS.c.decision_id))
+        query = query.where(~exists().where(OUTCOMES.c.decision_id == kept.trace_id))
     elif filters.outcome is not None:
-        value = func.min(_effective())
-        cases: dict[str, ColumnElement[bool]] = {"right": value >= 1, "wrong": value <= 0}
-        matches = cases.get(filters.outcome, (value > 0) & (value < 1))
+        lowest = func.min(_effective())
+        cases: dict[str, ColumnElement[bool]] = {"right": lowest >= 1, "wrong": lowest <= 0}
+        matches = cases.get(filters.outcome, (lowest > 0) & (lowest < 1))
         said = select(OUTCOMES.c.decision_id).group_by(OUTCOMES.c.decision_id).having(matches)
-        query = query.where(DECISIONS.c.decision_id.in_(said))
+        query = query.where(kept.trace_id.in_(said))
     return query
 
 
-def _effective() -> ColumnElement[float]:
-    last = (
-        select(CORRECTIONS.c.value)
-        .where(CORRECTIONS.c.outcome_seq == OUTCOMES.c.seq)
-        .order_by(CORRECTIONS.c.revision.desc())
-        .limit(1)
-        .scalar_subquery()
+def _listed_row(found: RowMapping) -> Listed:
+    return Listed(
+        seq=found["seq"],
+        trace_id=found["trace_id"],
+        created_at=found["created_at"],
+        task_id=found["task_id"],
+        kind="text" if found["is_text"] else "grid",
+        arm=found["arm"],
+        policy=found["policy"],
+        reason=found["reason"],
+        propensity=found["propensity"],
+        seconds=found["seconds"],
+        degraded=found["n_degraded"] > 0,
+        regret=found["regret"],
+        outcome=found["outcome"],
     )
-    return func.coalesce(last, OUTCOMES.c.value)
 
 
-def _outcome_values(connection: Connection) -> dict[str, float]:
-    lowest = select(OUTCOMES.c.decision_id, func.min(_effective())).group_by(OUTCOMES.c.decision_id)
-    return {row[0]: row[1] for row in connection.execute(lowest)}
+def _decided(found: RowMapping) -> Decided:
+    """Where a policy estimates nothing, the difficulty still says how likely the answer in context is right."""
+    expected = None if found["document"] is None else quality_in(found["document"], found["arm"])
+    if expected is None and found["arm"] == "icl":
+        expected = 1.0 - found["difficulty"]
+    return Decided(
+        arm=found["arm"],
+        policy=found["policy"],
+        seconds=found["seconds"],
+        difficulty=found["difficulty"],
+        degraded=found["degraded"] != "[]",
+        expected=expected,
+        outcome=found["outcome"],
+    )
 
 
-def _distinct(column: ColumnElement[str]) -> Select[str]:
-    """Return the different values of a column that has few, of the latest decisions."""
-    recent = select(column.label("value")).order_by(DECISIONS.c.seq.desc()).limit(20_000).subquery()
-    return select(recent.c.value).distinct().order_by(recent.c.value).limit(40)
+def _effective() -> ColumnElement[float]:
+    """What a source says today: what it reported, or its last correction."""
+    last = select(CORRECTIONS.c.value).where(CORRECTIONS.c.outcome_seq == OUTCOMES.c.seq)
+    last = last.order_by(CORRECTIONS.c.revision.desc()).limit(1).correlate(OUTCOMES)
+    return func.coalesce(last.scalar_subquery(), OUTCOMES.c.value)
+
+
+def _lowest(decision_id: ColumnElement[str]) -> ColumnElement[float]:
+    return select(func.min(_effective())).where(OUTCOMES.c.decision_id == decision_id).scalar_subquery()

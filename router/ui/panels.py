@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from icl_engine.task import Value
 from policies.features import FEATURES
-from policies.records import DecisionRow, EffectiveOutcome
+from policies.trace_log import verdict_of
 from router.trace import AnswerTrace, Trace
+from router.traces.stored import StoredTrace
+from router.traces.why import measured_seconds, predicted_seconds
 from router.ui import charts
 from router.ui.graph_drawing import graph_svg, milliseconds
-from router.ui.listing import outcome_name, verdict_of
-from router.ui.regret import promise_of
 from router.ui.values import Shown, difference, shown, text_of
 from router.ui.words import outcome_lines, why
 
@@ -103,20 +103,18 @@ class TracePanels:
     degraded: tuple[str, ...]
 
 
-def trace_panels(
-    trace: Trace, row: DecisionRow, outcomes: Sequence[EffectiveOutcome], solutions: Sequence[Value | None]
-) -> TracePanels:
+def trace_panels(stored: StoredTrace, solutions: Sequence[Value | None]) -> TracePanels:
     """Make the panels of a trace.
 
     Args:
-        row: the ledger's decision, which has the time that traces of schema 1 lack.
         solutions: what is right, per query; empty where it is not known.
     """
+    trace, outcomes = stored.trace, stored.outcomes
     decision, adapter = trace.decision, trace.adapter
     return TracePanels(
-        outcome=outcome_name(verdict_of(outcomes)),
-        verdict=_verdict(trace, row, outcomes),
-        why=why(trace),
+        outcome=verdict_of(stored.quality),
+        verdict=_verdict(stored),
+        why=why(trace, outcomes),
         outcomes=outcome_lines(outcomes),
         graph=graph_svg(trace.path),
         steps=_steps(trace),
@@ -143,12 +141,12 @@ def trace_panels(
     )
 
 
-def _verdict(trace: Trace, row: DecisionRow, outcomes: Sequence[EffectiveOutcome]) -> tuple[Fact, ...]:
+def _verdict(stored: StoredTrace) -> tuple[Fact, ...]:
+    trace = stored.trace
     decision, cost = trace.decision, trace.cost
     gpu = f", {cost.gpu_seconds:.2f} GPU-seconds" if cost.gpu_seconds else ""
     explored = decision.propensity < max(decision.propensities.values(), default=0.0)
-    promise = promise_of(decision.estimates, decision.arm)
-    regret = None if promise is None else promise.regret
+    regret = trace.facts().regret
     return (
         ("answered by", trace.answered_by),
         ("confidence", ", ".join(f"{answer.confidence:.2f}" for answer in trace.answers)),
@@ -160,7 +158,7 @@ def _verdict(trace: Trace, row: DecisionRow, outcomes: Sequence[EffectiveOutcome
         ("stage", decision.stage or "not recorded"),
         ("price", "not recorded" if decision.price is None else f"{decision.price:g}"),
         ("flips at", "not recorded" if decision.price is None else _flip(decision.flip_price)),
-        ("decided", (trace.created_at or row.created_at or "not recorded")[:19].replace("T", " ")),
+        ("decided", (stored.created_at or "not recorded")[:19].replace("T", " ")),
         ("tenant", trace.tenant),
         ("model", trace.model_fingerprint[:16]),
         ("seed", str(trace.seed)),
@@ -215,7 +213,7 @@ def _number(value: object) -> str:
 
 
 def _arms(trace: Trace) -> tuple[ArmShown, ...]:
-    decision, predicted, actual = trace.decision, _predicted(trace), _actual(trace)
+    decision, predicted, actual = trace.decision, predicted_seconds(trace.decision), measured_seconds(trace)
     names = dict.fromkeys([*decision.propensities, *decision.estimates, *predicted])
     rows = []
     for arm in names:
@@ -255,22 +253,8 @@ def _bands(trace: Trace) -> Markup | None:
     return charts.bands(rows, "Probability that each arm is right, with bands of 95 %") if rows else None
 
 
-def _predicted(trace: Trace) -> dict[str, float]:
-    found = trace.decision.features.get("predicted_cost_s") or ()
-    pairs = {str(arm): float(seconds) for arm, seconds in found}
-    said = trace.decision.estimates.items()
-    return pairs | {arm: each.predicted_cost_s for arm, each in said if each.predicted_cost_s is not None}
-
-
-def _actual(trace: Trace) -> dict[str, float]:
-    """Seconds of the arms that ran: the one decided for, and the answer in context, which every solve begins with."""
-    probe = sum(step.seconds for step in trace.path if step.name == "probe")
-    measured = {"icl": probe} if probe else {}
-    return measured if trace.decision.arm == "icl" else {**measured, trace.decision.arm: trace.cost.seconds - probe}
-
-
 def _costs(trace: Trace) -> Markup | None:
-    predicted, actual = _predicted(trace), _actual(trace)
+    predicted, actual = predicted_seconds(trace.decision), measured_seconds(trace)
     names = dict.fromkeys([*predicted, *actual])
     rows = [charts.CostBar(arm, predicted.get(arm), actual.get(arm)) for arm in names]
     return charts.cost_bars(rows, "Predicted and actual seconds of each arm") if rows else None

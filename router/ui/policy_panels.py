@@ -11,7 +11,7 @@ from markupsafe import Markup
 from policies.policy_versions import ALIASES, PolicyVersions
 from policies.records import Alias, PolicyVersion
 from router.ui import charts
-from router.ui.listing import Event, Listed
+from router.ui.listing import Decided, Event
 
 _BINS = 10
 _WINDOWS = 24
@@ -63,7 +63,7 @@ class PolicyPanels:
     drift: tuple[Drift, ...]
 
 
-def policy_panels(versions: PolicyVersions, history: tuple[Event, ...], decided: Sequence[Listed]) -> PolicyPanels:
+def policy_panels(versions: PolicyVersions, history: tuple[Event, ...], decided: Sequence[Decided]) -> PolicyPanels:
     """Make the panels from what the ledger holds.
 
     Args:
@@ -83,19 +83,11 @@ def policy_panels(versions: PolicyVersions, history: tuple[Event, ...], decided:
     )
 
 
-def _expected(row: Listed) -> float | None:
-    """Return how good the answer was expected to be: by the policy's estimate, else by the difficulty for `icl`."""
-    if row.promise is not None and row.promise.quality is not None:
-        return min(1.0, max(0.0, row.promise.quality))  # a sum of two estimates may leave the range
-    return 1.0 - row.difficulty if row.arm == "icl" else None
-
-
-def _reliability(decided: Sequence[Listed]) -> tuple[Bin, ...]:
+def _reliability(decided: Sequence[Decided]) -> tuple[Bin, ...]:
     binned: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for row in decided:
-        expected = _expected(row)
-        if expected is not None and row.outcome is not None:
-            binned[min(_BINS - 1, max(0, int(expected * _BINS)))].append((expected, row.outcome))
+        if row.expected is not None and row.outcome is not None:
+            binned[min(_BINS - 1, max(0, int(row.expected * _BINS)))].append((row.expected, row.outcome))
     return tuple(
         Bin(sum(x for x, _ in pairs) / len(pairs), sum(y for _, y in pairs) / len(pairs), len(pairs))
         for _, pairs in sorted(binned.items())
@@ -108,8 +100,8 @@ def _reliability_drawing(bins: Sequence[Bin]) -> Markup:
     return charts.scatter(points, "expected quality", "observed quality", name, diagonal=True)
 
 
-def _spent(decided: Sequence[Listed]) -> tuple[Spent, ...]:
-    groups: dict[tuple[str, str], list[Listed]] = defaultdict(list)
+def _spent(decided: Sequence[Decided]) -> tuple[Spent, ...]:
+    groups: dict[tuple[str, str], list[Decided]] = defaultdict(list)
     for row in decided:
         groups[row.policy, row.arm].append(row)
     rows = []
@@ -131,7 +123,7 @@ def _frontier(spent: Sequence[Spent]) -> Markup | None:
     return charts.scatter(points, "mean seconds", "mean quality", name) if points else None
 
 
-def _drift(decided: Sequence[Listed]) -> tuple[Drift, ...]:
+def _drift(decided: Sequence[Decided]) -> tuple[Drift, ...]:
     if len(decided) < 2:
         return ()
     n = min(_WINDOWS, len(decided))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from policies.records import EffectiveOutcome
 from router.trace import Trace
+from router.traces.why import explained
 
 
-def why(trace: Trace) -> tuple[str, ...]:
+def why(trace: Trace, outcomes: Sequence[EffectiveOutcome]) -> tuple[str, ...]:
     """Return the sentences that explain a decision, one a line."""
-    return tuple(trace.explain().split("\n"))
+    return tuple(sentence.text for sentence in explained(trace, outcomes))
 
 
 def outcome_lines(outcomes: Sequence[EffectiveOutcome]) -> tuple[str, ...]:

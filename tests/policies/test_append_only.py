@@ -21,7 +21,9 @@ TABLES = [table.name for table in APPEND_ONLY]
 def full(url: str, tmp_path: Path) -> str:
     """A ledger with a row in every table."""
     with Ledger.open(url, files=tmp_path / "policies") as ledger:
+        ledger.record(decision_row("pruned"), "x" * 100)
         ledger.record(decision_row(), "{}")
+        ledger.traces.prune(max_age_s=3600, max_bytes=50)
         for value in (1.0, 1.0):
             ledger.add_outcome(OutcomeRow("trace-1", "user", "correct", value))
         ledger.correct_outcome("trace-1", source="user", kind="correct", value=0.0, reason="misread")

@@ -249,7 +249,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(LedgerUnavailable, match="schema version 99, this release reads 2"):
+    with pytest.raises(LedgerUnavailable, match="schema version 99, this release reads 3"):
         Ledger.open(tmp_path)
 
 
@@ -367,7 +367,7 @@ def test_a_slow_reader_of_every_row_keeps_no_writer_waiting_and_sees_one_moment(
 
         seen += rows
         names = [row.get("decision_id", row.get("trace_id")) for _, row in seen]
-        assert names == ["trace-0", "trace-1", "trace-2"] * 2
+        assert names == ["trace-0", "trace-1", "trace-2"] * 3  # decisions, summaries and traces
 
 
 def test_importing_the_ledger_loads_no_engine_and_no_migrations() -> None:

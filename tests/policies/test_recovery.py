@@ -281,7 +281,7 @@ def test_numbers_of_lost_rows_are_not_given_again(home: Path) -> None:
 
 def test_a_ledger_of_a_later_release_is_left_alone(home: Path) -> None:
     with closing(sqlite3.connect(ledger_file(home))) as connection:
-        connection.execute("UPDATE meta SET value = '3'")
+        connection.execute("UPDATE meta SET value = '4'")
         connection.commit()
     before = ledger_file(home).read_bytes()
 

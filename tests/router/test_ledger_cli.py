@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def damage(home: Path) -> None:
     content = (home / "ledger.sqlite").read_bytes()
-    (home / "ledger.sqlite").write_bytes(content.replace(b"1d_fill_0", b"1d_flip_0", 1))
+    (home / "ledger.sqlite").write_bytes(content.replace(b"1 of 3 demonstrations", b"2 of 3 demonstrations", 1))
 
 
 def test_a_whole_ledger_is_ok(capsys: pytest.CaptureFixture[str]) -> None:

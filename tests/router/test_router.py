@@ -103,7 +103,7 @@ class FailingStore(MemoryAdapterStore):
 class FullLedger(Ledger):
     """A ledger that takes nothing more."""
 
-    def record(self, row: DecisionRow, trace_json: str, *, trace_schema_version: int = 1) -> DecisionRow:
+    def record_decision(self, row: DecisionRow) -> DecisionRow:
         raise LedgerUnavailable("here", "disk full", remedy="Free some space.")
 
 
@@ -153,8 +153,16 @@ def ledger_of(settings: Settings) -> Ledger:
 
 
 def trace_of(settings: Settings, trace_id: str) -> Trace:
+    """The trace of a solve, which comes after its decision."""
+    end = time.monotonic() + 60.0
     with ledger_of(settings) as ledger:
-        return Trace.read(ledger.trace(trace_id).document)
+        while True:
+            try:
+                return Trace.read(ledger.trace(trace_id).document)
+            except UnknownTrace:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
 
 def upper(task: Task) -> Value | None:
@@ -556,7 +564,7 @@ def test_two_routers_share_an_adapter_through_redis_and_another_tenant_does_not(
         router = make(taught, shared)
         solution = router.solve(ROW_TASK, arm="ttt")
         assert solution.degraded == ()
-        adapter = Trace.read(ledger_of(shared).trace(solution.trace_id).document).adapter
+        adapter = trace_of(shared, solution.trace_id).adapter
         assert adapter is not None
         return adapter
 

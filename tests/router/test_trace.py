@@ -122,7 +122,16 @@ def test_a_trace_says_which_schema_it_has_and_takes_no_unknown_field() -> None:
 
 def test_a_document_of_version_1_is_still_read() -> None:
     document = json.loads(trace().model_dump_json())
-    added = ("estimates", "contributions", "contributions_arm", "nearest", "price", "flip_price", "percentiles", "stage")
+    added = (
+        "estimates",
+        "contributions",
+        "contributions_arm",
+        "nearest",
+        "price",
+        "flip_price",
+        "percentiles",
+        "stage",
+    )
     old = {name: value for name, value in document.items() if name not in ("created_at", "tenant")}
     old["schema_version"] = 1
     old["decision"] = {name: value for name, value in document["decision"].items() if name not in added}
@@ -162,11 +171,11 @@ def test_an_explanation_says_what_was_decided_why_how_it_went_and_what_it_cost()
     said = trace(adapter=ADAPTER, degraded=("no GPU",)).explain()
 
     for part in (
-        "Task flip_1: ttt, drawn with probability 0.900 (of icl 0.100, ttt 0.900) by loo_threshold@1.",
-        "Why: 1 of 2 demonstrations answered when held out. Estimated difficulty 0.62.",
+        "Task flip_1: ttt, confidence 0.50, in 9.25 s and 1234 tokens, decided by loo_threshold@1.",
+        "1 of 2 demonstrations answered when held out. Estimated difficulty 0.62.",
+        "ttt was drawn with probability 0.900 (of icl 0.100, ttt 0.900).",
         "right (0.10 nats), wrong (2.50 nats)",
         "trained in 8.5 s, loss 2.00 to 0.12 nats over 2 steps",
-        "Answered by ttt, confidence 0.50, in 9.25 s and 1234 tokens.",
         "Degraded: no GPU.",
         "Path: admit 2 ms → verify 250 ms.",
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Page, sync_playwright
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
@@ -87,9 +87,14 @@ def visit(browser: Browser) -> Iterator[Visit]:
 def watched(context: BrowserContext) -> Visit:
     """Open a page and write down its errors, dialogs and requests."""
     visit = Visit(context.new_page())
+
+    def dismissed(dialog: Dialog) -> None:
+        visit.said.append(dialog.message)
+        dialog.dismiss()
+
     visit.page.on("console", lambda line: visit.said.append(line.text) if line.type in ("error", "warning") else None)
     visit.page.on("pageerror", lambda error: visit.said.append(str(error)))
-    visit.page.on("dialog", lambda dialog: (visit.said.append(dialog.message), dialog.dismiss()))
+    visit.page.on("dialog", dismissed)
     visit.page.on("request", lambda request: visit.asked.append(request.url))
     return visit
 

@@ -14,7 +14,8 @@ from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Grid, Task, Value
 from policies.database import utc_now
 from policies.ledger import Ledger
-from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState
+from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
+from policies.trace_log import TraceEntry, TraceFacts
 from router.router import Router
 from router.settings import Settings
 from router.trace import (
@@ -195,7 +196,9 @@ def record(ledger: Ledger, trace: Trace, *, created_at: str | None = None, docum
         created_at=created_at,
         predicted_costs_s=predicted,
     )
-    ledger.record(row, document or trace.model_dump_json(), trace_schema_version=trace.schema_version)
+    kept = TraceRow(trace.trace_id, 1 if document else trace.schema_version, document or trace.model_dump_json())
+    facts = TraceFacts() if document else trace.facts()
+    ledger.traces.add([TraceEntry(ledger.record_decision(row), kept, facts)])
 
 
 def of_schema_1(trace: Trace) -> str:
@@ -287,4 +290,6 @@ def solve_some(ledger: Ledger, home: Path) -> tuple[str, ...]:
     """Solve two tasks with a scripted model, as the router does it, and return their trace ids."""
     model = ScriptedModel(lambda task: "True" if isinstance(task.query, str) else task.query[::-1])
     with Router(Settings(home=home), model=model, ledger=ledger) as router:
-        return tuple(router.solve(task).trace_id for task in (text_task(), drop_task()))
+        solved = tuple(router.solve(task).trace_id for task in (text_task(), drop_task()))
+        router.flush()
+    return solved

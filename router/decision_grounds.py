@@ -1,0 +1,104 @@
+"""The grounds of a decision as a trace keeps them, from whatever policy can give them; a rule gives none.
+
+What is asked of a policy is two methods, `weigh` and `contributions`, and no class of it: users may bring their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from policies.feature_values import FeatureValues
+from policies.gain_model import Contribution
+from router.trace import ArmEstimate, ContributionTrace, DecisionGrounds
+
+_KEPT = 12  # contributions, the largest
+
+
+class WeighedSignals(Protocol):
+    """What speaks for one arm."""
+
+    @property
+    def arm(self) -> str: ...
+
+    @property
+    def gain(self) -> float | None: ...
+
+    @property
+    def gain_std(self) -> float | None: ...
+
+    @property
+    def utility(self) -> float | None: ...
+
+
+class WeighingSignals(Protocol):
+    """How the arms compare on one task."""
+
+    @property
+    def arms(self) -> Sequence[WeighedSignals]: ...
+
+    @property
+    def favourite(self) -> str: ...
+
+    @property
+    def rival(self) -> str | None: ...
+
+    @property
+    def p_icl(self) -> float: ...
+
+    @property
+    def price(self) -> float: ...
+
+    @property
+    def flip_price(self) -> float | None: ...
+
+
+@runtime_checkable
+class WeighingPolicy(Protocol):
+    """A policy that can say what it weighed."""
+
+    def weigh(self, features: FeatureValues, arms: Sequence[str]) -> WeighingSignals:
+        """Compare `arms` on one task."""
+        ...
+
+    def contributions(self, features: FeatureValues, arm: str) -> tuple[Contribution, ...]:
+        """Return what each feature adds to the expected gain of `arm`, the largest first."""
+        ...
+
+
+def grounds_of(
+    policy: object, features: FeatureValues, arms: Sequence[str], *, stage: str | None = None
+) -> DecisionGrounds:
+    """Return the grounds on which `policy` decides between `arms`; empty where it cannot say.
+
+    Args:
+        stage: how much the policy has learned, such as the name of its model.
+    """
+    if not isinstance(policy, WeighingPolicy):
+        return DecisionGrounds()
+    weighing = policy.weigh(features, arms)
+    costs = dict(features.predicted_cost_s)
+    estimates = {
+        each.arm: ArmEstimate(
+            p_correct=None if each.gain is None else weighing.p_icl + each.gain,  # not clipped: utility rests on it
+            gain=each.gain,
+            gain_std=each.gain_std,
+            predicted_cost_s=costs.get(each.arm),
+            utility=each.utility,
+        )
+        for each in weighing.arms
+    }
+    arm = weighing.rival if weighing.favourite == "icl" else weighing.favourite
+    known = arm is not None and arm != "icl" and estimates[arm].gain is not None
+    contributions = policy.contributions(features, arm)[:_KEPT] if known and arm is not None else ()
+    return DecisionGrounds(
+        estimates=estimates,
+        contributions=tuple(
+            ContributionTrace(feature=each.feature, value=each.value, typical=each.typical, gain=each.gain)
+            for each in contributions
+        ),
+        contributions_arm=arm if contributions else None,
+        price=weighing.price,
+        flip_price=weighing.flip_price,
+        stage=stage,
+    )
