@@ -20,7 +20,7 @@ from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.trace import Trace
-from router.traces.errors import TraceNotKept
+from router.trace_errors import TraceNotKept
 from router.traces.stored import read_trace
 from router.ui import what_if
 from router.ui.charts import utility_lines

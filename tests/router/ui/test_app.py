@@ -184,7 +184,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             )
             connection.exec_driver_sql(
                 f"INSERT INTO trace_summaries (trace_id, {summary}) SELECT decision_id, {summary} "
-                "FROM trace_summaries, (SELECT decision_id FROM decisions WHERE decision_id LIKE 'copy-%') WHERE trace_id = 'trained'"
+                "FROM trace_summaries, (SELECT decision_id FROM decisions WHERE decision_id LIKE 'copy-%') "
+                "WHERE trace_id = 'trained'"
             )
         database.close()
         yield client_of(opened)
