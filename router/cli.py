@@ -25,6 +25,7 @@ from router.model_cli import model_app
 from router.policy_cli import policy_app
 from router.settings import Settings
 from router.traces_cli import traces_app
+from router.ui_cli import ui
 from router.values_shown import printable
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
 app.add_typer(policy_app, name="policy")
 app.add_typer(traces_app, name="traces")
+app.command()(ui)
 
 File = Annotated[
     Path,

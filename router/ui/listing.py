@@ -1,0 +1,241 @@
+"""What the pages read of the ledger beside single traces: pages of decisions, filtered and sorted, and the history of
+policies. Reads only; the statements are its own because a page of many needs the database's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, get_args
+
+from sqlalchemy import ColumnElement, RowMapping, Select, case, exists, func, select
+
+from policies.database import Database, Place
+from policies.tables import (
+    ALIAS_MOVES,
+    CORRECTIONS,
+    DECISIONS,
+    OUTCOMES,
+    POLICY_STATES,
+    TRACE_SUMMARIES,
+    TRACES,
+    whole,
+)
+from policies.trace_log import Verdict, verdict_of
+from router.ui.promise import quality_in
+
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+KINDS = ("grid", "text")
+SORTS = ("time", "regret")
+PAGE_ROWS = 50
+_RECENT = 20_000  # traces whose arms and policies can be chosen from
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which decisions are listed; None: whichever."""
+
+    arm: str | None = None
+    outcome: str | None = None
+    policy: str | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One decision in a list."""
+
+    seq: int
+    trace_id: str
+    created_at: str
+    task_id: str
+    kind: str
+    arm: str
+    policy: str
+    reason: str
+    propensity: float
+    seconds: float
+    degraded: bool
+    regret: float | None  # None: the policy estimated nothing
+    outcome: float | None  # lowest of what the sources say today; None: nothing yet
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        return verdict_of(self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decision as the page of the policies counts it."""
+
+    arm: str
+    policy: str
+    seconds: float
+    difficulty: float
+    degraded: bool
+    expected: float | None  # quality of the arm taken, as the policy estimated it
+    outcome: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    rows: tuple[Listed, ...]
+    next: int | None  # where the next page begins; None: this is the last
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line in the history of policies."""
+
+    created_at: str
+    what: str
+    version_id: str | None
+    reason: str
+
+
+class Listing:
+    """Lists of one ledger. Use it as a context manager, or `close` it. Safe between threads."""
+
+    def __init__(self, location: str) -> None:
+        self._database = Database(Place.of(location), busy_timeout_s=5.0)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def newest(self, filters: Filters, *, before: int | None = None, rows: int = PAGE_ROWS) -> Page:
+        """Return traces in the order of record, newest first, those before number `before`."""
+        query = _listed(filters).order_by(TRACE_SUMMARIES.c.seq.desc()).limit(rows + 1)
+        if before is not None:
+            query = query.where(TRACE_SUMMARIES.c.seq < before)
+        found = self._read(query)
+        return Page(found[:rows], found[rows - 1].seq if len(found) > rows else None)
+
+    def by_regret(self, filters: Filters, *, start: int = 0, rows: int = PAGE_ROWS) -> Page:
+        """Return traces from the largest regret on, from place `start` on; those without estimates are left out."""
+        regret = TRACE_SUMMARIES.c.regret
+        query = _listed(filters).where(regret.is_not(None)).order_by(regret.desc(), TRACE_SUMMARIES.c.seq.desc())
+        found = self._read(query.limit(rows + 1).offset(start))
+        return Page(found[:rows], start + rows if len(found) > rows else None)
+
+    def decided(self, at_most: int = 2000) -> tuple[Decided, ...]:
+        """Return the latest decisions, oldest first."""
+        has_estimates = TRACES.c.document.like('%"estimates":{"%')
+        document = case((has_estimates, TRACES.c.document), else_=None).label("document")  # long: read where it tells
+        columns = (DECISIONS.c[name] for name in ("arm", "policy", "seconds", "difficulty", "degraded"))
+        query = select(*columns, document, _lowest(DECISIONS.c.decision_id).label("outcome"))
+        query = query.outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
+        with self._database.reading() as connection:
+            found = connection.execute(query.order_by(DECISIONS.c.seq.desc()).limit(at_most)).mappings().all()
+        return tuple(map(_decided, reversed(found)))
+
+    def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the arms and the policies to filter by: those of the latest traces."""
+        kept = TRACE_SUMMARIES.c
+        recent = select(kept.arm, kept.policy).order_by(kept.seq.desc()).limit(_RECENT).subquery()
+        with self._database.reading() as connection:
+            found = connection.execute(select(recent).distinct()).all()
+        return tuple(sorted({str(row.arm) for row in found})), tuple(sorted({str(row.policy) for row in found}))
+
+    def history(self) -> tuple[Event, ...]:
+        """Return every move of an alias and every state of a policy version, newest first."""
+        with self._database.reading() as connection:
+            moves = connection.execute(select(ALIAS_MOVES).order_by(ALIAS_MOVES.c.seq)).mappings().all()
+            states = connection.execute(select(POLICY_STATES).order_by(POLICY_STATES.c.seq)).mappings().all()
+            events = [
+                Event(row["created_at"], f"{row['alias']}, epoch {row['epoch']}", row["version_id"], row["reason"])
+                for row in (whole(found, "a move of an alias") for found in moves)
+            ] + [
+                Event(row["created_at"], row["state"], row["version_id"], row["reason"])
+                for row in (whole(found, "a state of a policy") for found in states)
+            ]
+        return tuple(sorted(events, key=lambda event: event.created_at, reverse=True))
+
+    def _read(self, query: Select[*tuple[Any, ...]]) -> tuple[Listed, ...]:
+        with self._database.reading() as connection:
+            return tuple(map(_listed_row, connection.execute(query).mappings()))
+
+
+_SUMMARY = ("seq", "trace_id", "created_at", "task_id", "arm", "policy", "seconds", "n_degraded", "regret")
+
+
+def _listed(filters: Filters) -> Select[*tuple[Any, ...]]:
+    kept = TRACE_SUMMARIES.c
+    query = select(
+        *(kept[name] for name in _SUMMARY),
+        DECISIONS.c.reason,
+        DECISIONS.c.propensity,
+        DECISIONS.c.features.like('%"kind":"text"%').label("is_text"),
+        _lowest(kept.trace_id).label("outcome"),
+    ).join(DECISIONS, DECISIONS.c.decision_id == kept.trace_id)
+    if filters.arm is not None:
+        query = query.where(kept.arm == filters.arm)
+    if filters.policy is not None:
+        query = query.where(kept.policy == filters.policy)
+    if filters.kind is not None:
+        query = query.where(DECISIONS.c.features.like(f'%"kind":"{filters.kind}"%'))
+    if filters.outcome == "unknown":
+        query = query.where(~exists().where(OUTCOMES.c.decision_id == kept.trace_id))
+    elif filters.outcome is not None:
+        lowest = func.min(_effective())
+        cases: dict[str, ColumnElement[bool]] = {"right": lowest >= 1, "wrong": lowest <= 0}
+        matches = cases.get(filters.outcome, (lowest > 0) & (lowest < 1))
+        said = select(OUTCOMES.c.decision_id).group_by(OUTCOMES.c.decision_id).having(matches)
+        query = query.where(kept.trace_id.in_(said))
+    return query
+
+
+def _listed_row(found: RowMapping) -> Listed:
+    return Listed(
+        seq=found["seq"],
+        trace_id=found["trace_id"],
+        created_at=found["created_at"],
+        task_id=found["task_id"],
+        kind="text" if found["is_text"] else "grid",
+        arm=found["arm"],
+        policy=found["policy"],
+        reason=found["reason"],
+        propensity=found["propensity"],
+        seconds=found["seconds"],
+        degraded=found["n_degraded"] > 0,
+        regret=found["regret"],
+        outcome=found["outcome"],
+    )
+
+
+def _decided(found: RowMapping) -> Decided:
+    """Where a policy estimates nothing, the difficulty still says how likely the answer in context is right."""
+    expected = None if found["document"] is None else quality_in(found["document"], found["arm"])
+    if expected is None and found["arm"] == "icl":
+        expected = 1.0 - found["difficulty"]
+    return Decided(
+        arm=found["arm"],
+        policy=found["policy"],
+        seconds=found["seconds"],
+        difficulty=found["difficulty"],
+        degraded=found["degraded"] != "[]",
+        expected=expected,
+        outcome=found["outcome"],
+    )
+
+
+def _effective() -> ColumnElement[float]:
+    """What a source says today: what it reported, or its last correction."""
+    last = select(CORRECTIONS.c.value).where(CORRECTIONS.c.outcome_seq == OUTCOMES.c.seq)
+    last = last.order_by(CORRECTIONS.c.revision.desc()).limit(1).correlate(OUTCOMES)
+    return func.coalesce(last.scalar_subquery(), OUTCOMES.c.value)
+
+
+def _lowest(decision_id: ColumnElement[str]) -> ColumnElement[float]:
+    return select(func.min(_effective())).where(OUTCOMES.c.decision_id == decision_id).scalar_subquery()

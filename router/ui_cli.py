@@ -1,0 +1,109 @@
+"""`ttt-router ui`: look at decisions in a browser, on this machine.
+
+Like the other commands it reads the arguments and calls one function; the web libraries load inside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icl_engine.task import Task, Value
+    from router.router import Router
+    from router.ui.app import RunArm
+
+_NEEDED = ("fastapi", "jinja2", "uvicorn")
+
+Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    solutions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Tasks with their solutions, to ring wrong cells.")
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Attach no router: nothing can be run.")] = False,
+    any_host: Annotated[bool, typer.Option("--any-host", help="Let other machines in. There is no login.")] = False,
+    home: Home = None,
+) -> None:
+    """Show decisions and policies in the browser."""
+    require_extra()
+    require_loopback(host, any_host=any_host)
+    import uvicorn
+
+    from policies.ledger import Ledger
+    from router.router import Router
+    from router.ui.app import Attached, make_app
+
+    settings = Settings() if home is None else Settings(home=home)
+    known = None if solutions is None else solutions_in(solutions, settings)
+    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+        router = None if read_only else Router(settings, ledger=ledger)
+        try:
+            app = make_app(Attached(ledger, None if router is None else _runner(router), known, any_host))
+            server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+            print(f"Traces of {ledger.location}: http://{host}:{port}  (Ctrl-C stops)", file=sys.stderr)
+            server.run()
+        finally:
+            if router is not None:
+                router.close()
+
+
+def require_extra() -> None:
+    """Make sure that the web libraries are here.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        remedy = "Install them: pip install 'ttt-router[ui]'."
+        raise SettingsError(f"{', '.join(missing)} not installed", variable="ui", remedy=remedy)
+
+
+def require_loopback(host: str, *, any_host: bool) -> None:
+    """Make sure that only this machine is let in, unless it is asked for otherwise.
+
+    Raises:
+        SettingsError: the address is reached from elsewhere.
+    """
+    from router.ui.guard import is_loopback
+
+    if not any_host and not is_loopback(host):
+        remedy = "Listen on 127.0.0.1, or add --any-host: whoever reaches the port then sees every trace."
+        raise SettingsError(f"got {host}, which other machines reach", variable="host", remedy=remedy)
+
+
+def solutions_in(file: Path, settings: Settings) -> dict[str, Sequence[Value | None]]:
+    """Return what is right, by the fingerprint of the task, for tasks as a whole and for each query alone.
+
+    Raises:
+        TaskRefused: the file cannot be read.
+    """
+    from icl_engine.loaders import load_tasks
+
+    known: dict[str, Sequence[Value | None]] = {}
+    for labelled in load_tasks(file, limits=settings.limits):
+        known[labelled.task.fingerprint] = labelled.solutions
+        for i, solution in enumerate(labelled.solutions):
+            known[labelled.task.for_query(i).fingerprint] = (solution,)
+    return known
+
+
+def _runner(router: Router) -> RunArm:
+    def run(task: Task, arm: str, seed: int) -> str:
+        trace_id = router.solve(task, arm=arm, seed=seed).trace_id
+        router.flush()  # traces are written behind the answer, and the page shows this one next
+        return trace_id
+
+    return run
