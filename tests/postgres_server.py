@@ -18,7 +18,6 @@ from pathlib import Path
 import psycopg
 
 START_S = 120.0
-_HOW = "On Debian or Ubuntu: sudo apt-get install postgresql"
 
 
 @dataclass(slots=True)
@@ -138,16 +137,7 @@ def postgres_binaries() -> Path:
     Raises:
         RuntimeError: there are none and they may not be installed; it says how.
     """
-    found = _found_binaries()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        print("Installing the system package postgresql ...", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "postgresql"]):
-            subprocess.run(["apt-get", "-qq", *command], check=True, stdout=subprocess.DEVNULL, env=environment)
-        found = _found_binaries()
-    if found is None:
-        raise RuntimeError(f"these tests need a PostgreSQL server. {_HOW}")
-    return found
+    return found_or_installed(_found_binaries, "postgresql")
 
 
 def _found_binaries() -> Path | None:

@@ -17,20 +17,14 @@ from typing import Any, Self
 
 import redis
 
+from tests.system_packages import found_or_installed
+
 _STARTS_WITHIN_S = 20.0
 
 
 def installed() -> str:
     """Return the path of redis-server or valkey-server, installed first where that is missing and allowed."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for step in (["update"], ["install", "-y", "redis-server"]):
-            subprocess.run(["apt-get", "-qq", *step], check=False, env=environment, capture_output=True)
-        found = shutil.which("redis-server")
-    if found is None:
-        raise RuntimeError("No redis-server. On Debian or Ubuntu: sudo apt-get install redis-server")
-    return found
+    return found_or_installed(lambda: shutil.which("redis-server") or shutil.which("valkey-server"), "redis-server")
 
 
 def free_port() -> int:

@@ -18,8 +18,9 @@ from icl_engine.task import Task
 from policies.ledger import Ledger
 from router.ui import Attached, make_app
 from tests.router.ui import samples, strangers
+from tests.system_packages import found_or_installed
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass
@@ -56,14 +57,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium; on Debian or Ubuntu: apt-get install chromium")
+    program = found_or_installed(lambda: next(filter(None, map(shutil.which, _NAMES)), None), "chromium")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root in a container has none
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+            browser = playwright.chromium.launch(executable_path=program, args=sandbox)
         except Error as error:
-            pytest.fail(f"playwright {playwright.chromium.name} cannot drive {CHROMIUM}: {error}")
+            pytest.fail(f"playwright {playwright.chromium.name} cannot drive {program}: {error}")
         yield browser
         browser.close()
 

@@ -1,0 +1,29 @@
+"""System packages whose programs the tests start: installed where they are missing and we may."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def found_or_installed(find: Callable[[], Found | None], package: str) -> Found:
+    """Return what `find` finds, after installing the Debian package where it finds nothing and we may.
+
+    Raises:
+        RuntimeError: there is nothing, and it may not be installed; it says how.
+    """
+    found = find()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"Installing the system package {package} ...", flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # starts no service
+        for command in (["update"], ["install", "-y", package]):
+            subprocess.run(["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=environment)
+        found = find()
+    if found is None:
+        raise RuntimeError(f"these tests need {package}. On Debian or Ubuntu: sudo apt-get install {package}")
+    return found
