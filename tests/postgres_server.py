@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.system_packages import found_or_installed
+
 START_S = 120.0
 
 
