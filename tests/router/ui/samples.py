@@ -56,7 +56,7 @@ GROUNDS = DecisionGrounds(
         NearestTask(task_id="1d_fill_9", distance=0.71, best_arm="icl", gain=0.0),
     ),
     price=0.2,
-    flip_price=0.57,
+    flip_price=0.547,
     percentiles={"loo_exact_share": 0.08, "loo_nll_mean": 0.99, "n_demonstrations": 0.4, "prompt_tokens": 0.22},
     stage="logistic",
 )
@@ -133,7 +133,7 @@ def trace_of(
     adapter: AdapterTrace | None = ADAPTER,
     degraded: tuple[str, ...] = (),
     steps: Sequence[str] = TTT_PATH,
-    reason: str = "ttt: +0.52 ± 0.11 over icl for 0.98 mean trainings at a price of 0.2; icl above a price of 0.57",
+    reason: str = "ttt: +0.52 ± 0.11 over icl for 0.98 mean trainings at a price of 0.2; icl above a price of 0.547",
     policy: str = POLICY,
 ) -> Trace:
     """The trace of one solve."""
