@@ -66,6 +66,14 @@ class WeighingPolicy(Protocol):
         ...
 
 
+@runtime_checkable
+class StandIn(Protocol):
+    """A policy that lets another decide."""
+
+    @property
+    def champion(self) -> object: ...
+
+
 def grounds_of(
     policy: object, features: FeatureValues, arms: Sequence[str], *, stage: str | None = None
 ) -> DecisionGrounds:
@@ -74,6 +82,7 @@ def grounds_of(
     Args:
         stage: how much the policy has learned, such as the name of its model.
     """
+    policy = policy.champion if isinstance(policy, StandIn) else policy
     if not isinstance(policy, WeighingPolicy):
         return DecisionGrounds()
     weighing = policy.weigh(features, arms)

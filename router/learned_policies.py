@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.decision import Policy, policy_id
 from policies.errors import PolicyFileDamaged
 from policies.features import SCHEMA_HASH
 from policies.gain_models import as_bytes, model_of
@@ -19,7 +20,7 @@ from policies.learned import LearnedPolicy
 from policies.loo_threshold import LooThreshold
 from policies.outcome_splits import family_folds
 from policies.pricing import Pricing
-from router.learning import Fit, Learner, LearningSettings, Loaded
+from router.learning import Fit, Learner, LearningSettings, Loaded, content_of
 from router.learning_rows import RowRules
 
 if TYPE_CHECKING:
@@ -86,6 +87,20 @@ def load(content: bytes) -> Loaded:
     except KeyError as error:
         raise PolicyFileDamaged(digest, "gain model", f"it keeps no setting {error}") from error
     return Loaded(policy, model)
+
+
+def version_named(named: str, ledger: Ledger) -> Policy | None:
+    """Return the policy of the ledger that is called `name@version`, to decide once more with; None: there is none."""
+    if not named.startswith("learned@"):
+        return None
+    for version in ledger.policy_versions.all():
+        try:
+            policy = load(content_of(ledger.policy_versions.load(version.version_id))[1]).policy
+        except PolicyFileDamaged:
+            continue
+        if policy_id(policy) == named:
+            return policy
+    return None
 
 
 def replay_on(matrix: OutcomeMatrix, *, price: float, seed: int = 0) -> Callable[[Setting], tuple[float, float]]:

@@ -126,6 +126,11 @@ class ActingPolicy:
         canary = in_use.canary
         return in_use.champion.version + ("" if canary is None else f"+canary:{canary.name}@{canary.version}")
 
+    @property
+    def champion(self) -> Replayable:
+        """Who decides, but for a canary's share."""
+        return self._in_use.champion
+
     def use(self, champion: Replayable, canary: Replayable | None = None, share: float = 0.0) -> None:
         """Decide by these from now on."""
         self._in_use = _InUse(champion, canary, share if canary is not None else 0.0)
@@ -486,11 +491,11 @@ class Learner:
 
     def _open(self, version_id: str) -> Loaded:
         if version_id not in self._opened:
-            self._opened[version_id] = self._load(_content(self._versions.load(version_id))[1])
+            self._opened[version_id] = self._load(content_of(self._versions.load(version_id))[1])
         return self._opened[version_id]
 
     def _fits_model(self, version_id: str) -> bool:
-        header, _ = _content(self._versions.load(version_id))
+        header, _ = content_of(self._versions.load(version_id))
         return header == _header(self._model_fingerprint, self._schema)
 
     def _refresh(self) -> None:
@@ -546,7 +551,8 @@ def sealed_for(content: bytes, model_fingerprint: str | None, schema: str) -> by
     return _header(model_fingerprint, schema) + b"\n" + content
 
 
-def _content(sealed: bytes) -> tuple[bytes, bytes]:
+def content_of(sealed: bytes) -> tuple[bytes, bytes]:
+    """Return what `sealed_for` put before a policy's content, and the content."""
     header, _, content = sealed.partition(b"\n")
     return header, content
 

@@ -6,6 +6,7 @@ a model.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from policies.decision import Policy
     from policies.ledger import Ledger
     from policies.trace_log import TraceFilter
-    from router.traces import StoredTrace
+    from router.traces import PolicyLoader, StoredTrace
 
 traces_app = typer.Typer(help="See why each task was answered as it was, and what else it might have been.")
 
@@ -166,7 +167,8 @@ def replay_(
         else:
             wanted = _filter(arm, outcome, policy, errors, since, until, task)
             ids = [line.trace_id for line in ledger.traces.summaries(wanted, n=n)]
-        replays = [replay(ledger.decision(trace_id), given=settings_policy) for trace_id in ids]
+        loaders = (_learned_in(ledger),)
+        replays = [replay(ledger.decision(trace_id), given=settings_policy, loaders=loaders) for trace_id in ids]
     if as_json:
         for each in replays:
             _print_json(replay_json(each))
@@ -195,7 +197,8 @@ def fork(
     with _stored(home, trace_id) as stored:
         pass
     if policy is not None:
-        _fork_policy(stored, policy, _settings(home), as_json)
+        with _ledger(home) as ledger:
+            _fork_policy(stored, policy, _settings(home), ledger, as_json)
     else:
         _fork_arm(stored, str(arm), _settings(home), as_json=as_json, yes=yes)
 
@@ -357,6 +360,13 @@ def _policy_of(settings: Settings) -> tuple[Policy, ...]:
     return (LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),)
 
 
+def _learned_in(ledger: Ledger) -> PolicyLoader:
+    """Return what finds a learned policy in the ledger; each is read once."""
+    from router.learned_policies import version_named
+
+    return functools.cache(lambda named: version_named(named, ledger))
+
+
 def _version() -> str:
     import importlib.metadata
 
@@ -366,11 +376,11 @@ def _version() -> str:
         return "0"
 
 
-def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, as_json: bool) -> None:
+def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, ledger: Ledger, as_json: bool) -> None:
     from router.traces import fork_policy
     from router.traces_render import replay_json
 
-    found = fork_policy(stored, policy, given=_policy_of(settings))
+    found = fork_policy(stored, policy, given=_policy_of(settings), loaders=(_learned_in(ledger),))
     if as_json:
         _print_json(replay_json(found))
     elif found.decision is None:

@@ -14,10 +14,11 @@ from policies.gain_models import as_bytes
 from policies.gain_models.fitting import fit_gain_model
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
-from router.learned_policies import fit_with, load, replay_on
+from router.learned_policies import fit_with, load, replay_on, version_named
 from router.learning import sealed_for
 from router.router import Router
 from router.settings import Settings
+from router.traces import read_trace, replay
 from router.tuning import Setting
 from tests.models import TASKS, tiny_model
 from tests.policies.policy_fakes import outcome_matrix
@@ -89,7 +90,13 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
         ledger.policy_versions.promote(version.version_id, expected_epoch=0, reason="for a test")
     with Router(settings, model=model) as router:
         after, solution = router.decide(TASKS[0]), router.solve(TASKS[0])
+    with Ledger.open(str(tmp_path), files=settings.policy_folder) as ledger:
+        stored = read_trace(ledger, solution.trace_id)
+        again = replay(stored.decision, loaders=(lambda named: version_named(named, ledger),))
 
     assert before.policy.startswith("loo_threshold@")
     assert after.policy.startswith("learned@")
     assert not any("learning" in said for said in solution.degraded)
+    assert again.equal
+    assert {"icl", "ttt"} <= set(stored.trace.decision.estimates)
+    assert stored.trace.decision.contributions
