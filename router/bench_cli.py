@@ -136,10 +136,10 @@ def run_report(
     fitted_on = [read_frozen(path, ignore=ignore or ()) for path in fit or ()]
     matrix = joined([each for each, _ in judged_on])
     fit_on = joined([each for each, _ in fitted_on]) if fitted_on else None
+    if not matrix.feature_names:
+        raise OutcomesRefused("features", "none that a policy could rank tasks by", remedy="Give feature columns.")
     contenders = (*shipped_contenders(matrix), *standard_contenders(matrix))
     ranking = [each.name for each in contenders if not each.is_oracle and not each.name.startswith("always")]
-    if not ranking:
-        raise OutcomesRefused("features", "none that a policy could rank tasks by", remedy="Give feature columns.")
     chosen = subject or ranking[0]
     if chosen not in ranking:
         raise typer.BadParameter(f"{chosen!r} is none of {', '.join(ranking)}", param_hint="--subject")

@@ -35,12 +35,10 @@
     ├── TraceNotKept                a decision whose trace was pruned, or never written (1)
     ├── UnreadableTrace             a trace of a later release, or a document that is none (1)
     ├── UnknownPolicy               no policy of this name and version can be made here (2)
-    ├── NotMeant                    a form that is not from a page of ours (1)
     ├── PushFailed                  a collector did not take the traces (4)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
-`CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch, `NotMeant` in `router.ui.app`; the
-others are here.
+`CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch; the others are here.
 """
 
 from __future__ import annotations

@@ -218,14 +218,10 @@ def test_it_says_what_it_was_fitted_on() -> None:
 def test_what_cannot_be_fitted_to_is_refused_by_name() -> None:
     matrix = drawn(40).matrix
     no_icl = replace(matrix, arms=("zero_shot", "icl_vote", "ttt"))
-    above_one = replace(matrix, quality=matrix.quality * 2.0)
-    infinite = replace(matrix, features=np.where(matrix.features > 0.9, np.inf, matrix.features))
 
     for kind, given, weights, field in (
         ("forest", matrix, None, "kind"),
         ("logistic", no_icl, None, "matrix.arms"),
-        ("logistic", above_one, None, "matrix.quality"),
-        ("logistic", infinite, None, "matrix.features"),
         ("trees", matrix, None, "matrix"),
         ("logistic", matrix, np.ones((40, 2)), "sample_weight"),
         ("logistic", matrix, np.full((40, 3), -1.0), "sample_weight"),
