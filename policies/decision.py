@@ -6,8 +6,6 @@ propensities come about is each policy's own business.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -118,24 +116,6 @@ def certain(arm: str, arms: Sequence[str]) -> tuple[float, ...]:
 def draw(rng: np.random.Generator, arms: Sequence[str], propensities: Sequence[float]) -> tuple[str, float]:
     """Draw one arm with one number of `rng`; return it with the probability it was drawn with."""
     i = int(rng.choice(len(arms), p=propensities))
-    return str(arms[i]), float(propensities[i])
-
-
-def counter_draw(
-    arms: Sequence[str], propensities: Sequence[float], *, task_fingerprint: str, policy: str, salt: int
-) -> tuple[str, float]:
-    """Draw one arm with a number that is a hash of task, policy and salt: the same on every machine, in any order.
-
-    Args:
-        policy: its `name@version`, so that two policies draw independently.
-        salt: the seed of a run; another one gives another independent draw.
-    """
-    digest = hashlib.sha256(f"{task_fingerprint}\n{policy}\n{salt}".encode()).digest()
-    number = int.from_bytes(digest[:6], "big") / 2**48  # in [0, 1), exact in a double
-    possible = [i for i, p in enumerate(propensities) if p > 0.0]
-    reached = itertools.accumulate(propensities[i] for i in possible)
-    # rounding may leave the sum a little below 1; what is above it goes to the last arm that is possible at all
-    i = next((i for i, sum_so_far in zip(possible, reached, strict=True) if number < sum_so_far), possible[-1])
     return str(arms[i]), float(propensities[i])
 
 

@@ -90,6 +90,11 @@ class Ledger:
         return cls(database, clock=clock, files=files or place.policy_folder, reached=reached)
 
     @property
+    def database(self) -> Database:
+        """The database it is in, for statements of one's own that only read."""
+        return self._database
+
+    @property
     def location(self) -> str:
         """The file, or the URL without its password."""
         return self._database.place.shown

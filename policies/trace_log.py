@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, ScalarSelect, delete, func, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, Insert, RowMapping, ScalarSelect, delete, func, insert, select
 
 from policies.database import Database
 from policies.records import DecisionRow, TraceRow
@@ -79,6 +79,7 @@ class TraceFilter:
 
 
 _ALL = TraceFilter()
+JUDGES_THE_ANSWER = OUTCOMES.c.kind.not_like("%:%")  # the rest is about something beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class TraceLog:
         """Return `n` traces after the first `skip`, newest first or with the largest regret first."""
         by = TRACE_SUMMARIES.c.seq.desc()
         first = (by,) if order == "newest" else (TRACE_SUMMARIES.c.regret.desc().nulls_last(), by)
-        query = select(TRACE_SUMMARIES, _lowest().label("outcome")).where(*_conditions(wanted))
+        outcome = lowest_outcome(TRACE_SUMMARIES.c.trace_id).label("outcome")
+        query = select(TRACE_SUMMARIES, outcome).where(*_conditions(wanted))
         with self._database.reading() as connection:
             found = connection.execute(query.order_by(*first).limit(n).offset(skip)).mappings().all()
             return tuple(map(_summary, found))
@@ -248,7 +250,7 @@ def _conditions(wanted: TraceFilter) -> list[ColumnElement[bool]]:
     if wanted.until is not None:
         conditions.append(kept.created_at < wanted.until)
     if wanted.outcome is not None:
-        lowest = _lowest()
+        lowest = lowest_outcome(kept.trace_id)
         conditions.append(
             {
                 "unknown": lowest.is_(None),
@@ -260,8 +262,14 @@ def _conditions(wanted: TraceFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _lowest() -> ScalarSelect[float]:
-    """The lowest of what the sources say of a trace's answer today: what was reported, or the last correction of it."""
+def lowest_outcome(decision_id: Column[str]) -> ScalarSelect[float]:
+    """Return the lowest of what the sources say today of the answer of a decision; NULL where nobody said anything."""
+    of_it = (OUTCOMES.c.decision_id == decision_id, JUDGES_THE_ANSWER)
+    return select(func.min(said_today())).where(*of_it).correlate(decision_id.table).scalar_subquery()
+
+
+def said_today() -> ColumnElement[float]:
+    """Return what an outcome says: what was reported, or the last correction of it."""
     corrected = (
         select(CORRECTIONS.c.value)
         .where(CORRECTIONS.c.outcome_seq == OUTCOMES.c.seq)
@@ -270,12 +278,7 @@ def _lowest() -> ScalarSelect[float]:
         .correlate(OUTCOMES)
         .scalar_subquery()
     )
-    return (
-        select(func.min(func.coalesce(corrected, OUTCOMES.c.value)))
-        .where(OUTCOMES.c.decision_id == TRACE_SUMMARIES.c.trace_id, OUTCOMES.c.kind.not_like("%:%"))
-        .correlate(TRACE_SUMMARIES)
-        .scalar_subquery()
-    )
+    return func.coalesce(corrected, OUTCOMES.c.value)
 
 
 def _last_too_many(connection: Connection, max_bytes: int) -> int:

@@ -5,20 +5,16 @@ scikit-learn estimators in `policies.gain_models.estimators`.
 """
 
 from policies.gain_models.files import as_bytes, model_of
-from policies.gain_models.flip_price import Flip, Flips, flips
 from policies.gain_models.model import LearnedGainModel, Provenance
 from policies.gain_models.past_tasks import PastTask, nearest
 from policies.gain_models.prior import Prior, shipped_prior
 
 __all__ = [
-    "Flip",
-    "Flips",
     "LearnedGainModel",
     "PastTask",
     "Prior",
     "Provenance",
     "as_bytes",
-    "flips",
     "model_of",
     "nearest",
     "shipped_prior",

@@ -81,7 +81,7 @@ class _Ui:
     def __init__(self, attached: Attached) -> None:
         self._attached = attached
         self._ledger = attached.ledger
-        self._listing = Listing(attached.ledger.location)
+        self._listing = Listing(attached.ledger.database)
         self._guard = Guard()
 
     async def guarded(self, request: Request, follow: Callable[[Request], object]) -> Response:

@@ -5,15 +5,13 @@ policies. Reads only; the statements are its own because a page of many needs th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, RowMapping, Select, case, exists, func, select
 
-from policies.database import Database, Place
+from policies.database import Database
 from policies.tables import (
     ALIAS_MOVES,
-    CORRECTIONS,
     DECISIONS,
     OUTCOMES,
     POLICY_STATES,
@@ -21,7 +19,7 @@ from policies.tables import (
     TRACES,
     whole,
 )
-from policies.trace_log import Verdict, verdict_of
+from policies.trace_log import JUDGES_THE_ANSWER, Verdict, lowest_outcome, said_today, verdict_of
 from router.ui.promise import quality_in
 
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -97,22 +95,10 @@ class Event:
 
 
 class Listing:
-    """Lists of one ledger. Use it as a context manager, or `close` it. Safe between threads."""
+    """Lists of one ledger. Safe between threads."""
 
-    def __init__(self, location: str) -> None:
-        self._database = Database(Place.of(location), busy_timeout_s=5.0)
-
-    def close(self) -> None:
-        """Give back the connections."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def newest(self, filters: Filters, *, before: int | None = None, rows: int = PAGE_ROWS) -> Page:
         """Return traces in the order of record, newest first, those before number `before`."""
@@ -134,7 +120,7 @@ class Listing:
         has_estimates = TRACES.c.document.like('%"estimates":{"%')
         document = case((has_estimates, TRACES.c.document), else_=None).label("document")  # long: read where it tells
         columns = (DECISIONS.c[name] for name in ("arm", "policy", "seconds", "difficulty", "degraded"))
-        query = select(*columns, document, _lowest(DECISIONS.c.decision_id).label("outcome"))
+        query = select(*columns, document, lowest_outcome(DECISIONS.c.decision_id).label("outcome"))
         query = query.outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
         with self._database.reading() as connection:
             found = connection.execute(query.order_by(DECISIONS.c.seq.desc()).limit(at_most)).mappings().all()
@@ -177,7 +163,7 @@ def _listed(filters: Filters) -> Select[*tuple[Any, ...]]:
         DECISIONS.c.reason,
         DECISIONS.c.propensity,
         DECISIONS.c.features.like('%"kind":"text"%').label("is_text"),
-        _lowest(kept.trace_id).label("outcome"),
+        lowest_outcome(kept.trace_id).label("outcome"),
     ).join(DECISIONS, DECISIONS.c.decision_id == kept.trace_id)
     if filters.arm is not None:
         query = query.where(kept.arm == filters.arm)
@@ -186,12 +172,12 @@ def _listed(filters: Filters) -> Select[*tuple[Any, ...]]:
     if filters.kind is not None:
         query = query.where(DECISIONS.c.features.like(f'%"kind":"{filters.kind}"%'))
     if filters.outcome == "unknown":
-        query = query.where(~exists().where(OUTCOMES.c.decision_id == kept.trace_id))
+        query = query.where(~exists().where(OUTCOMES.c.decision_id == kept.trace_id, JUDGES_THE_ANSWER))
     elif filters.outcome is not None:
-        lowest = func.min(_effective())
+        lowest = func.min(said_today())
         cases: dict[str, ColumnElement[bool]] = {"right": lowest >= 1, "wrong": lowest <= 0}
         matches = cases.get(filters.outcome, (lowest > 0) & (lowest < 1))
-        said = select(OUTCOMES.c.decision_id).group_by(OUTCOMES.c.decision_id).having(matches)
+        said = select(OUTCOMES.c.decision_id).where(JUDGES_THE_ANSWER).group_by(OUTCOMES.c.decision_id).having(matches)
         query = query.where(kept.trace_id.in_(said))
     return query
 
@@ -228,14 +214,3 @@ def _decided(found: RowMapping) -> Decided:
         expected=expected,
         outcome=found["outcome"],
     )
-
-
-def _effective() -> ColumnElement[float]:
-    """What a source says today: what it reported, or its last correction."""
-    last = select(CORRECTIONS.c.value).where(CORRECTIONS.c.outcome_seq == OUTCOMES.c.seq)
-    last = last.order_by(CORRECTIONS.c.revision.desc()).limit(1).correlate(OUTCOMES)
-    return func.coalesce(last.scalar_subquery(), OUTCOMES.c.value)
-
-
-def _lowest(decision_id: ColumnElement[str]) -> ColumnElement[float]:
-    return select(func.min(_effective())).where(OUTCOMES.c.decision_id == decision_id).scalar_subquery()

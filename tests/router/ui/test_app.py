@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from policies.database import Database, Place
 from policies.ledger import Ledger
+from policies.records import OutcomeRow
 from router.ui import Attached, make_app
 from router.ui.pages import static
 from tests.router.ui import samples
@@ -82,6 +84,22 @@ def test_what_a_person_says_counts_and_may_be_changed(ledger: Ledger) -> None:
 
     (outcome,) = ledger.effective_outcomes("explored")
     assert (outcome.reported.value, outcome.value) == (1.0, 0.0)
+
+
+def test_what_is_said_of_other_answers_is_no_outcome_of_this_one(ledger: Ledger) -> None:
+    client = client_of(ledger)
+    before = [listed(client, outcome) for outcome in ("right", "wrong", "unknown")]
+    for trace_id in ("trained", "explored"):
+        ledger.add_outcome(OutcomeRow(trace_id, "solution", "exact:icl", 0.0))
+        ledger.add_outcome(OutcomeRow(trace_id, "solution", "audit:rate", 0.03))
+
+    assert [listed(client, outcome) for outcome in ("right", "wrong", "unknown")] == before
+    assert "/traces/trained" in before[0]
+
+
+def listed(client: TestClient, outcome: str) -> list[str]:
+    """Return the links to traces in a list."""
+    return re.findall(r'href="(/traces/[^"/]+)"', client.get(f"/?outcome={outcome}").text)
 
 
 def test_a_trace_of_schema_1_says_what_it_does_not_hold(ledger: Ledger) -> None:
