@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from policies.gain_models.past_tasks import PastTask
+
     Floats = npt.NDArray[np.float64]
 
 
@@ -60,4 +62,12 @@ class GainModel(Protocol):
 
         The contributions and the average gain add up to the gain that `estimate` gives.
         """
+        ...
+
+    def nearest(self, row: Floats, k: int = 5) -> tuple[PastTask, ...]:
+        """Return the training tasks most like one row (n_features,), the nearest first; () where none are kept."""
+        ...
+
+    def percentiles(self, row: Floats) -> dict[str, float]:
+        """Return the share of training tasks below one row (n_features,), by feature; nothing where none are kept."""
         ...

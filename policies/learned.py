@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from policies.feature_values import FeatureValues
     from policies.gain_model import Contribution, Estimates, GainModel
+    from policies.gain_models.past_tasks import PastTask
     from policies.outcome_matrix import OutcomeMatrix
     from policies.pricing import Pricing
     from policies.stages import Stage
@@ -169,6 +170,19 @@ class LearnedPolicy:
         if arm not in self.model.arms:
             raise ArmUnavailable(arm, self.model.arms)
         return self.model.explain(feature_row(features, self.model.feature_names), arm)
+
+    @property
+    def stage(self) -> str:
+        """How much has been learned: the name of the model."""
+        return self.model.name
+
+    def nearest(self, features: FeatureValues, k: int = 3) -> tuple[PastTask, ...]:
+        """Return the tasks the model was fitted on that are most like this one."""
+        return self.model.nearest(feature_row(features, self.model.feature_names), k)
+
+    def percentiles(self, features: FeatureValues) -> dict[str, float]:
+        """Return the share of the tasks the model was fitted on that lie below this one, by feature."""
+        return self.model.percentiles(feature_row(features, self.model.feature_names))
 
     def _propensities(
         self, estimates: Estimates, costs: Floats, arms: Sequence[str], available: Mask

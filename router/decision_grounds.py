@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from policies.feature_values import FeatureValues
 from policies.gain_model import Contribution
-from router.trace import ArmEstimate, ContributionTrace, DecisionGrounds
+from router.trace import ArmEstimate, ContributionTrace, DecisionGrounds, NearestTask
 
+SUNK = "icl"
 _KEPT = 12  # contributions, the largest
 
 
@@ -66,6 +67,31 @@ class WeighingPolicy(Protocol):
         ...
 
 
+class PastTaskSignals(Protocol):
+    """A task that was learned from."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def distance(self) -> float: ...
+
+    @property
+    def quality(self) -> Sequence[tuple[str, float | None]]: ...
+
+
+@runtime_checkable
+class RemembersTasks(Protocol):
+    """A policy that can say what it has learned from."""
+
+    @property
+    def stage(self) -> str: ...
+
+    def nearest(self, features: FeatureValues) -> Sequence[PastTaskSignals]: ...
+
+    def percentiles(self, features: FeatureValues) -> dict[str, float]: ...
+
+
 @runtime_checkable
 class StandIn(Protocol):
     """A policy that lets another decide."""
@@ -74,17 +100,16 @@ class StandIn(Protocol):
     def champion(self) -> object: ...
 
 
-def grounds_of(
-    policy: object, features: FeatureValues, arms: Sequence[str], *, stage: str | None = None
-) -> DecisionGrounds:
-    """Return the grounds on which `policy` decides between `arms`; empty where it cannot say.
+def who_decides(policy: object) -> object:
+    """Return the policy behind one that lets another decide."""
+    return policy.champion if isinstance(policy, StandIn) else policy
 
-    Args:
-        stage: how much the policy has learned, such as the name of its model.
-    """
-    policy = policy.champion if isinstance(policy, StandIn) else policy
+
+def grounds_of(policy: object, features: FeatureValues, arms: Sequence[str]) -> DecisionGrounds:
+    """Return the grounds on which `policy` decides between `arms`; empty where it cannot say."""
     if not isinstance(policy, WeighingPolicy):
         return DecisionGrounds()
+    remembering = _remembering(policy)
     weighing = policy.weigh(features, arms)
     costs = dict(features.predicted_cost_s)
     estimates = {
@@ -97,8 +122,8 @@ def grounds_of(
         )
         for each in weighing.arms
     }
-    arm = weighing.rival if weighing.favourite == "icl" else weighing.favourite
-    known = arm is not None and arm != "icl" and estimates[arm].gain is not None
+    arm = weighing.rival if weighing.favourite == SUNK else weighing.favourite
+    known = arm is not None and arm != SUNK and estimates[arm].gain is not None
     contributions = policy.contributions(features, arm)[:_KEPT] if known and arm is not None else ()
     return DecisionGrounds(
         estimates=estimates,
@@ -109,5 +134,18 @@ def grounds_of(
         contributions_arm=arm if contributions else None,
         price=weighing.price,
         flip_price=weighing.flip_price,
-        stage=stage,
+        nearest=() if remembering is None else tuple(map(_nearest, remembering.nearest(features))),
+        percentiles={} if remembering is None else remembering.percentiles(features),
+        stage=None if remembering is None else remembering.stage,
     )
+
+
+def _remembering(policy: object) -> RemembersTasks | None:
+    return policy if isinstance(policy, RemembersTasks) else None
+
+
+def _nearest(past: PastTaskSignals) -> NearestTask:
+    known = {arm: quality for arm, quality in past.quality if quality is not None}
+    best = max(known, key=lambda arm: (known[arm], arm == SUNK), default=SUNK)
+    gain = known[best] - known.get(SUNK, 0.0) if best in known else 0.0
+    return NearestTask(task_id=past.task, distance=past.distance, best_arm=best, gain=gain)

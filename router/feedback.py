@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from icl_engine.errors import TaskRefused
 from icl_engine.task import LabelledTask, Value
 from policies.errors import RecordRefused
+from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, known_as
 from router.trace import AnswerTrace, Trace
+from router.trace_errors import TraceNotKept, UnreadableTrace
+from router.traces.stored import read_trace
 
+_TRAINED = ("ttt", "ttt_short")
 RightAnswer = Value | Sequence[Value | None] | list[list[int]]
 
 
@@ -61,15 +65,35 @@ def outcomes_of_answer(
     rows = [
         OutcomeRow(trace.trace_id, source, GIVEN, _score(trace.answers, solutions)),
         OutcomeRow(trace.trace_id, source, known_as(SUNK), _score(trace.icl, solutions)),
+        *(row for row in _of_escalated(trace, source) if row.kind != known_as(SUNK)),
     ]
     if audits is not None and AUDITED in trace.decision.propensities:
         rows.append(OutcomeRow(trace.trace_id, source, AUDIT_RATE, audits.rate))
     return tuple(rows)
 
 
+def record_verdict(ledger: Ledger, trace_id: str, quality: float, *, source: str) -> None:
+    """Write down how good the answer was, and what follows from it for the one in context.
+
+    Raises:
+        UnknownTrace: no such solve is recorded.
+        OutcomeConflict: the same source has already said otherwise.
+        RecordRefused: the value is not in [0, 1].
+        LedgerUnavailable: the ledger cannot be written.
+    """
+    recorded = ledger.add_outcome(OutcomeRow(trace_id, source, GIVEN, quality))
+    try:
+        trace = read_trace(ledger, trace_id).trace
+    except (TraceNotKept, UnreadableTrace):  # what was said counts; what follows from it cannot be told
+        return
+    ledger.add_outcomes(outcomes_of_verdict(trace, recorded.value, source=source))
+
+
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:
     """Return what an accepted or rejected answer says of the one in context, if anything."""
-    if trace.answered_by == SUNK or quality not in (0.0, 1.0):
+    if escalated := _of_escalated(trace, source):
+        return escalated
+    if trace.decision.arm == SUNK or quality not in (0.0, 1.0):
         return ()
     given, in_context = _values(trace.answers), _values(trace.icl)
     if given == in_context:
@@ -79,6 +103,13 @@ def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[O
     else:
         return ()
     return (OutcomeRow(trace.trace_id, source, implied_as(SUNK), follows),)
+
+
+def _of_escalated(trace: Trace, source: str) -> tuple[OutcomeRow, ...]:
+    """Return that the arm which was drawn was worth nothing, where training had to answer because it had no answer."""
+    if trace.answered_by not in _TRAINED or trace.decision.arm in _TRAINED:
+        return ()
+    return (OutcomeRow(trace.trace_id, source, known_as(trace.decision.arm), 0.0),)
 
 
 def _score(answers: Sequence[AnswerTrace], solutions: Sequence[Value | None]) -> float:

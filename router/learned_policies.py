@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.decision import Policy, policy_id
-from policies.errors import PolicyFileDamaged
+from policies.errors import PolicyFileDamaged, UnknownTrace
 from policies.features import SCHEMA_HASH
 from policies.gain_models import as_bytes, model_of
+from policies.gate import GateRules
 from policies.learned import LearnedPolicy
 from policies.loo_threshold import LooThreshold
 from policies.outcome_splits import family_folds
 from policies.pricing import Pricing
 from router.learning import Fit, Learner, LearningSettings, Loaded, content_of
 from router.learning_rows import RowRules
+from router.trace import Trace
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,31 +39,49 @@ if TYPE_CHECKING:
 TREES_FROM = 3000  # outcomes; below, logistic regression moves further from the prior with each
 N_FOLDS = 5
 _COST = "mean_cost_s."
+_LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
 
 
 def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None) -> Learner:
     """Return the learning loop with this project's gain models; the stated rule decides until there is a champion."""
     trained = tuple(arm for arm in settings.arms if arm != "zero_shot")
+    explore = min(settings.epsilon, 0.5)
     return Learner(
         ledger,
-        fit=fit_with(price=settings.price, explore=min(settings.epsilon, 0.5)),
+        fit=fit_with(price=settings.price, explore=explore, temperature=settings.temperature),
         load=load,
         prior=Loaded(LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)),
         model_fingerprint=model_fingerprint,
-        settings=LearningSettings(rows=RowRules(arms=trained)),
+        settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=trained)),
+        fallback=LooThreshold(threshold=settings.loo_threshold, epsilon=min(1.0, 0.2 * len(settings.arms))),
     )
 
 
-def fit_with(*, price: float, explore: float, temperature: float = 0.05) -> Fit:
+def model_in(ledger: Ledger) -> str | None:
+    """Return the fingerprint of the base model of the newest decision whose trace is kept; None: there is none."""
+    for row in ledger.latest(_LOOKED_THROUGH):
+        try:
+            return Trace.read(ledger.trace(row.decision_id).document).model_fingerprint
+        except UnknownTrace:
+            continue
+    return None
+
+
+def fit_with(*, price: float, explore: float, temperature: float) -> Fit:
     """Return what makes a policy's content from outcomes and their weights."""
 
     def fit(matrix: OutcomeMatrix, weights: Floats) -> bytes:
         from policies.gain_models.fitting import fit_gain_model  # loads scikit-learn
 
-        kind = "trees" if len(matrix) >= TREES_FROM else "logistic"
+        known = ~np.isnan(matrix.features).all(axis=0)  # a stage nobody asked for gives nothing to learn from
+        matrix = matrix.of_features([matrix.feature_names[i] for i in np.flatnonzero(known)])
         means = {_COST + arm: seconds for arm, seconds in Pricing.of(matrix, price).mean_cost_s}
         kept = {"price": price, "explore": explore, "temperature": temperature, "n_outcomes": len(matrix), **means}
-        return as_bytes(fit_gain_model(kind, matrix, sample_weight=weights, feature_schema=SCHEMA_HASH, settings=kept))
+        return as_bytes(
+            fit_gain_model(
+                _kind_for(len(matrix)), matrix, sample_weight=weights, feature_schema=SCHEMA_HASH, settings=kept
+            )
+        )
 
     return fit
 
@@ -103,27 +123,33 @@ def version_named(named: str, ledger: Ledger) -> Policy | None:
     return None
 
 
-def replay_on(matrix: OutcomeMatrix, *, price: float, seed: int = 0) -> Callable[[Setting], tuple[float, float]]:
+def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tuple[float, float]]:
     """Return what a setting comes to on families that its model was not fitted on: accuracy, and cost in mean costs of
-    `ttt`. Each kind of model is fitted once, however many settings are tried.
+    `ttt`. The models are fitted once, however many settings are tried.
 
     Raises:
         OutcomesRefused: there is only one family.
     """
     splits = family_folds(matrix, N_FOLDS, np.random.default_rng(seed))
-    fitted: dict[str, list[GainModel]] = {}
-    unit = dict(Pricing.of(matrix, price).mean_cost_s)["ttt"]
+    fitted: list[GainModel] = []
+    unit = dict(Pricing.of(matrix, 0.0).mean_cost_s)["ttt"]
 
     def replay(setting: Setting) -> tuple[float, float]:
         from policies.gain_models.fitting import fit_gain_model
 
-        if setting.kind not in fitted:
-            fitted[setting.kind] = [fit_gain_model(setting.kind, matrix.take(split.fit)) for split in splits]
+        if not fitted:
+            fitted.extend(fit_gain_model(_kind_for(len(split.fit)), matrix.take(split.fit)) for split in splits)
         right = spent = 0.0
-        for split, model in zip(splits, fitted[setting.kind], strict=True):
+        for split, model in zip(splits, fitted, strict=True):
             judged = matrix.take(split.judge)
-            pricing = Pricing.of(matrix.take(split.fit), price * setting.aggressiveness)
-            policy = LearnedPolicy(model, "tuned", pricing, explore=setting.p_min, temperature=setting.temperature)
+            policy = LearnedPolicy(
+                model,
+                "tuned",
+                Pricing.of(matrix.take(split.fit), setting.price),
+                explore=setting.explore,
+                temperature=setting.temperature,
+                n_outcomes=len(split.fit),
+            )
             chosen = policy.choose(judged)
             right += float(np.sum(chosen * np.nan_to_num(judged.quality)))
             spent += float(np.sum(chosen * np.nan_to_num(judged.routed_cost_s)))
@@ -141,6 +167,10 @@ def read_matrix(path: Path) -> OutcomeMatrix:
     from policies.outcome_files import read_outcomes
 
     return read_outcomes(path)
+
+
+def _kind_for(n_outcomes: int) -> str:
+    return "trees" if n_outcomes >= TREES_FROM else "logistic"
 
 
 def _mean_costs(kept: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

@@ -31,7 +31,7 @@ from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
 from policies.stages import AsksForStages, Stage
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost
-from router.learning_rows import Experience, RowRules, named_features, read_experience
+from router.learning_rows import AUDITED, Experience, RowRules, named_features, read_experience
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _HEADER = b"ttt-router policy 1 "
+_ROLLED_BACK = "rolled back"
 
 
 class Replayable(Protocol):
@@ -122,9 +123,7 @@ class ActingPolicy:
 
     @property
     def version(self) -> str:
-        in_use = self._in_use
-        canary = in_use.canary
-        return in_use.champion.version + ("" if canary is None else f"+canary:{canary.name}@{canary.version}")
+        return _version_of(self._in_use)
 
     @property
     def champion(self) -> Replayable:
@@ -147,13 +146,21 @@ class ActingPolicy:
         decision = decides.decide(features, rng, arms)
         mixed = _mixture(in_use, features, arms)
         p = mixed[list(arms).index(decision.arm)]
-        return replace(decision, propensity=p, propensities=paired(arms, mixed))
+        policy = f"{in_use.champion.name}@{_version_of(in_use)}"
+        return replace(decision, propensity=p, propensities=paired(arms, mixed), policy=policy)
 
     def stages_wanted(self, features: FeatureValues) -> Stage | None:
         """Ask for what the champion asks for or, before the draw of who decides, the canary."""
         in_use = self._in_use
         wanted = (_stage_wanted(each, features) for each in (in_use.champion, in_use.canary))
         return min((stage for stage in wanted if stage is not None), default=None)
+
+
+def _version_of(in_use: _InUse) -> str:
+    canary = in_use.canary
+    if canary is None:
+        return in_use.champion.version
+    return f"{in_use.champion.version}+canary:{in_use.share}:{canary.name}@{canary.version}"
 
 
 def _stage_wanted(policy: Replayable | None, features: FeatureValues) -> Stage | None:
@@ -203,6 +210,7 @@ class Learner:
         self._made_for_model: dict[str, bool] = {}  # by decision
         self._fitted_to = 0  # number of the last decision that was fitted on
         self._drift: dict[str, AdaptiveWindow] = {}
+        self._watched_epoch = -1  # of the champion that the windows belong to
         self._watched_to = 0
         self._jobs: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
@@ -224,11 +232,12 @@ class Learner:
             self._thread.start()
 
     def stop(self) -> None:
-        """Let the turn that runs end, and no other begin."""
+        """Let the turn that runs end, and no other begin; then do the jobs that wait."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._do_jobs()
 
     @property
     def alive(self) -> bool:
@@ -246,16 +255,30 @@ class Learner:
 
     def turn(self) -> tuple[Event, ...]:
         """Do one step, whatever happens: a fault is kept in `fault` and logged, and the next turn tries again."""
+        done = self._do_jobs()
         try:
-            while self._jobs and not self._stop.is_set():
-                self._jobs.popleft()()
             events = self.step()
-            self.fault = None
-            return events
         except Exception as error:  # nobody waits for this thread: what it does not say here is lost
-            self.fault = f"{type(error).__name__}: {error}"
-            _LOG.exception("the learning loop could not finish a turn")
+            self._failed(error, "the learning loop could not finish a turn")
             return ()
+        if done:
+            self.fault = None
+        return events
+
+    def _do_jobs(self) -> bool:
+        """Do what waits, one after the other whatever becomes of each; say whether all of it was done."""
+        done = True
+        while self._jobs:
+            try:
+                self._jobs.popleft()()
+            except Exception as error:
+                self._failed(error, "a job of the learning loop failed")
+                done = False
+        return done
+
+    def _failed(self, error: Exception, said: str) -> None:
+        self.fault = f"{type(error).__name__}: {error}"
+        _LOG.error(said, exc_info=error)
 
     # One step
 
@@ -284,7 +307,10 @@ class Learner:
         return self._judged(self._versions.version(version_id), self._experience())
 
     def _experience(self) -> Experience:
-        reset = [move.created_at for move in self._versions.moves(CHAMPION) if move.version_id is None]
+        moves = self._versions.moves(CHAMPION)
+        reset = [
+            move.created_at for move in moves if move.version_id is None and not move.reason.startswith(_ROLLED_BACK)
+        ]
         return read_experience(
             self._ledger,
             self.settings.rows,
@@ -301,14 +327,13 @@ class Learner:
         return (self._reset("reset", "another base model or other features: back to the prior"),)
 
     def _reset(self, kind: str, reason: str) -> Event:
-        """Leave nobody as champion or challenger; what was known so far no longer counts."""
-        for name in (CHALLENGER, CHAMPION):
+        """Leave nobody to decide or to go back to; what was known so far no longer counts."""
+        for name in (CHALLENGER, PREVIOUS, CHAMPION):
             alias = self._versions.alias(name)
             if alias.version_id is not None or name == CHAMPION:
                 self._versions.point(name, None, expected_epoch=alias.epoch, reason=f"{kind}: {reason}")
-            if alias.version_id is not None:
+            if alias.version_id is not None and name != PREVIOUS:
                 self._versions.set_state(alias.version_id, PolicyState.RETIRED, reason)
-        self._drift.clear()
         return Event(kind, None, reason)
 
     def _watch(self, known: Experience) -> tuple[Event, ...]:
@@ -316,6 +341,12 @@ class Learner:
         if len(known) < 2 * self.settings.least_rows:
             return ()
         champion = self._versions.alias(CHAMPION)
+        if champion.epoch != self._watched_epoch:  # another baseline, from the move on
+            self._drift.clear()
+            moved = self._versions.moves(CHAMPION)
+            since = moved[-1].created_at if moved else ""
+            earlier = (int(seq) for seq, at in zip(known.seqs, known.created_at, strict=True) if at <= since)
+            self._watched_epoch, self._watched_to = champion.epoch, max(earlier, default=0)
         expected = self._expected(known)
         fired = []
         for i in np.flatnonzero(known.seqs > self._watched_to):
@@ -343,18 +374,25 @@ class Learner:
         return fitted_on(first.rows, first.rows.quality)(known.rows.features)
 
     def _settle_champion(self, known: Experience) -> list[Event]:
-        """Roll back a champion that is shown to be worse than the one before."""
-        champion, previous = self._versions.alias(CHAMPION), self._versions.alias(PREVIOUS)
-        if champion.version_id is None or previous.version_id is None or not self._fits_model(previous.version_id):
+        """Roll back a champion that is shown to be worse than who decided before."""
+        champion, previous = self._versions.alias(CHAMPION), self._versions.alias(PREVIOUS).version_id
+        if champion.version_id is None:
             return []
+        if previous is not None and not self._fits_model(previous):
+            previous = None
+        before = self._without_champion() if previous is None else self._open(previous)
         since = self._versions.moves(CHAMPION)[-1].created_at
         newer = np.array([at > since for at in known.created_at], dtype=bool)
-        bounds = self._bounds(known, newer, champion.version_id, self._open(previous.version_id).policy, attempt=1)
+        bounds = self._bounds(known, newer, champion.version_id, before.policy, attempt=1)
         if bounds.upper >= 0:
             return []
-        reason = _with_numbers(f"utility at most {bounds.upper:+.4f} against the champion before", bounds)
-        self._versions.roll_back(expected_epoch=champion.epoch, reason=reason)
-        return [Event("rolled back", champion.version_id, reason)]
+        reason = _with_numbers(f"utility at most {bounds.upper:+.4f} against who decided before", bounds)
+        if previous is None:
+            self._versions.point(CHAMPION, None, expected_epoch=champion.epoch, reason=f"{_ROLLED_BACK}: {reason}")
+            self._versions.set_state(champion.version_id, PolicyState.RETIRED, reason)
+        else:
+            self._versions.roll_back(expected_epoch=champion.epoch, reason=reason)
+        return [Event(_ROLLED_BACK, champion.version_id, reason)]
 
     def _advance(self, known: Experience) -> list[Event]:
         challenger = self._versions.alias(CHALLENGER).version_id
@@ -371,7 +409,11 @@ class Learner:
             return self._gate(version, known)
         if version.state is PolicyState.SHADOW:
             return self._shadow(version)
-        return self._canary(version, known)
+        if version.state is PolicyState.CANARY:
+            return self._canary(version, known)
+        alias = self._versions.alias(CHALLENGER)  # settled already; whoever did it was stopped before this
+        self._versions.point(CHALLENGER, None, expected_epoch=alias.epoch, reason=f"is {version.state}")
+        return []
 
     def _maybe_fit(self, known: Experience) -> list[Event]:
         versions = self._versions.all()
@@ -379,6 +421,8 @@ class Learner:
         new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
+        if not np.isfinite(known.rows.quality[:, known.rows.arms.index(AUDITED)]).any():
+            return []  # nothing is known of training yet
         event = self._new_candidate(known)
         return [] if event is None else [event]
 
@@ -442,7 +486,6 @@ class Learner:
         reason = _with_numbers(f"held as a canary over {n} known outcomes", bounds)
         epoch = self._versions.alias(CHAMPION).epoch
         self._versions.promote(version.version_id, expected_epoch=epoch, reason=reason)
-        self._drift.clear()
         return [Event("promoted", version.version_id, reason)]
 
     def _move(self, version: PolicyVersion, state: PolicyState, verdict: Verdict) -> Event:
@@ -486,8 +529,12 @@ class Learner:
         alias = self._versions.alias(CHAMPION)
         if alias.version_id is not None and self._fits_model(alias.version_id):
             return self._open(alias.version_id)
-        moves = self._versions.moves(CHAMPION)
-        return self._fallback if moves and moves[-1].reason.startswith("drift") else self._prior
+        return self._without_champion()
+
+    def _without_champion(self) -> Loaded:
+        """Return the stated rule, which explores more from a drift alarm on until there is a new champion."""
+        resets = [move.reason for move in self._versions.moves(CHAMPION) if move.version_id is None]
+        return self._fallback if resets and resets[-1].startswith("drift") else self._prior
 
     def _open(self, version_id: str) -> Loaded:
         if version_id not in self._opened:

@@ -25,22 +25,24 @@ Version = Annotated[str, typer.Argument(metavar="VERSION", help="Id of a version
 @policy_app.command()
 def train(home: Home = None) -> None:
     """Fit a candidate on what the ledger knows and make it the challenger; the gate decides about it later."""
-    from router.learned_policies import learner_of
+    from router.learned_policies import learner_of, model_in
 
     settings = _settings(home)
     with _open(settings) as ledger:
-        event = learner_of(settings, ledger).train()
+        event = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).train()
     print("Nothing new to learn." if event is None else f"{event.version_id}: {event.reason}.")
 
 
 @policy_app.command()
 def evaluate(version: Version, as_json: AsJson = False, home: Home = None) -> None:
     """Judge a version by all that came after it was fitted, every condition with its numbers; change nothing."""
-    from router.learned_policies import learner_of
+    from router.learned_policies import learner_of, model_in
 
     settings = _settings(home)
     with _open(settings) as ledger:
-        verdict = learner_of(settings, ledger).verdict(_named(ledger, version).version_id)
+        verdict = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).verdict(
+            _named(ledger, version).version_id
+        )
     if as_json:
         print(verdict.as_json())
         return
@@ -104,14 +106,14 @@ def tune(
     from router.learned_policies import read_matrix, replay_on
     from router.tuning import tune as search
 
-    found = search(replay_on(read_matrix(matrix), price=price), price=price, n_trials=trials, seed=seed)
+    found = search(replay_on(read_matrix(matrix)), price=price, n_trials=trials, seed=seed)
     print(f"{'accuracy':>8} {'cost':>6}  setting")
     for scored in found.frontier:
         setting = scored.setting
         mark = "  <- chosen" if scored is found.chosen else ""
         print(
-            f"{scored.accuracy:>8.3f} {scored.cost:>6.3f}  {setting.kind}, aggressiveness "
-            f"{setting.aggressiveness:.2f}, temperature {setting.temperature:.3f}, p_min {setting.p_min:.3f}{mark}"
+            f"{scored.accuracy:>8.3f} {scored.cost:>6.3f}  TTT_ROUTER_PRICE={setting.price:.3f} "
+            f"TTT_ROUTER_TEMPERATURE={setting.temperature:.3f} TTT_ROUTER_EPSILON={setting.explore:.3f}{mark}"
         )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from router.graph import CompiledStateGraph, StreamMode
     from router.learning import Learner
     from router.steps import Progress, SolveState, Steps
-    from router.trace import Trace
+    from router.traces.stored import StoredTrace
     from router.traces.writer import TraceWriter
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
@@ -81,6 +81,7 @@ class Router:
         self._opened: TieredAdapterStore | None = None
         self._ledger_fault: str | None = None
         self._store_fault: str | None = None
+        self._policy_fault: str | None = None
         self._learner: Learner | None = None
         self._bound: Steps | None = None
         self._traces: TraceWriter | None = None
@@ -118,8 +119,9 @@ class Router:
         degraded = tuple(state.get("degraded", ()))
         if self._ledger_fault is not None:
             degraded = (*degraded, f"not recorded: {self._ledger_fault}")
-        if self._learner is not None and self._learner.fault is not None:
-            degraded = (*degraded, f"learning: {self._learner.fault}")
+        policy_fault = self._policy_fault if self._learner is None else self._learner.fault
+        if policy_fault is not None:
+            degraded = (*degraded, f"learning: {policy_fault}")
         if self._store_fault is not None:
             degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
         decision: Decision = state["decision"]
@@ -243,21 +245,18 @@ class Router:
         if not isinstance(value, bool | int | float):
             raise RecordRefused("value", f"got {value!r}", remedy="Give True, False or a number from 0 to 1.")
         ledger = self._open_ledger()
-        recorded = ledger.add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
-        if kind == "exact":
-            from router.errors import TraceNotKept
-            from router.feedback import outcomes_of_verdict
+        if kind != "exact":
+            ledger.add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
+            return
+        from router.feedback import record_verdict
 
-            try:
-                follows = outcomes_of_verdict(self._trace(trace_id), recorded.value, source=source)
-            except TraceNotKept:  # what was said counts; what follows from it cannot be told
-                return
-            ledger.add_outcomes(follows)
+        self.flush()
+        record_verdict(ledger, trace_id, float(value), source=source)
 
     def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str) -> None:
         from router.feedback import outcomes_of_answer, solutions_of
 
-        ledger, audits, trace = self._open_ledger(), self.audits, self._trace(trace_id)
+        ledger, audits, trace = self._open_ledger(), self.audits, self._stored(trace_id).trace
         solutions = solutions_of(trace, answer)
         first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
         ledger.add_outcome(first)
@@ -273,10 +272,10 @@ class Router:
         """
         from router.values_shown import verdict
 
-        ledger, trace = self._open_ledger(), self._trace(trace_id)
+        ledger, trace = self._open_ledger(), self._stored(trace_id).trace
         solution = self.solve(trace.task, arm=Arm.TTT, seed=trace.seed)
         judged = verdict(solution.answers, solutions)
-        if judged is not None and not solution.degraded:  # what went wrong says nothing of the arm
+        if judged is not None:  # with what went wrong on the way, as in any solve that draws the arm
             ledger.add_outcomes([OutcomeRow(trace_id, "audit", f"exact:{Arm.TTT}", float(judged.right))])
 
     def explain(self, trace_id: str) -> str:
@@ -284,19 +283,17 @@ class Router:
 
         Raises:
             UnknownTrace: no such solve is recorded.
+            TraceNotKept: it is, but its trace was pruned or never written.
             LedgerUnavailable: the ledger cannot be read.
         """
-        from router.trace import Trace
+        stored = self._stored(trace_id)
+        return stored.trace.explain(stored.outcomes)
 
-        ledger = self._open_ledger()
-        self.flush()
-        return Trace.read(ledger.trace(trace_id).document).explain(ledger.effective_outcomes(trace_id))
-
-    def _trace(self, trace_id: str) -> Trace:
+    def _stored(self, trace_id: str) -> StoredTrace:
         from router.traces.stored import read_trace
 
         self.flush()
-        return read_trace(self._open_ledger(), trace_id).trace
+        return read_trace(self._open_ledger(), trace_id)
 
     def flush(self) -> None:
         """Wait until the traces of what has been solved are in the ledger, where they follow their decisions."""
@@ -493,17 +490,24 @@ class Router:
         """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""
         settings = self.settings
         stated = LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)
-        if ledger is None or settings.learning == "off":
+        if ledger is None or settings.learning == "off" or not {Arm.ICL, Arm.TTT} <= set(settings.arms):
             return stated
-        if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
+        try:
+            if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
+                return stated
+            return self._learning(ledger, model_fingerprint)
+        except LedgerUnavailable as error:  # who is champion cannot be read; the answer must not hang on it
+            self._policy_fault = str(error)
             return stated
+
+    def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits
         from router.learned_policies import learner_of
 
-        self._learner = learner_of(settings, ledger, model_fingerprint=model_fingerprint)
-        if settings.learning == "on":
+        self._learner = learner_of(self.settings, ledger, model_fingerprint=model_fingerprint)
+        if self.settings.learning == "on":
             if self.audits is None:
-                self.audits = Audits(settings.audit_rate, self._learner.later)
+                self.audits = Audits(self.settings.audit_rate, self._learner.later)
             self._learner.start()
         return self._learner.policy
 

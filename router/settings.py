@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     )
     epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
     price: float = Field(0.1, ge=0, description="quality given up for what `ttt` takes on average; 0: time is free")
+    temperature: float = Field(
+        0.05, ge=0, description="margin in quality within which a learned policy draws rather than decides"
+    )
     learning: Literal["off", "follow", "on"] = Field(
         "follow",
         description="follow: the ledger's champion decides, if there is one; on: and a thread learns; off: neither",

@@ -30,7 +30,7 @@ from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.records import DecisionRow, MeasuredCost
 from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
-from router.decision_grounds import grounds_of
+from router.decision_grounds import grounds_of, who_decides
 from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
@@ -300,9 +300,10 @@ class Steps:
         if self.traces is None:
             return {"cost": cost}
         trace = trace_of(state, cost, self.model.fingerprint, recorded)
-        ours = decision.policy == policy_id(self.policy)
+        acting = who_decides(self.policy)  # now: another may decide by the time the trace is written
+        ours = decision.policy == policy_id(cast("Policy", acting))
         features = cast("FeatureValues", state["features"])
-        grounds = functools.partial(grounds_of, self.policy, features, state["arms"]) if ours else None
+        grounds = functools.partial(grounds_of, acting, features, state["arms"]) if ours else None
         return {"cost": cost, "degraded": self.traces.put(recorded, trace, grounds)}
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:

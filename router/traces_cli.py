@@ -194,13 +194,14 @@ def fork(
     """Go another way from a stored trace: with another arm, or with another policy's decision."""
     if (arm is None) == (policy is None):
         raise SettingsError("got both or neither", variable="--arm, --policy", remedy="Give one of them.")
-    with _stored(home, trace_id) as stored:
-        pass
-    if policy is not None:
-        with _ledger(home) as ledger:
+    from router.traces import read_trace
+
+    with _ledger(home) as ledger:
+        stored = read_trace(ledger, trace_id)
+        if policy is not None:
             _fork_policy(stored, policy, _settings(home), ledger, as_json)
-    else:
-        _fork_arm(stored, str(arm), _settings(home), as_json=as_json, yes=yes)
+    if arm is not None:
+        _fork_arm(stored, arm, _settings(home), as_json=as_json, yes=yes)
 
 
 @traces_app.command()

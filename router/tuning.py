@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 from router.settings import SettingsError
 
-KINDS = ("logistic", "trees")
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What is searched."""
 
-    kind: str  # of gain model
-    aggressiveness: float  # factor on the price at which the policy decides, below 1 trains more
-    temperature: float  # of the draw, in utility
-    p_min: float  # least probability of an arm
+    price: float  # at which the policy decides; TTT_ROUTER_PRICE
+    temperature: float  # of the draw, in utility; TTT_ROUTER_TEMPERATURE
+    explore: float  # probability kept for the other arms; TTT_ROUTER_EPSILON
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +59,9 @@ def tune(replay: Callable[[Setting], tuple[float, float]], *, price: float, n_tr
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         setting = Setting(
-            kind=trial.suggest_categorical("kind", KINDS),
-            aggressiveness=trial.suggest_float("aggressiveness", 0.25, 4.0, log=True),
+            price=trial.suggest_float("price", 0.005, 1.0, log=True),
             temperature=trial.suggest_float("temperature", 0.005, 0.2, log=True),
-            p_min=trial.suggest_float("p_min", 0.01, 0.1, log=True),
+            explore=trial.suggest_float("explore", 0.01, 0.1, log=True),
         )
         accuracy, cost = replay(setting)
         tried.append(Scored(setting, accuracy, cost))

@@ -51,9 +51,12 @@ def ui(
         router = None if read_only else Router(settings, ledger=ledger)
         try:
             app = make_app(Attached(ledger, None if router is None else _runner(router), known, any_host))
-            server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
-            print(f"Traces of {ledger.location}: http://{host}:{port}  (Ctrl-C stops)", file=sys.stderr)
-            server.run()
+            config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+            listening = config.bind_socket()
+            named = f"[{host}]" if ":" in host else host
+            at = f"http://{named}:{listening.getsockname()[1]}"
+            print(f"Traces of {ledger.location}: {at}  (Ctrl-C stops)", file=sys.stderr)
+            uvicorn.Server(config).run(sockets=[listening])
         finally:
             if router is not None:
                 router.close()

@@ -100,6 +100,12 @@ class LearnedGainModel:
         (row,) = self._checked(row[None])
         return self.past.nearest(row, self.scaler, self.arms, k)
 
+    def percentiles(self, row: Floats) -> dict[str, float]:
+        """Return the share of the kept training tasks below one row (n_features,), by feature, where both are known."""
+        (row,) = self._checked(row[None])
+        below = zip(self.feature_names, self.past.below(row).tolist(), strict=True)
+        return {name: share for name, share in below if not np.isnan(share)}
+
     def chances(self, log_odds: Floats) -> Floats:
         """Return the calibrated chance of each head, (n_tasks, n_heads)."""
         return np.column_stack([curve.chance(log_odds[:, i]) for i, curve in enumerate(self.calibrations)])

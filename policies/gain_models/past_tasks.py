@@ -56,6 +56,13 @@ class PastTasks:
             for i, distance in zip(order, distances, strict=True)
         )
 
+    def below(self, row: Floats) -> Floats:
+        """Return for each feature the share of the rows it is known of that lie below `row`; NaN: not known."""
+        known = ~np.isnan(self.rows)
+        n = known.sum(axis=0)
+        share = np.where(known & (self.rows < row), 1.0, 0.0).sum(axis=0) / np.maximum(n, 1)
+        return np.where((n > 0) & ~np.isnan(row), share, np.nan)
+
 
 def nearest(row: Floats, rows: Floats, k: int, scaler: Scaler) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return the indices of the k of `rows` (m, n_features) nearest to `row`, and their distances, the nearest first.

@@ -16,7 +16,6 @@ from router.traces.stored import StoredTrace, quality_of
 
 _SHOWN = 3  # features, and past tasks
 _WEIGHTLESS = 0.0005  # a gain that is shown as 0.000 says nothing
-_FIRST = ("admit", "probe", "lookup", "decide", "verify", "record")  # steps that belong to no other arm than `icl`
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +71,17 @@ def verdict_line(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> str
 
 
 def measured_seconds(trace: Trace) -> dict[str, float]:
-    """Return what each arm took that ran: `icl` is the probe, which always runs, and the arm that was decided for took
-    what came after it. Arms that did not run are not in it.
+    """Return what each arm took that ran: `icl` is the probe, which always runs, the others are their own steps. Arms
+    that did not run are not in it, nor is what was found out before deciding.
     """
-    spent = {step.name: 0.0 for step in trace.path}
+    asked = trace.decision.arm
+    of_step = {"probe": "icl", "answer_vote": "icl_vote"}
+    of_step |= dict.fromkeys(("adapt", "answer_ttt"), asked if asked in ("ttt", "ttt_short") else "ttt")
+    of_step |= {"answer_icl": asked} if asked == "zero_shot" else {}
+    measured: dict[str, float] = {}
     for step in trace.path:
-        spent[step.name] += step.seconds
-    measured = {"icl": spent.get("probe", 0.0)} if "probe" in spent else {}
-    own = sum(seconds for name, seconds in spent.items() if name not in _FIRST)
-    if trace.decision.arm != "icl" and own > 0:
-        measured[trace.decision.arm] = own
+        if (arm := of_step.get(step.name)) is not None:
+            measured[arm] = measured.get(arm, 0.0) + step.seconds
     return measured
 
 

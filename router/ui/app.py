@@ -18,7 +18,7 @@ from icl_engine.errors import FewShotError
 from icl_engine.task import Task, Value
 from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
 from policies.ledger import Ledger
-from policies.records import OutcomeRow
+from router.feedback import record_verdict
 from router.trace import Trace
 from router.trace_errors import TraceNotKept
 from router.traces.stored import read_trace
@@ -183,13 +183,17 @@ class _Ui:
         value = {"right": 1.0, "wrong": 0.0}.get(form.get("answer", ""))
         if value is None:
             return _refused("Say right or wrong.", 422)
-        said = OutcomeRow(trace_id, "user", "exact", value)
+        from starlette.concurrency import run_in_threadpool
+
+        await run_in_threadpool(self._said, trace_id, value)
+        return RedirectResponse(f"/traces/{trace_id}", status_code=303)
+
+    def _said(self, trace_id: str, value: float) -> None:
         try:
-            self._ledger.add_outcome(said)
+            record_verdict(self._ledger, trace_id, value, source="user")
         except OutcomeConflict:
             reason = "said otherwise on the page"
             self._ledger.correct_outcome(trace_id, source="user", kind="exact", value=value, reason=reason)
-        return RedirectResponse(f"/traces/{trace_id}", status_code=303)
 
     def choose_theme(self, request: Request, theme: str, back: str = "/") -> Response:
         """Keep a theme and go back."""

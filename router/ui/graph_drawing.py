@@ -16,6 +16,7 @@ _PLACES: dict[str, tuple[int, int]] = {  # column's centre, row
     "admit": (_MIDDLE, 0),
     "probe": (_MIDDLE, 1),
     "lookup": (_MIDDLE, 2),
+    "look_closer": (_RIGHT, 2),
     "decide": (_MIDDLE, 3),
     "answer_icl": (_LEFT, 4),
     "answer_vote": (_MIDDLE, 4),
@@ -28,6 +29,8 @@ _EDGES = (
     ("admit", "probe"),
     ("probe", "lookup"),
     ("lookup", "decide"),
+    ("lookup", "look_closer"),
+    ("look_closer", "decide"),
     ("decide", "answer_icl"),
     ("decide", "answer_vote"),
     ("decide", "adapt"),
@@ -91,6 +94,8 @@ def _edge(edge: tuple[str, str], taken: bool) -> Markup:
         y1, y2 = y1 - _HEIGHT // 2, y2 + _HEIGHT // 2
         x1, x2, out = x1 + _BOX // 2, x2 + _BOX // 2, _WIDTH - 4
         path = f"M{x1} {y1}H{out}V{y2}H{x2 + 2}"
+    elif row1 == row2:
+        path = f"M{x1 + _BOX // 2} {y1 - _HEIGHT // 2}H{x2 - _BOX // 2 - 2}"
     elif x1 == x2:
         path = f"M{x1} {y1}V{y2 - 2}"
     else:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from policies.feature_values import NamedFeatures
 from policies.features import Features
 from policies.gain_model import Contribution, Estimates
+from policies.gain_models.past_tasks import PastTask
 from policies.outcome_matrix import OutcomeMatrix
 from policies.pricing import Pricing
 
@@ -64,6 +65,12 @@ class FakeGainModel:
         value = None if np.isnan(row[0]) else float(row[0])
         gain = float(self.estimate(row[None, :]).gain[0, self.arms.index(arm)])
         return (Contribution("loo_exact_share", value, 0.5, gain), Contribution("answer_confidence", None, 0.5, 0.0))
+
+    def nearest(self, row: Floats, k: int = 5) -> tuple[PastTask, ...]:
+        return ()
+
+    def percentiles(self, row: Floats) -> dict[str, float]:
+        return {}
 
 
 def outcome_matrix(

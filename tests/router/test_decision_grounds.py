@@ -56,12 +56,12 @@ def test_a_rule_has_no_grounds() -> None:
 
 
 def test_grounds_are_what_was_weighed() -> None:
-    grounds = grounds_of(WeighingPolicy(), FEATURES, ("icl", "ttt", "zero_shot"), stage="logistic")
+    grounds = grounds_of(WeighingPolicy(), FEATURES, ("icl", "ttt", "zero_shot"))
 
     assert list(grounds.estimates) == ["icl", "ttt", "zero_shot"]
     assert (grounds.estimates["ttt"].p_correct, grounds.estimates["ttt"].predicted_cost_s) == (0.8, 8.0)
     assert grounds.estimates["zero_shot"].p_correct is None
-    assert (grounds.price, grounds.flip_price, grounds.stage) == (0.1, 0.4, "logistic")
+    assert (grounds.price, grounds.flip_price, grounds.stage) == (0.1, 0.4, None)
     assert grounds.contributions[0] == ContributionTrace(feature="ttt_0", value=0.0, typical=0.5, gain=0.3)
     assert (len(grounds.contributions), grounds.contributions_arm) == (12, "ttt")
 

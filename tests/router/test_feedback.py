@@ -16,7 +16,7 @@ from router.feedback import Audits, outcomes_of_verdict, solutions_of
 from router.learning_rows import AUDIT_RATE, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
-from router.trace import AnswerTrace, CandidateTrace, Trace
+from router.trace import AnswerTrace, CandidateTrace, DecisionTrace, Trace
 from tests.router.fakes import grid_task, mirrored
 
 RIGHT = ((0, 5, 4),)
@@ -33,15 +33,17 @@ def kinds(router: Router, trace_id: str) -> dict[str, float]:
         return {outcome.kind: outcome.value for outcome in ledger.outcomes(trace_id)}
 
 
-def trace(*given: object, in_context: tuple[object, ...], by: str = "ttt") -> Trace:
+def trace(*given: object, in_context: tuple[object, ...], arm: str = "ttt", by: str | None = None) -> Trace:
     def answers(values: tuple[object, ...]) -> tuple[AnswerTrace, ...]:
         candidates = tuple(CandidateTrace(value=value, n_votes=1, share=1.0, log_probability=0.0) for value in values)
         return (AnswerTrace(candidates=candidates, confidence=1.0),)
 
     task = Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
+    decision = DecisionTrace.model_construct(arm=arm, propensities={arm: 1.0})  # type: ignore[call-arg]
     return Trace.model_construct(  # type: ignore[call-arg]  # what feedback reads of a trace
-        trace_id="t", task=task, answers=answers(given), icl=answers(in_context), answered_by=by
-    )
+        trace_id="t", task=task, answers=answers(given), icl=answers(in_context), answered_by=by or arm,
+        decision=decision,
+    )  # fmt: skip
 
 
 def test_the_right_answer_scores_the_answer_given_and_the_one_in_context(router: Router) -> None:
@@ -92,7 +94,14 @@ def test_what_follows_for_the_answer_in_context_is_said_and_nothing_else(
 
     expected = () if follows is None else (OutcomeRow("t", "user", implied_as("icl"), follows),)
     assert found == expected
-    assert outcomes_of_verdict(trace(*given, in_context=in_context, by="icl"), quality, source="user") == ()
+    assert outcomes_of_verdict(trace(*given, in_context=in_context, arm="icl"), quality, source="user") == ()
+
+
+@pytest.mark.parametrize("arm", ["icl", "icl_vote"])
+def test_where_training_had_to_answer_the_arm_that_was_drawn_was_worth_nothing(arm: str) -> None:
+    escalated = trace("A", in_context=("B",), arm=arm, by="ttt")
+
+    assert outcomes_of_verdict(escalated, 1.0, source="user") == (OutcomeRow("t", "user", known_as(arm), 0.0),)
 
 
 def test_feedback_says_exactly_one_thing(router: Router) -> None:

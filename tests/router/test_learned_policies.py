@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from policies.errors import PolicyFileDamaged
+from icl_engine.task import Task
+from policies.errors import LedgerLocked, PolicyFileDamaged
 from policies.feature_values import NamedFeatures
 from policies.features import SCHEMA_HASH
 from policies.gain_models import as_bytes
 from policies.gain_models.fitting import fit_gain_model
+from policies.learned import LearnedPolicy
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
+from policies.policy_versions import PolicyVersions
+from policies.records import Alias
+from router.cli import main
 from router.learned_policies import fit_with, load, replay_on, version_named
 from router.learning import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.traces import read_trace, replay
 from router.tuning import Setting
-from tests.models import TASKS, tiny_model
+from tests.models import TASKS, taught_model, tiny_model
 from tests.policies.policy_fakes import outcome_matrix
 
 TWO_ARMS = ("icl", "ttt")
@@ -32,7 +38,7 @@ def matrix(n_tasks: int = 300) -> OutcomeMatrix:
 
 def content(n_tasks: int = 300, price: float = 0.1) -> bytes:
     made = matrix(n_tasks)
-    return fit_with(price=price, explore=0.05)(made, np.ones(made.quality.shape))
+    return fit_with(price=price, explore=0.05, temperature=0.05)(made, np.ones(made.quality.shape))
 
 
 def test_a_policy_comes_out_of_its_file_as_it_was_fitted() -> None:
@@ -72,8 +78,8 @@ def test_a_file_without_its_settings_is_refused() -> None:
 
 
 def test_tuning_replays_on_families_that_were_not_fitted_on() -> None:
-    replay = replay_on(matrix(), price=0.1)
-    trains, saves = (replay(Setting("logistic", aggressiveness, 0.01, 0.01)) for aggressiveness in (0.01, 20.0))
+    replay = replay_on(matrix())
+    trains, saves = (replay(Setting(price, temperature=0.01, explore=0.01)) for price in (0.001, 2.0))
 
     assert 0.0 < saves[0] < trains[0] < 1.0
     assert saves[1] < trains[1]
@@ -100,3 +106,48 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
     assert again.equal
     assert {"icl", "ttt"} <= set(stored.trace.decision.estimates)
     assert stored.trace.decision.contributions
+    assert len(stored.trace.decision.nearest) == 3
+    assert 0.0 <= stored.trace.decision.percentiles["loo_exact_share"] <= 1.0
+    assert stored.trace.decision.stage == "logistic"
+
+
+def test_what_a_person_trains_and_promotes_decides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, model = Settings(home=tmp_path, epsilon=0.5, n_views=2, ttt_steps=1, seed=3), taught_model()
+    with Router(settings, model=model) as router:
+        for i in range(110):
+            pairs = [([i % 10, 1], [1, i % 10]), ([2, i // 10 % 10], [i // 10 % 10, 2])]
+            solution = router.solve(Task.from_pairs(pairs, [3, 4], id=f"kind{i % 4}_{i}"))
+            router.feedback(solution.trace_id, answer=[[4, 3]])
+
+    assert main(["policy", "train", "--home", str(tmp_path)]) == 0
+    version = capsys.readouterr().out.split(":")[0]
+    assert main(["policy", "promote", version, "--home", str(tmp_path)]) == 0
+    with Router(settings, model=model) as router:
+        assert router.decide(TASKS[0]).policy.startswith("learned@")
+        assert not any("learning" in said for said in router.solve(TASKS[0]).degraded)
+
+
+def test_features_that_were_never_known_are_not_asked_for() -> None:
+    made = matrix()
+    blank = replace(
+        made,
+        feature_names=(*made.feature_names, "trial_nll"),
+        features=np.column_stack([made.features, np.full(len(made), np.nan)]),
+    )
+    policy = load(fit_with(price=0.1, explore=0.05, temperature=0.05)(blank, np.ones(blank.quality.shape))).policy
+
+    assert isinstance(policy, LearnedPolicy)
+    assert "trial_nll" not in policy.model.feature_names
+
+
+def test_a_ledger_that_cannot_say_who_is_champion_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(versions: PolicyVersions, name: str) -> Alias:
+        raise LedgerLocked("here", "held by another", remedy="Wait.")
+
+    monkeypatch.setattr(PolicyVersions, "alias", unreadable)
+    with Router(Settings(home=tmp_path, n_views=2), model=tiny_model(0)) as router:
+        solution = router.solve(TASKS[0], arm="icl")
+
+    assert any("learning: ledger here: held by another" in said for said in solution.degraded)

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from policies import outcome_log
 from policies.decision import Decision, draw, paired
-from policies.feature_values import FeatureValues
+from policies.feature_values import FeatureValues, NamedFeatures
 from policies.gate import GateRules
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
@@ -25,7 +25,7 @@ from policies.policy_versions import CHALLENGER, CHAMPION
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
 from policies.rows import decision_columns, trace_columns
 from policies.tables import DECISIONS, TRACES, sealed
-from router.learning import Learner, LearningSettings, Loaded
+from router.learning import ActingPolicy, Learner, LearningSettings, Loaded, sealed_for
 from router.learning_rows import AUDIT_RATE, RowRules, implied_as, known_as, read_experience
 
 ARMS = ("icl", "ttt")
@@ -143,14 +143,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def learner(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base") -> Learner:
+def learner(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base", prior: Sloped = UNIFORM) -> Learner:
     def fit(matrix: OutcomeMatrix, weights: npt.NDArray[np.float64]) -> bytes:
         assert matrix.arms == ARMS
         assert ((weights > 0) == ~np.isnan(matrix.quality)).all()
         return content_of(fitted)
 
     return Learner(
-        ledger, fit=fit, load=load, prior=Loaded(UNIFORM), model_fingerprint=model, settings=SETTINGS,
+        ledger, fit=fit, load=load, prior=Loaded(prior), model_fingerprint=model,
+        settings=SETTINGS,
         fallback=Sloped(0.2, 0.2, "fallback"), schema="schema",
     )  # fmt: skip
 
@@ -225,8 +226,13 @@ def test_another_base_model_brings_back_the_prior(grown: Ledger) -> None:
     assert "base model" in grown.policy_versions.moves(CHAMPION)[-1].reason
 
 
-def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(grown: Ledger) -> None:
-    stream, loop = Stream(grown), learner(grown)
+def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger, prior=SKILLED)  # the champion is never shown to be worse
+    champion = ledger.policy_versions.publish(
+        sealed_for(content_of(SKILLED), "base", "schema"), parent=None, trained_to_seq=0
+    )
+    ledger.policy_versions.promote(champion.version_id, expected_epoch=0, reason="by hand")
+    live(stream, loop, 8)
     stream.turned = True
 
     happened: list[str] = []
@@ -234,8 +240,9 @@ def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_c
         happened += live(stream, loop, 1)
 
     assert "drift" in happened
-    reset = next(move for move in grown.policy_versions.moves(CHAMPION) if move.version_id is None)
+    reset = next(move for move in ledger.policy_versions.moves(CHAMPION) if move.version_id is None)
     assert "no longer does as expected" in reset.reason
+    assert loop.policy.name == "fallback"
 
 
 def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: Ledger) -> None:
@@ -252,6 +259,63 @@ def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: 
 
     assert "rolled back" in happened
     assert grown.policy_versions.alias(CHAMPION).version_id == good.version_id
+
+
+def test_a_first_champion_shown_to_be_worse_than_the_stated_rule_gives_way_to_it(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    bad = ledger.policy_versions.publish(
+        sealed_for(content_of(REVERSED), "base", "schema"), parent=None, trained_to_seq=0
+    )
+    ledger.policy_versions.promote(bad.version_id, expected_epoch=0, reason="by hand")
+    loop.turn()
+
+    happened: list[str] = []
+    while "rolled back" not in happened and stream.n < 1500:
+        happened += live(stream, loop, 1)
+
+    assert "rolled back" in happened
+    assert ledger.policy_versions.alias(CHAMPION).version_id is None
+    assert loop.policy.version == UNIFORM.version
+    assert loop.verdict(bad.version_id).n_rows > 0  # what was known still counts
+
+
+def test_a_challenger_that_was_turned_down_already_never_decides(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    live(stream, loop, 2)
+    challenger = str(ledger.policy_versions.alias(CHALLENGER).version_id)
+    ledger.policy_versions.set_state(challenger, PolicyState.REJECTED, "and stopped before the alias was moved")
+
+    loop.turn()
+
+    assert ledger.policy_versions.alias(CHALLENGER).version_id is None
+    assert ledger.policy_versions.version(challenger).state is PolicyState.REJECTED
+
+
+def test_a_job_that_fails_costs_no_other_and_none_is_lost_at_the_end(ledger: Ledger) -> None:
+    done: list[str] = []
+    loop = learner(ledger)
+
+    def fail() -> None:
+        raise RuntimeError("no adapter")
+
+    loop.later(fail)
+    loop.later(lambda: done.append("first"))
+    loop.turn()
+    assert loop.fault == "RuntimeError: no adapter"
+    loop.later(lambda: done.append("second"))
+    loop.stop()
+
+    assert done == ["first", "second"]
+
+
+def test_a_decision_names_the_mixture_it_was_drawn_from() -> None:
+    acting = ActingPolicy(SKILLED)
+    acting.use(SKILLED, REVERSED, 0.1)
+    decision = acting.decide(NamedFeatures(("score",), (1.0,)), np.random.default_rng(0), ARMS)
+
+    assert decision.policy == f"{acting.name}@{acting.version}"
+    assert "+canary:0.1:" in decision.policy
+    assert dict(decision.propensities)["ttt"] == pytest.approx(0.9 * 0.9 + 0.1 * 0.1)
 
 
 def test_a_policy_whose_file_is_damaged_is_turned_down(ledger: Ledger, tmp_path: Path) -> None:

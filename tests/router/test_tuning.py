@@ -9,13 +9,13 @@ import pytest
 from router.settings import SettingsError
 from router.tuning import Scored, Setting, frontier_of, tune
 
-SETTING = Setting("logistic", 1.0, 0.05, 0.05)
+SETTING = Setting(1.0, 0.05, 0.05)
 
 
 def replay(setting: Setting) -> tuple[float, float]:
-    """The more aggressive, the cheaper, at less and less gain; exploration costs a little."""
-    cost = 1 / (1 + setting.aggressiveness)
-    return 0.6 + 0.3 * cost**0.5 - setting.p_min, cost + setting.p_min
+    """The higher the price it decides at, the cheaper, at less and less gain; exploration costs a little."""
+    cost = 1 / (1 + 10 * setting.price)
+    return 0.6 + 0.3 * cost**0.5 - setting.explore, cost + setting.explore
 
 
 def test_nothing_on_the_frontier_is_beaten() -> None:
