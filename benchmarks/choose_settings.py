@@ -107,7 +107,7 @@ def in_context(kind: str, each: LabelledTask) -> Outcome:
 def run(chosen: dict[str, str], kind: str, each: LabelledTask) -> Outcome:
     """Train on one task under a setting, and answer it; in context where training finds that it does not help."""
     settings = Settings(**chosen)  # type: ignore[arg-type]  # pydantic reads numbers from text
-    preset = settings.ttt(_model.n_parameters)
+    preset = settings.ttt(_model.n_parameters, bfloat16=_model.prefers_bfloat16)
     engine = TttEngine(_model, MemoryAdapterStore(), preset.lora)
     began = time.perf_counter()
     adapter = engine.adapt(each.task, preset.training_for(each.task.kind), seed=0).adapter

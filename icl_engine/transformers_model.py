@@ -123,6 +123,14 @@ class TransformersModel:
         return device
 
     @property
+    def prefers_bfloat16(self) -> bool:
+        """Whether products in bfloat16 are quicker where the model is, and its weights more precise."""
+        if self.device.type != "cpu" or self.module.dtype != torch.float32:
+            return False
+        known = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not tell
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+    @property
     def context_tokens(self) -> int:
         """The longest sequence the model was made for."""
         return int(self.module.config.max_position_embeddings)

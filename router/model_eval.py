@@ -176,7 +176,7 @@ def describe(settings: Settings) -> tuple[str, str]:
     from icl_engine.language_model import load_model
 
     model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
-    preset = settings.ttt(model.n_parameters)
+    preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
     grid, text = asdict(preset.training), asdict(preset.training_for("text"))
     of_text = {f"text_{name}": value for name, value in text.items() if value != grid[name]}
     chosen = {**asdict(settings.inference), **asdict(preset.lora), **grid, **of_text, "seed": settings.seed}

@@ -464,7 +464,7 @@ class Router:
             ledger, self._ledger_fault = None, str(error)
         ttt, chosen = None, settings.ttt(0)
         if isinstance(model, TransformersModel):
-            chosen = settings.ttt(model.n_parameters)
+            chosen = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
             store = self._store if self._store is not None else self._open_store()
             ttt = TttEngine(model, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
         training = chosen.training

@@ -184,7 +184,9 @@ class Settings(BaseSettings):
     ttt_token_budget: int = Field(
         160_000, ge=1, description="tokens read in training; a long task gets as many steps as this allows"
     )
-    ttt_precision: Precision = Field("full", description="of products in training: the weights' own, or bfloat16")
+    ttt_precision: Literal["auto", Precision] = Field(
+        "auto", description="of products in training: the weights' own, or bfloat16; auto: what is quicker here"
+    )
     ttt_data: DataForm = Field("leave_one_out", description="what a training sequence shows and asks")
     ttt_augmentation: AugmentationForm = Field("invertible", description="what training sequences are drawn under")
     ttt_loss_on: LossOn = Field("after_first", description="which tokens of a sequence are learned")
@@ -214,8 +216,12 @@ class Settings(BaseSettings):
         """How views are asked and chosen from."""
         return InferenceSettings(views=self.views, n_views=self.n_views, vote=self.vote, decode=self.decode)
 
-    def ttt(self, n_parameters: int) -> Preset:
-        """Return how a model of so many weights is trained: as the preset says, but for what is set."""
+    def ttt(self, n_parameters: int, *, bfloat16: bool = False) -> Preset:
+        """Return how a model of so many weights is trained: as the preset says, but for what is set.
+
+        Args:
+            bfloat16: whether products in it are quicker where the model is (`TransformersModel.prefers_bfloat16`).
+        """
         name = preset_for(n_parameters, "grid") if self.ttt_preset == "by_size" else self.ttt_preset
         chosen = preset(name)
         given = {
@@ -223,6 +229,8 @@ class Settings(BaseSettings):
             for field in self.model_fields_set
             if field.startswith("ttt_") and field != "ttt_preset"
         }
+        if self.ttt_precision == "auto":
+            given["precision"] = "bf16" if bfloat16 else "full"
         if (targets := given.pop("targets", None)) is not None:
             given["target_modules"] = "all-linear" if targets == ("all-linear",) else targets
         shape = {field.name for field in fields(LoraSettings)}

@@ -2,7 +2,8 @@
 
 What a row says an arm costs is what `solve` would have paid on an empty cache. The tasks of one file share their
 demonstrations, and so one adapter: it is trained once for them all, and each is charged the whole training. `train_s`
-is that part of the cost, which a cache would have saved.
+is that part of the cost, which a cache would have saved. Where a process works on one thread, its seconds are those
+that it ran, not those that it waited for other work on the machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from router.steps import SolveState, Steps
     from ttt_engine.engine import TttEngine
     from ttt_engine.trial import Trial
+
+T = TypeVar("T")
 
 ARMS = (Arm.ICL, Arm.ICL_VOTE, Arm.TTT_SHORT, Arm.TTT)
 STAGE_COST = "stage_cost_s."  # before `votes` and `trial`: the columns of what these stages of features took
@@ -217,23 +220,32 @@ def _jobs(
 def _outcomes_of(router: Router, job: Job) -> list[Outcome]:
     """Answer the tasks of a job, all of them with one empty store of adapters."""
     steps = _steps_alone(router)
-    outcomes = []
+    outcomes, ran = [], dict[str, float]()
     for each, arms in zip(job.tasks, job.arms, strict=True):
         try:
-            outcomes += _outcomes_of_task(steps, each, arms, job)
+            outcomes += _outcomes_of_task(steps, each, arms, job, ran)
         except TaskRefused:  # within the limit of this run, and too long for the model: it has no outcome
             continue
     return outcomes
 
 
-def _outcomes_of_task(steps: Steps, each: BenchTask, arms: Sequence[str], job: Job) -> list[Outcome]:
+def _outcomes_of_task(
+    steps: Steps, each: BenchTask, arms: Sequence[str], job: Job, ran: dict[str, float]
+) -> list[Outcome]:
+    """Args:
+    ran: for each arm that trained an adapter for these demonstrations, the share of the time that it ran.
+    """
     task = each.labelled.task
-    probe = steps.prober.probe(task, seed=job.seed)
-    features = _features_of(steps, each, probe, job)
+    probe, running = _timed(steps, lambda: steps.prober.probe(task, seed=job.seed))
+    probe = replace(probe, seconds=probe.seconds * running)
+    features, running = _timed(steps, lambda: _features_of(steps, each, probe, job))
+    features = {name: _scaled(name, value, running) for name, value in features.items()}
     outcomes = []
     for arm in arms:
-        state = _solved(steps, each, arm, probe, job)
-        cost_s, train_s, tokens = _cost_of(state, probe, arm)
+        state, running = _timed(steps, lambda arm=arm: _solved(steps, each, arm, probe, job))  # type: ignore[misc]
+        if not state.get("adapter_cached", False):
+            ran[arm] = running
+        cost_s, train_s, tokens = _cost_of(state, probe, arm, running, ran.get(arm, running))
         outcomes.append(
             Outcome(
                 model=job.model,
@@ -338,8 +350,31 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
     return solved
 
 
-def _cost_of(state: SolveState, probe: ProbeResult, arm: str) -> tuple[float, float, int]:
-    """Return the seconds of an arm by itself, those of its training, and its tokens, all on an empty cache."""
+def _timed(steps: Steps, work: Callable[[], T]) -> tuple[T, float]:
+    """Return what `work` returns, and the share of its time that it ran: below 1 where other work took the core."""
+    import torch
+
+    began, began_running = time.perf_counter(), time.process_time()
+    done = work()
+    if steps.model.device.type != "cpu" or torch.get_num_threads() > 1:
+        return done, 1.0
+    return done, min(1.0, (time.process_time() - began_running) / (time.perf_counter() - began))
+
+
+def _scaled(name: str, value: float | None, running: float) -> float | None:
+    return value * running if value is not None and name.startswith(STAGE_COST) else value
+
+
+def _cost_of(
+    state: SolveState, probe: ProbeResult, arm: str, running: float, running_in_training: float
+) -> tuple[float, float, int]:
+    """Return the seconds of an arm by itself, those of its training, and its tokens, all on an empty cache.
+
+    Args:
+        probe: its seconds are those that it ran.
+        running: share of the time that this answer ran.
+        running_in_training: the same of the answer for which the adapter was trained.
+    """
     if arm == Arm.ICL:
         alone = probe.seconds * len(probe.answers) / probe.n_prompts  # without the demonstrations held out
         return alone, 0.0, sum(answer.tokens for answer in probe.answers)
@@ -348,7 +383,8 @@ def _cost_of(state: SolveState, probe: ProbeResult, arm: str) -> tuple[float, fl
     adapter = state.get("adapter")
     if adapter is not None and state["adapter_cached"]:  # for an earlier query of the same file
         train_s, tokens = adapter.train_seconds, tokens + adapter.train_tokens
-    return sum(seconds.values()) + train_s, train_s, tokens
+    train_s *= running_in_training
+    return sum(seconds.values()) * running + train_s, train_s, tokens
 
 
 def _order_of(arm: str) -> tuple[int, str]:

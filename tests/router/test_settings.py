@@ -162,6 +162,12 @@ def test_without_anything_set_training_is_the_preset_for_small_models() -> None:
     assert Settings().ttt(2_000_000) == PRESETS["small"]
 
 
+def test_products_are_in_bfloat16_where_that_is_quicker_unless_a_precision_is_set() -> None:
+    assert Settings().ttt(1, bfloat16=True).training.precision == "bf16"
+    assert Settings().ttt(1, bfloat16=False).training.precision == "full"
+    assert Settings(ttt_precision="full").ttt(1, bfloat16=True).training.precision == "full"
+
+
 def test_a_preset_gives_what_is_not_set() -> None:
     chosen = Settings(ttt_preset="paper_8b", ttt_steps=7, ttt_rank=4)
     expected = PRESETS["paper_8b"]
