@@ -15,6 +15,7 @@ import os
 import random
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 
 from icl_engine.embedded.corpus import Corpus, is_held_out_arc_task
 from icl_engine.embedded.vocabulary import is_in_sentences
-from icl_engine.families import FAMILIES, HELD_OUT, sample_task
+from icl_engine.families import FAMILIES, HELD_OUT, Rejected, sample_task
 from icl_engine.families.wordings import small_talk
 from icl_engine.families.words import NOUNS
 from icl_engine.language_model import load_model
@@ -74,7 +75,9 @@ def tasks_in_sentences(n: int) -> list[tuple[str, LabelledTask]]:
         pairs: list[tuple[str, str]] = []
         while len(pairs) < 11 or not is_in_sentences([given for given, _ in pairs]):
             family = rng.choice(corpus.families["text"])
-            pairs = [(str(given), str(answer)) for given, answer in sample_task(rng, family, 11)]
+            pairs = []
+            with suppress(Rejected):  # no usable draw of this family: another one is tried
+                pairs = [(str(given), str(answer)) for given, answer in sample_task(rng, family, 11)]
         told = small_talk(rng)
         answers = [answer for _, answer in pairs]
         recurring = [answer for answer in dict.fromkeys(answers) if answers.count(answer) > 1]

@@ -235,11 +235,11 @@ def validate(model: GridLlamaForCausalLM, tasks: Mapping[str, list[list[Pair]]])
 
 
 def _fill(model: GridLlamaForCausalLM, folder: Path) -> None:
-    """Take the weights in `folder`, all of them or none; ids that they do not know get rows made of their bytes'."""
+    """Take the weights in `folder`, all of them or none; to those from before the pieces, rows for them are added."""
     own = model.state_dict()
     given = load_file(folder / "model.safetensors")
     embedding = given.get(_EMBEDDING)
-    if embedding is not None and PIECE_0 <= len(embedding) < VOCABULARY_SIZE:
+    if embedding is not None and len(embedding) == PIECE_0:
         given[_EMBEDDING] = _with_pieces(embedding)
     own.pop("lm_head.weight", None)  # tied
     given.pop("lm_head.weight", None)
@@ -249,13 +249,13 @@ def _fill(model: GridLlamaForCausalLM, folder: Path) -> None:
 
 
 def _with_pieces(embedding: torch.Tensor) -> torch.Tensor:
-    """Add a row for each piece without one, (VOCABULARY_SIZE, hidden): the mean of its bytes' rows, and a little noise
+    """Add a row for each piece, (VOCABULARY_SIZE, hidden): the mean of its bytes' rows, and a little noise
     that tells pieces of the same letters apart.
     """
     known = embedding.float()
     new = torch.stack([known[[BYTE_0 + byte for byte in piece.encode()]].mean(0) for piece in PIECES])
     noise = torch.randn(new.shape, generator=torch.Generator().manual_seed(0)) * known.std() * 0.3
-    return torch.cat([known, (new + noise)[len(known) - PIECE_0 :]]).half()
+    return torch.cat([known, new + noise]).half()
 
 
 def _sha256(path: Path) -> str:
