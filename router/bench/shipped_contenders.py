@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.baselines import LinUcb, NearestNeighbours, Standardising
+from policies.baselines import BetaThompson, LinUcb, NearestNeighbours, Standardising, Uniform
 from policies.features import FEATURES
 from policies.gain_models.fitting import TREES_FROM, fit_gain_model
 from policies.gain_models.heads import Head, HeadKind, heads_of
@@ -70,9 +70,31 @@ def linucb() -> Contender:
             _tell(made, seen)
             return made
 
-        return Fitted(lambda matrix, price: _row_by_row(policy(price), matrix), policy(0.0).scores)
+        return Fitted(lambda matrix, price: choices_of(policy(price), matrix), policy(0.0).scores)
 
     return Contender("LinUCB", fit)
+
+
+def beta_thompson() -> Contender:
+    """Return Thompson sampling that has been told of every outcome it is fitted on, and looks at no task."""
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        def policy(price: float) -> BetaThompson:
+            made = BetaThompson(Pricing.of(seen, price))
+            _tell(made, seen)
+            return made
+
+        return Fitted(lambda matrix, price: choices_of(policy(price), matrix), cost_s=lambda matrix: matrix.cost_s)
+
+    return Contender("Beta-Thompson", fit)
+
+
+def uniform() -> Contender:
+    """Return the policy that takes every arm alike, and so need not pay for features."""
+    return Contender(
+        "uniform",
+        lambda _: Fitted(lambda matrix, _: choices_of(Uniform(), matrix), cost_s=lambda matrix: matrix.cost_s),
+    )
 
 
 def nearest_neighbours() -> Contender:
@@ -82,7 +104,7 @@ def nearest_neighbours() -> Contender:
         def policy(price: float) -> NearestNeighbours:
             return NearestNeighbours.of(seen, features_up_to(seen, Stage.PROBE), Pricing.of(seen, price))
 
-        return Fitted(lambda matrix, price: _row_by_row(policy(price), matrix), policy(0.0).scores)
+        return Fitted(lambda matrix, price: choices_of(policy(price), matrix), policy(0.0).scores)
 
     return Contender("nearest neighbours", fit)
 
@@ -94,7 +116,7 @@ def shipped_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
         found.append(learned("learned, logistic, with votes", "logistic", Stage.VOTES))
     if f"{STAGE_COST}trial" in matrix.feature_names:
         found.append(learned("learned, logistic, with a trial", "logistic", Stage.TRIAL))
-    return (*found, linucb(), nearest_neighbours())
+    return (*found, linucb(), nearest_neighbours(), beta_thompson(), uniform())
 
 
 def threshold_of_bound(rate: float, scores: Floats, regretted: npt.NDArray[np.bool_]) -> float:
@@ -117,13 +139,9 @@ def _with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
     return costs
 
 
-def _tell(policy: LinUcb, seen: OutcomeMatrix) -> None:
+def _tell(policy: LinUcb | BetaThompson, seen: OutcomeMatrix) -> None:
     for row in range(len(seen)):
         features = seen.features_at(row)
         for arm, quality in zip(seen.arms, seen.quality[row].tolist(), strict=True):
             if quality == quality:  # measured
                 policy.update(features, arm, quality)
-
-
-def _row_by_row(policy: LinUcb | NearestNeighbours, matrix: OutcomeMatrix) -> Floats:
-    return choices_of(policy, matrix)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from icl_engine.embedded.corpus import is_held_out_arc_task
 from icl_engine.embedded.pretraining import save_weights
@@ -20,6 +22,7 @@ from router.bench.matrix import (
     Job,
     Outcome,
     _outcomes_of,
+    _timed,
     card_of,
     fill,
     freeze,
@@ -93,6 +96,21 @@ def test_tasks_that_share_demonstrations_are_each_charged_the_training_they_shar
         assert each.features["adapter_cached"] == 0.0
     assert trained.tokens == pytest.approx(reused.tokens, abs=40)
     assert 0 < first.cost_s < first.feature_cost_s  # the probe scores the held-out demonstrations besides
+
+
+def test_on_one_thread_the_time_that_other_work_had_the_core_is_not_charged(settings: Settings) -> None:
+    threads = torch.get_num_threads()
+    with Router(settings) as router:
+        try:
+            torch.set_num_threads(1)
+            _, waiting = _timed(router.steps, lambda: time.sleep(0.3))
+            torch.set_num_threads(2)
+            _, unknown = _timed(router.steps, lambda: time.sleep(0.01))
+        finally:
+            torch.set_num_threads(threads)
+
+    assert waiting < 0.5  # the process slept
+    assert unknown == 1.0  # several threads' seconds say nothing of how long a user waits
 
 
 def test_the_frozen_file_is_the_same_in_whichever_order_outcomes_came(tmp_path: Path) -> None:
