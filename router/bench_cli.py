@@ -159,6 +159,25 @@ def run_report(
         print(file)
 
 
+@bench_app.command("prior")
+def run_prior(
+    matrices: Annotated[list[Path], typer.Argument(metavar="MATRIX...", help="Frozen outcomes; not to be judged on.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The prior, as JSON.")] = Path("prior.json"),
+) -> None:
+    """Make the prior that the package ships from outcomes: what is believed before an installation has seen any."""
+    from policies.gain_models.fitting import make_prior
+    from policies.gain_models.prior import PRIOR_FEATURES
+    from policies.outcome_matrix import joined
+    from router.bench.matrix import read_frozen
+
+    matrix = joined([read_frozen(path)[0] for path in matrices])
+    sets = ", ".join(sorted(set(matrix.sets)))
+    source = f"{len(matrix)} outcomes of {sets}; digest {matrix.digest[:16]}"
+    prior = make_prior(matrix, PRIOR_FEATURES, source=source)
+    out.write_text(prior.as_json(), encoding="utf-8")
+    print(f"{out}: {len(prior.feature_names)} features, {source}")
+
+
 def _name_of(device: torch.device) -> str:
     """Name what the seconds were measured on."""
     import os

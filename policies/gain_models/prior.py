@@ -1,8 +1,8 @@
 """The prior: what is believed of the arms before this installation has seen an outcome, and what it counts for.
 
 A linear model like the learned one, over few features, worth PSEUDO_TASKS tasks. It is read from the JSON shipped
-beside this module where there is one (`fitting.make_prior` makes it from public outcome matrices); until then it is
-set by hand.
+beside this module where there is one (`ttt-router bench prior` makes it from outcome matrices); else it is set by
+hand.
 """
 
 from __future__ import annotations
@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 
 NAME = "prior"
 PSEUDO_TASKS = 50.0
+PRIOR_FEATURES = (  # of the probe and of the task, those that mean the same whatever the model and the tasks
+    "is_text",
+    "n_demonstrations",
+    "prompt_tokens",
+    "same_shape_share",
+    "loo_exact_share",
+    "loo_nll_mean",
+    "loo_nll_worst",
+    "shown_nll_change",
+    "answer_confidence",
+    "answer_entropy",
+    "answer_margin",
+)
 SHIPPED = Path(__file__).with_name("prior.json")
 SCHEMA = "gain model prior 1"
 MOST_FEATURES, MOST_ARMS = 1_000, 64
