@@ -314,20 +314,24 @@ def _direct_weight(
     matrix: OutcomeMatrix, unseen: Floats, calibrations: Sequence[Calibration], weights: Floats
 ) -> Floats:
     """Return how much of each arm's gain is taken from its own heads, (n_arms,): what predicts the gains of unseen
-    families best, by least squares held towards 1 as by PSEUDO_TASKS tasks.
+    families best, by least squares held towards 0 as by PSEUDO_TASKS tasks.
+
+    Towards 0, since few tasks say little of heads that neither rise nor fall with what the model finds hard: where
+    `icl` is sure it needs no training, and where nothing helps it is least sure. The difference of two falling curves
+    is such a hump, and one linear head is not. With many tasks the heads of their own may win.
     """
     chances = np.column_stack([curve.chance(unseen[:, i]) for i, curve in enumerate(calibrations)])
     floor = matrix.column(FLOOR)
-    found = np.ones(len(matrix.arms))
+    found = np.zeros(len(matrix.arms))
     for j, (direct, indirect) in enumerate(zip(*(mixture.T for mixture in mixtures_of(matrix.arms)), strict=True)):
         gain = matrix.quality[:, j] - matrix.quality[:, floor]
         used = (direct != 0.0) | (indirect != 0.0)
         known = ~np.isnan(gain) & ~np.isnan(chances[:, used]).any(axis=1)
         if j == floor or not known.any():
             continue
-        by_heads = chances[np.ix_(known, used)] @ direct[used]
-        apart = chances[np.ix_(known, used)] @ indirect[used] - by_heads
+        by_difference = chances[np.ix_(known, used)] @ indirect[used]
+        apart = chances[np.ix_(known, used)] @ direct[used] - by_difference
         squares = weights[known, j] @ apart**2 * (1.0 + PSEUDO_TASKS / known.sum())
         if squares > 0.0:
-            found[j] = 1.0 - np.clip(weights[known, j] @ (apart * (gain[known] - by_heads)) / squares, 0.0, 1.0)
+            found[j] = np.clip(weights[known, j] @ (apart * (gain[known] - by_difference)) / squares, 0.0, 1.0)
     return found

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NAME = "prior"
 PSEUDO_TASKS = 50.0
-PRIOR_FEATURES = (  # of the probe and of the task, those that mean the same whatever the model and the tasks
+PRIOR_FEATURES = (  # those that mean the same whatever the model and the tasks
     "is_text",
     "n_demonstrations",
     "prompt_tokens",
@@ -46,6 +46,7 @@ PRIOR_FEATURES = (  # of the probe and of the task, those that mean the same wha
     "answer_confidence",
     "answer_entropy",
     "answer_margin",
+    "vote_agreement",
 )
 SHIPPED = Path(__file__).with_name("prior.json")
 SCHEMA = "gain model prior 1"
@@ -117,7 +118,7 @@ class Prior:
             scaler=self.scaler,
             scores=LinearScores(self.scaler, coef, covariance),
             calibrations=(Calibration(),) * len(coef),
-            direct_weight=np.ones(len(arms)),
+            direct_weight=np.zeros(len(arms)),
             past=PastTasks((), np.zeros((0, len(self.feature_names))), np.zeros((0, len(arms)))),
             provenance=Provenance(0, version_id_of(self.as_json().encode()), self.source, None, ()),
         )

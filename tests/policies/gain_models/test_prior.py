@@ -52,7 +52,7 @@ def test_it_is_worth_its_pseudo_tasks_for_features_it_knows_and_nothing_for_othe
     assert (scaler.center[0], scaler.scale[1]) == (0.6, 1.0)
 
 
-def test_the_better_leave_one_out_did_the_less_there_is_to_gain() -> None:
+def test_there_is_least_to_gain_where_leave_one_out_did_best_and_most_in_between() -> None:
     model = hand_set_prior().model()
     rows = np.column_stack([np.linspace(0.0, 1.0, 5), np.full(5, 0.6)])
 
@@ -60,7 +60,8 @@ def test_the_better_leave_one_out_did_the_less_there_is_to_gain() -> None:
 
     ttt = said.arms.index(Arm.TTT)
     assert model.name == "prior"
-    assert np.all(np.diff(said.gain[:, ttt]) < 0.0)
+    assert said.gain[-1, ttt] < said.gain[0, ttt] < said.gain[1, ttt]
+    assert np.all(np.diff(said.gain[1:, ttt]) < 0.0)
     assert np.all(np.diff(said.p_correct, axis=0) > 0.0)
     assert 0.0 < said.gain_std[0, ttt] < 0.3
 
