@@ -113,7 +113,7 @@ def run_report(
     ] = None,
     fit: Annotated[
         list[Path] | None,
-        typer.Option("--fit", metavar="MATRIX", help="Fit on these alone; default: on other families."),
+        typer.Option("--fit", metavar="MATRIX", help="Fit on these, too, besides other families."),
     ] = None,
     ignore: Annotated[
         list[str] | None,

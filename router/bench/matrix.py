@@ -356,7 +356,7 @@ def _timed(steps: Steps, work: Callable[[], T]) -> tuple[T, float]:
 
     began, began_running = time.perf_counter(), time.process_time()
     done = work()
-    if steps.model.device.type != "cpu" or torch.get_num_threads() > 1:
+    if steps.ttt is None or steps.ttt.model.device.type != "cpu" or torch.get_num_threads() > 1:
         return done, 1.0
     return done, min(1.0, (time.process_time() - began_running) / (time.perf_counter() - began))
 

@@ -114,8 +114,8 @@ def make_report(
 
     Args:
         subject: the contender that is compared with all others; it must rank tasks.
-        fit_on: outcomes of other tasks: every policy is fitted on these alone, and judged on tasks of families and sets
-            it has never seen. None: it is fitted on the other families of the matrix, K-fold.
+        fit_on: outcomes of other tasks, which every policy is fitted on besides the other families of the matrix,
+            K-fold; None: on those alone. Either way it is judged on families that it has not seen.
         about: lines on where the outcomes come from.
         threshold_rule: chooses the threshold of a bound on regret; None: that part is left out.
         progress: told of (what, contenders done, contenders in all).
@@ -125,7 +125,7 @@ def make_report(
     """
     rng = np.random.default_rng(seed)
     matrix = matrix.measured()
-    splits = transfer(matrix) if fit_on is not None else family_folds(matrix, N_FOLDS, rng)
+    splits = family_folds(matrix, N_FOLDS, rng)
     resampling = Resampling.of(task_groups(matrix), n_draws=n_draws, seed=seed)
     judged, rankings = [], {}
     for i, each in enumerate(contenders):
@@ -172,12 +172,10 @@ def _plots(
 
 
 def _made_from(matrix: OutcomeMatrix, fit_on: OutcomeMatrix | None, about: Sequence[str], n_draws: int) -> str:
+    besides = "" if fit_on is None else f", and on other outcomes (digest `{fit_on.digest[:16]}`, {len(fit_on)} rows)"
     fitted = (
-        f"Every policy is fitted on other outcomes (digest `{fit_on.digest[:16]}`, {len(fit_on)} rows): it has seen no "
-        "family and no set that it is judged on."
-        if fit_on is not None
-        else f"Every policy is fitted on the other families of the matrix, in {N_FOLDS} folds: it has seen none that "
-        "it is judged on."
+        f"Every policy is fitted on the other families of the matrix, in {N_FOLDS} folds{besides}: it has seen no "
+        "family that it is judged on."
     )
     n_tasks = len(set(task_groups(matrix)))
     lines = [
@@ -332,12 +330,12 @@ def _by_split(
     fit_on: OutcomeMatrix | None,
 ) -> str:
     ways: list[tuple[str, Sequence[Split], OutcomeMatrix | None]] = [
-        ("other tasks of the same families (i.i.d.)", task_folds(matrix, N_FOLDS, rng), None)
+        ("other tasks of the same families (i.i.d.)", task_folds(matrix, N_FOLDS, rng), fit_on)
     ]
     if len(set(zip(matrix.sets, matrix.families, strict=True))) > 1:
-        ways.append(("held-out families", family_folds(matrix, N_FOLDS, rng), None))
+        ways.append(("held-out families", family_folds(matrix, N_FOLDS, rng), fit_on))
     if len(set(matrix.sets)) > 1:
-        ways.append(("a held-out set", set_folds(matrix), None))
+        ways.append(("a held-out set", set_folds(matrix), fit_on))
     if fit_on is not None:
         ways.append(("other outcomes alone", transfer(matrix), fit_on))
     rows = []

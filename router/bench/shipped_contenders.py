@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-SUBJECT = "learned, logistic"
+
+_PAID_STAGES = (("votes", Stage.VOTES), ("trial", Stage.TRIAL))
+_SAID = {Stage.PROBE: "", Stage.VOTES: ", with votes", Stage.TRIAL: ", with a trial"}
 
 
 def features_up_to(matrix: OutcomeMatrix, stage: Stage) -> tuple[str, ...]:
@@ -110,13 +112,13 @@ def nearest_neighbours() -> Contender:
 
 
 def shipped_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
-    """Return the learned policies, the subject first, and the learners to compare them with."""
-    found = [learned(SUBJECT, "logistic"), learned("learned, trees", "trees"), learned("prior", "prior")]
-    if f"{STAGE_COST}votes" in matrix.feature_names:
-        found.append(learned("learned, logistic, with votes", "logistic", Stage.VOTES))
-    if f"{STAGE_COST}trial" in matrix.feature_names:
-        found.append(learned("learned, logistic, with a trial", "logistic", Stage.TRIAL))
-    return (*found, linucb(), nearest_neighbours(), beta_thompson(), uniform())
+    """Return the learned policies, the one that is shipped first, and the learners to compare them with."""
+    stages = [Stage.PROBE, *(stage for name, stage in _PAID_STAGES if f"{STAGE_COST}{name}" in matrix.feature_names)]
+    shipped = Stage.VOTES if Stage.VOTES in stages else Stage.PROBE
+    stages.sort(key=lambda stage: stage != shipped)
+    found = [learned(f"learned, logistic{_SAID[stage]}", "logistic", stage) for stage in stages]
+    others = [learned(f"learned, trees{_SAID[shipped]}", "trees", shipped), learned("prior", "prior", shipped)]
+    return (*found, *others, linucb(), nearest_neighbours(), beta_thompson(), uniform())
 
 
 def threshold_of_bound(rate: float, scores: Floats, regretted: npt.NDArray[np.bool_]) -> float:
@@ -133,7 +135,7 @@ def _chance_of_only(model: LearnedGainModel, matrix: OutcomeMatrix) -> Floats:
 
 def _with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
     costs = matrix.routed_cost_s
-    for name, its in (("votes", Stage.VOTES), ("trial", Stage.TRIAL)):
+    for name, its in _PAID_STAGES:
         if its <= stage:
             costs += np.nan_to_num(matrix.feature(f"{STAGE_COST}{name}"))[:, None]
     return costs
