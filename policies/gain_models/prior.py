@@ -1,8 +1,7 @@
 """The prior: what is believed of the arms before this installation has seen an outcome, and what it counts for.
 
 A linear model like the learned one, over few features, worth PSEUDO_TASKS tasks. It is read from the JSON shipped
-beside this module where there is one (`ttt-router bench prior` makes it from outcome matrices); else it is set by
-hand.
+beside this module, which `ttt-router bench prior` makes from outcome matrices (docs/routing.md).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.decision import Arm
 from policies.errors import PolicyFileDamaged
 from policies.gain_models.calibration import Calibration
 from policies.gain_models.heads import FLOOR, Head, HeadKind, heads_of
@@ -151,12 +149,12 @@ class Prior:
 
 
 def shipped_prior(path: Path = SHIPPED) -> Prior:
-    """Return the prior that comes with this release: fitted where its file is there, else the one set by hand.
+    """Return the prior that comes with this release.
 
     Raises:
         PolicyFileDamaged: the file is no prior.
     """
-    return prior_of(path.read_text(encoding="utf-8"), str(path)) if path.exists() else hand_set_prior()
+    return prior_of(path.read_text(encoding="utf-8"), str(path))
 
 
 def prior_of(text: str, path: str) -> Prior:
@@ -183,33 +181,6 @@ def prior_of(text: str, path: str) -> Prior:
     except Unreadable as error:
         raise PolicyFileDamaged(version_id_of(text.encode()), path, str(error)) from error
     return Prior(names, arms, scaler, np.array(coef), fields.text("source"))
-
-
-def hand_set_prior() -> Prior:
-    """Return a prior that nothing was fitted to: round numbers, in log-odds, on two signals that the probe gives.
-
-    The better the demonstrations are answered when held out and the surer the answer, the likelier every arm is right
-    and the less is left for another arm to gain. That training spoils a right answer is rare, and nothing says when.
-    """
-    heads = {  # intercept at the average task, then per standard deviation of each feature
-        Head(HeadKind.CORRECT, Arm.ZERO_SHOT): (-1.5, 0.4, 0.6),
-        Head(HeadKind.CORRECT, Arm.ICL): (-0.2, 1.2, 1.0),
-        Head(HeadKind.CORRECT, Arm.ICL_VOTE): (0.0, 1.2, 1.0),
-        Head(HeadKind.CORRECT, Arm.TTT_SHORT): (0.3, 1.0, 0.7),
-        Head(HeadKind.CORRECT, Arm.TTT): (0.5, 0.9, 0.6),
-        Head(HeadKind.ONLY, Arm.ZERO_SHOT): (-3.0, -0.3, -0.5),
-        Head(HeadKind.ONLY_ICL, Arm.ZERO_SHOT): (-1.0, 0.6, 0.4),
-        Head(HeadKind.ONLY, Arm.ICL_VOTE): (-2.6, -0.4, -0.6),
-        Head(HeadKind.ONLY_ICL, Arm.ICL_VOTE): (-3.2, 0.0, 0.0),
-        Head(HeadKind.ONLY, Arm.TTT_SHORT): (-1.7, -0.8, -0.6),
-        Head(HeadKind.ONLY_ICL, Arm.TTT_SHORT): (-3.2, 0.0, 0.0),
-        Head(HeadKind.ONLY, Arm.TTT): (-1.5, -0.9, -0.7),
-        Head(HeadKind.ONLY_ICL, Arm.TTT): (-3.2, 0.0, 0.0),
-    }
-    arms = tuple(arm.value for arm in Arm)
-    scaler = Scaler(center=np.array([0.5, 0.6]), scale=np.array([0.35, 0.3]), missing_share=np.zeros(2))
-    coef = np.array([[*heads[head], 0.0, 0.0] for head in heads_of(arms)])
-    return Prior(("loo_exact_share", "answer_confidence"), arms, scaler, coef, "set by hand, fitted to nothing")
 
 
 def _coef_of(head: Fields, n_features: int) -> Floats:

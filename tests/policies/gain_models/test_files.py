@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from policies import PolicyFileDamaged
 from policies.gain_models import as_bytes, model_of
 from policies.gain_models.files import MAGIC
-from policies.gain_models.fitting import fit_gain_model
 from policies.ledger import Ledger
 from tests.policies.gain_models.matrices import drawn
+from tests.policies.gain_models.priors import fitted
 
 DRAWN = drawn(1_200, missing=0.05)
-MODELS = {kind: fit_gain_model(kind, DRAWN.matrix, parent="b" * 64) for kind in ("prior", "logistic", "trees")}
+MODELS = {kind: fitted(kind, DRAWN.matrix, parent="b" * 64) for kind in ("prior", "logistic", "trees")}
 CONTENTS = {kind: as_bytes(model) for kind, model in MODELS.items()}
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,7 +81,7 @@ def test_a_foreign_file_is_refused(content: bytes) -> None:
 
 
 def test_features_that_mean_something_else_are_refused() -> None:
-    content = as_bytes(fit_gain_model("logistic", drawn(50).matrix, feature_schema="old"))
+    content = as_bytes(fitted("logistic", drawn(50).matrix, feature_schema="old"))
 
     assert model_of(content, feature_schema="old").provenance.feature_schema == "old"
     with pytest.raises(PolicyFileDamaged, match="schema 'old'"):

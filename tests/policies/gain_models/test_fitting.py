@@ -11,10 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 from policies import RecordRefused
 from policies.gain_models.files import as_bytes
-from policies.gain_models.fitting import FEW_ROWS, fit_gain_model, make_prior
+from policies.gain_models.fitting import FEW_ROWS, make_prior
 from policies.gain_models.newton import sigmoid
-from policies.gain_models.prior import Prior, hand_set_prior
+from policies.gain_models.prior import Prior
 from tests.policies.gain_models.matrices import ARMS, SIGNALS, drawn, matrix_of
+from tests.policies.gain_models.priors import fitted, two_signals
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,7 +29,7 @@ def calibration_error(said: Floats, right: Floats, n_bins: int = 10) -> float:
 def error_of_gains(n: int, prior: Prior, *, seed: int = 0) -> float:
     """Mean error of the gain of `ttt` against the truth, after n outcomes."""
     unseen = drawn(600, seed=99)
-    model = fit_gain_model("logistic", drawn(n, seed=seed).matrix, prior=prior)
+    model = fitted("logistic", drawn(n, seed=seed).matrix, prior=prior)
     rows = unseen.matrix.features[:, [unseen.matrix.feature_names.index(name) for name in model.feature_names]]
     return float(np.abs(model.estimate(rows).gain[:, 2] - unseen.gains[:, 2]).mean())
 
@@ -48,7 +49,7 @@ def test_without_outcomes_the_prior_is_the_model(right_prior: Prior) -> None:
     rows = drawn(50, seed=99).matrix.features[:, :2]
     empty = drawn(10).matrix.take(np.zeros(10, dtype=np.bool_))
 
-    said = fit_gain_model("logistic", empty, prior=right_prior).estimate(rows)
+    said = fitted("logistic", empty, prior=right_prior).estimate(rows)
 
     believed = right_prior.model(ARMS).estimate(rows)
     np.testing.assert_allclose(said.gain, believed.gain, atol=1e-12)
@@ -71,17 +72,14 @@ def test_after_300_outcomes_a_wrong_prior_is_forgotten_for_the_most_part(wrong_p
 
 def test_the_error_it_states_shrinks_with_outcomes(right_prior: Prior) -> None:
     row = np.array([[0.25, 0.5]])
-    std = [
-        fit_gain_model("logistic", drawn(n).matrix, prior=right_prior).estimate(row).gain_std[0, 2]
-        for n in (0, 20, 290)
-    ]
+    std = [fitted("logistic", drawn(n).matrix, prior=right_prior).estimate(row).gain_std[0, 2] for n in (0, 20, 290)]
 
     assert std[0] > std[1] > std[2] > 0.0
 
 
 @pytest.mark.parametrize("kind", ["logistic", "trees"])
 def test_chances_on_unseen_tasks_come_true_as_often_as_said(kind: str) -> None:
-    model = fit_gain_model(kind, drawn(3_000, missing=0.05).matrix)
+    model = fitted(kind, drawn(3_000, missing=0.05).matrix)
     unseen = drawn(4_000, seed=1)
 
     said = model.estimate(unseen.matrix.features)
@@ -110,7 +108,7 @@ def test_heads_of_the_gain_find_who_gains_where_the_difference_of_chances_does_n
 
     names = tuple(f"x{i}" for i in range(10))
     quality, features = made(1_500, 0)
-    model = fit_gain_model(kind, matrix_of(quality, features, names=names, arms=("icl", "ttt")))
+    model = fitted(kind, matrix_of(quality, features, names=names, arms=("icl", "ttt")))
     unseen, rows = made(4_000, 1)
     said = model.estimate(rows if kind == "trees" else np.column_stack([rows, np.full((4_000, 2), np.nan)]))
 
@@ -122,7 +120,7 @@ def test_heads_of_the_gain_find_who_gains_where_the_difference_of_chances_does_n
 
 
 def test_the_gain_falls_as_leave_one_out_rises() -> None:
-    model = fit_gain_model("trees", drawn(1_500).matrix)
+    model = fitted("trees", drawn(1_500).matrix)
     model = replace(model, direct_weight=np.ones(3))
     line = np.tile(model.scaler.center, (50, 1))
     line[:, 0] = np.linspace(0.0, 1.0, 50)
@@ -137,7 +135,7 @@ def test_partial_credit_is_learned_as_such() -> None:
     whole = drawn(2_000)
     parts = replace(whole.matrix, quality=0.4 * whole.matrix.quality)
 
-    said = fit_gain_model("logistic", parts).estimate(whole.matrix.features)
+    said = fitted("logistic", parts).estimate(whole.matrix.features)
 
     np.testing.assert_allclose(said.p_correct.mean(axis=0), 0.4 * whole.matrix.quality.mean(axis=0), atol=0.01)
     assert said.gain[:, 2].mean() == pytest.approx(0.4 * whole.gains[:, 2].mean(), abs=0.02)
@@ -157,7 +155,7 @@ def test_weights_undo_what_a_policy_chose_to_measure(kind: str) -> None:
     weights = np.ones_like(quality)
     weights[:, 2] = 1.0 / propensity
 
-    plain, weighted = (fit_gain_model(kind, logged, sample_weight=w) for w in (None, weights))
+    plain, weighted = (fitted(kind, logged, sample_weight=w) for w in (None, weights))
 
     rows = everything.matrix.features
     assert plain.estimate(rows).p_correct[:, 2].mean() < right.mean() - 0.15
@@ -170,22 +168,22 @@ def test_an_arm_that_was_never_measured_breaks_nothing(kind: str) -> None:
     quality = matrix.quality.copy()
     quality[:, 1] = np.nan
 
-    said = fit_gain_model(kind, replace(matrix, quality=quality)).estimate(matrix.features)
+    said = fitted(kind, replace(matrix, quality=quality)).estimate(matrix.features)
 
     assert np.all(np.isfinite(said.p_correct) & np.isfinite(said.gain) & np.isfinite(said.gain_std))
 
 
 @pytest.mark.parametrize("kind", ["prior", "logistic", "trees"])
 def test_the_same_rows_give_the_same_bytes(kind: str) -> None:
-    first, second = (fit_gain_model(kind, drawn(400, missing=0.1).matrix, seed=3) for _ in range(2))
+    first, second = (fitted(kind, drawn(400, missing=0.1).matrix, seed=3) for _ in range(2))
 
     assert as_bytes(first) == as_bytes(second)
 
 
 def test_few_rows_are_fitted_on_the_features_of_the_prior_alone() -> None:
-    few, more = (fit_gain_model("logistic", drawn(n).matrix) for n in (FEW_ROWS - 1, FEW_ROWS))
+    few, more = (fitted("logistic", drawn(n).matrix) for n in (FEW_ROWS - 1, FEW_ROWS))
 
-    assert set(few.feature_names) == set(hand_set_prior().feature_names)
+    assert set(few.feature_names) == set(two_signals().feature_names)
     assert more.feature_names == drawn(1).matrix.feature_names
 
 
@@ -193,7 +191,7 @@ def test_a_column_the_matrix_lacks_keeps_what_the_prior_says_of_it(right_prior: 
     matrix = drawn(400).matrix
     blind = replace(matrix, feature_names=matrix.feature_names[1:], features=matrix.features[:, 1:])
 
-    model = fit_gain_model("logistic", blind, prior=right_prior)
+    model = fitted("logistic", blind, prior=right_prior)
 
     low, high = np.array([np.nan_to_num(model.scaler.center)] * 2)
     place = model.feature_names.index("loo_exact_share")
@@ -206,9 +204,9 @@ def test_it_says_what_it_was_fitted_on() -> None:
     matrix = drawn(100).matrix
     told = {"parent": "a" * 64, "feature_schema": "abc", "settings": {"price": 0.1}}
 
-    model = fit_gain_model("logistic", matrix, parent="a" * 64, feature_schema="abc", settings={"price": 0.1})
+    model = fitted("logistic", matrix, parent="a" * 64, feature_schema="abc", settings={"price": 0.1})
 
-    other = fit_gain_model("logistic", drawn(100, seed=1).matrix)
+    other = fitted("logistic", drawn(100, seed=1).matrix)
     made_from = model.provenance
     assert (made_from.n_rows, made_from.parent, made_from.feature_schema) == (100, told["parent"], "abc")
     assert made_from.settings == (("price", 0.1),)
@@ -227,6 +225,6 @@ def test_what_cannot_be_fitted_to_is_refused_by_name() -> None:
         ("logistic", matrix, np.full((40, 3), -1.0), "sample_weight"),
     ):
         with pytest.raises(RecordRefused) as refused:
-            fit_gain_model(kind, given, sample_weight=weights)
+            fitted(kind, given, sample_weight=weights)
 
         assert refused.value.field == field

@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from policies.gain_models import LearnedGainModel, nearest
-from policies.gain_models.fitting import fit_gain_model
-from policies.gain_models.prior import hand_set_prior
 from policies.gain_models.scaling import Scaler
 from tests.policies.gain_models.matrices import ARMS, drawn
+from tests.policies.gain_models.priors import fitted, two_signals
 
 N_FEATURES = 6
 DRAWN = drawn(1_200, missing=0.05)
 MODELS = {
-    "prior": hand_set_prior().model(ARMS),
-    "logistic": fit_gain_model("logistic", DRAWN.matrix),
-    "trees": fit_gain_model("trees", DRAWN.matrix),
+    "prior": two_signals().model(ARMS),
+    "logistic": fitted("logistic", DRAWN.matrix),
+    "trees": fitted("trees", DRAWN.matrix),
 }
 # half from their own heads, half as a difference
 MODELS["mixed"] = replace(MODELS["logistic"], direct_weight=np.full(3, 0.5))

@@ -12,9 +12,10 @@ import pytest
 from policies import Arm, PolicyFileDamaged
 from policies.gain_models.fitting import make_prior
 from policies.gain_models.heads import heads_of
-from policies.gain_models.prior import PSEUDO_TASKS, Prior, hand_set_prior, prior_of, shipped_prior
+from policies.gain_models.prior import PRIOR_FEATURES, PSEUDO_TASKS, Prior, prior_of, shipped_prior
 from policies.gain_models.scaling import Scaler
 from tests.policies.gain_models.matrices import SIGNALS, drawn
+from tests.policies.gain_models.priors import two_signals
 
 
 def random_prior(rng: np.random.Generator, n: int = 3) -> Prior:
@@ -39,21 +40,21 @@ def test_on_another_scale_it_says_the_same(seed: int) -> None:
 
 
 def test_a_feature_it_reads_cannot_be_left_out() -> None:
-    prior = hand_set_prior()
+    prior = two_signals()
 
     with pytest.raises(ValueError, match="answer_confidence"):
         prior.coef_for(("loo_exact_share",), prior.arms, Scaler.neutral(1))
 
 
 def test_it_is_worth_its_pseudo_tasks_for_features_it_knows_and_nothing_for_others() -> None:
-    scaler, worth = hand_set_prior().scaler_for(("answer_confidence", "new"))
+    scaler, worth = two_signals().scaler_for(("answer_confidence", "new"))
 
     assert worth.tolist() == [PSEUDO_TASKS, 0.0]
     assert (scaler.center[0], scaler.scale[1]) == (0.6, 1.0)
 
 
 def test_there_is_least_to_gain_where_leave_one_out_did_best_and_most_in_between() -> None:
-    model = hand_set_prior().model()
+    model = two_signals().model()
     rows = np.column_stack([np.linspace(0.0, 1.0, 5), np.full(5, 0.6)])
 
     said = model.estimate(rows)
@@ -67,7 +68,7 @@ def test_there_is_least_to_gain_where_leave_one_out_did_best_and_most_in_between
 
 
 def test_an_arm_it_has_not_heard_of_gains_nothing_for_sure() -> None:
-    said = hand_set_prior().model(("icl", "bigger_model")).estimate(np.array([[0.2, 0.4]]))
+    said = two_signals().model(("icl", "bigger_model")).estimate(np.array([[0.2, 0.4]]))
 
     assert said.gain.tolist() == [[0.0, 0.0]]
     assert said.gain_std[0, 1] > 0.05
@@ -83,10 +84,15 @@ def test_it_comes_back_from_json_the_same() -> None:
     assert back.as_json() == prior.as_json()
 
 
-def test_the_file_is_read_where_there_is_one(tmp_path: Path) -> None:
-    path = tmp_path / "prior.json"
-    assert shipped_prior(path).source == hand_set_prior().source
+def test_the_one_that_ships_knows_what_the_probe_and_the_votes_tell() -> None:
+    prior = shipped_prior()
 
+    assert prior.feature_names == PRIOR_FEATURES
+    assert {"icl", "icl_vote", "ttt_short", "ttt"} <= set(prior.arms)
+
+
+def test_another_file_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "prior.json"
     path.write_text(random_prior(np.random.default_rng(0)).as_json())
 
     assert shipped_prior(path).source == "drawn"
