@@ -30,7 +30,7 @@ from policies.off_policy import fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
 from policies.stages import AsksForStages, Stage
-from router.errors import FewShotError, PolicyFileDamaged, PromotionLost
+from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
 from router.learning_rows import AUDITED, Experience, RowRules, named_features, read_experience
 
 if TYPE_CHECKING:
@@ -295,12 +295,24 @@ class Learner:
         self._refresh()
         return tuple(events)
 
-    def train(self) -> Event | None:
-        """Fit a candidate on all that is known and make it the challenger; None where too little is known, or nothing
-        comes out that has not been judged already.
+    def train(self, *, anyway: bool = False) -> Event | None:
+        """Fit a candidate on all that is known and make it the challenger; None where nothing comes out that has not
+        been judged already.
+
+        Args:
+            anyway: on however little; what the prior believes then weighs more than what came of the decisions.
+
+        Raises:
+            TooFewOutcomes: fewer are known than `least_rows`, or anyway none of an answer after training.
         """
-        known = self._experience()
-        return self._new_candidate(known) if len(known) >= self.settings.least_rows else None
+        known, least = self._experience(), self.settings.least_rows
+        if len(known) < least and not anyway:
+            remedy = "Solve more tasks whose solutions are known, or fit on what there is (--anyway)."
+            raise TooFewOutcomes(len(known), needed=least, remedy=remedy)
+        if not _knows_training(known):
+            remedy = f"Say what came of an answer that was drawn with `{AUDITED}`, which has been trained on."
+            raise TooFewOutcomes(0, needed=1, remedy=remedy)
+        return self._new_candidate(known)
 
     def verdict(self, version_id: str) -> Verdict:
         """Judge a version by what has come since it was fitted, and change nothing."""
@@ -421,8 +433,8 @@ class Learner:
         new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
-        if not np.isfinite(known.rows.quality[:, known.rows.arms.index(AUDITED)]).any():
-            return []  # nothing is known of training yet
+        if not _knows_training(known):
+            return []
         event = self._new_candidate(known)
         return [] if event is None else [event]
 
@@ -583,6 +595,10 @@ def _helps(model: GainModel | None, known: Experience) -> Floats | None:
         return None
     gains: Floats = np.clip(model.estimate(_rows_for(model, known)).gain[:, model.arms.index("ttt")], 0.0, 1.0)
     return gains
+
+
+def _knows_training(known: Experience) -> bool:
+    return bool(np.isfinite(known.rows.quality[:, known.rows.arms.index(AUDITED)]).any())
 
 
 def _rows_for(model: GainModel, known: Experience) -> Floats:

@@ -6,6 +6,7 @@ JavaScript; htmx only saves reloads.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,9 +17,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from icl_engine.errors import FewShotError
 from icl_engine.task import Task, Value
-from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
+from policies.errors import LedgerUnavailable, UnknownTrace
 from policies.ledger import Ledger
-from router.feedback import record_verdict
+from router.feedback import say_verdict
 from router.trace import Trace
 from router.trace_errors import TraceNotKept
 from router.traces.stored import read_trace
@@ -185,15 +186,9 @@ class _Ui:
             return _refused("Say right or wrong.", 422)
         from starlette.concurrency import run_in_threadpool
 
-        await run_in_threadpool(self._said, trace_id, value)
+        said = functools.partial(say_verdict, source="user", reason="said otherwise on the page")
+        await run_in_threadpool(said, self._ledger, trace_id, value)
         return RedirectResponse(f"/traces/{trace_id}", status_code=303)
-
-    def _said(self, trace_id: str, value: float) -> None:
-        try:
-            record_verdict(self._ledger, trace_id, value, source="user")
-        except OutcomeConflict:
-            reason = "said otherwise on the page"
-            self._ledger.correct_outcome(trace_id, source="user", kind="exact", value=value, reason=reason)
 
     def choose_theme(self, request: Request, theme: str, back: str = "/") -> Response:
         """Keep a theme and go back."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,15 +10,13 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
 from router.ui import Attached, make_app
 from tests.router.ui import samples, strangers
-from tests.system_packages import found_or_installed
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests.router.ui.chromium import launched
 
 
 @dataclass
@@ -57,15 +53,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
-    program = found_or_installed(lambda: next(filter(None, map(shutil.which, _NAMES)), None), "chromium")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root in a container has none
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=program, args=sandbox)
-        except Error as error:
-            pytest.fail(f"playwright {playwright.chromium.name} cannot drive {program}: {error}")
+    with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass
