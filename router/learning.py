@@ -13,14 +13,14 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.confidence_sequence import alpha_at
-from policies.decision import Decision, paired
+from policies.decision import Policy
 from policies.drift import AdaptiveWindow, shifted_features
 from policies.feature_values import feature_row
 from policies.features import SCHEMA_HASH
@@ -29,14 +29,13 @@ from policies.loo_threshold import LooThreshold
 from policies.off_policy import fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
-from policies.stages import AsksForStages, Stage
+from router.acting_policy import ActingPolicy
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
 from router.learning_rows import AUDITED, Experience, RowRules, named_features, read_experience
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from policies.feature_values import FeatureValues
     from policies.gain_model import GainModel
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
@@ -48,30 +47,17 @@ _HEADER = b"ttt-router policy 1 "
 _ROLLED_BACK = "rolled back"
 
 
-class Replayable(Protocol):
-    """A policy that decides by values alone, live or from a log."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]: ...
-
-    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A policy as it is used, and the model behind it where there is one."""
 
-    policy: Replayable
+    policy: Policy
     model: GainModel | None = None
 
 
 Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
 Load = Callable[[bytes], Loaded]
+ActAs = Callable[[Policy, int], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,83 +85,6 @@ class Event:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _InUse:
-    """Who decides; replaced as a whole, so that no decision sees half a change."""
-
-    champion: Replayable
-    canary: Replayable | None = None
-    share: float = 0.0
-
-
-class ActingPolicy:
-    """The policy a router uses while the loop learns: the champion, for a share of the tasks the canary.
-
-    Every decision carries the probabilities of the mixture, which is what it was drawn with.
-    """
-
-    def __init__(self, champion: Replayable) -> None:
-        self._in_use = _InUse(champion)
-
-    @property
-    def name(self) -> str:
-        return self._in_use.champion.name
-
-    @property
-    def version(self) -> str:
-        return _version_of(self._in_use)
-
-    @property
-    def champion(self) -> Replayable:
-        """Who decides, but for a canary's share."""
-        return self._in_use.champion
-
-    def use(self, champion: Replayable, canary: Replayable | None = None, share: float = 0.0) -> None:
-        """Decide by these from now on."""
-        self._in_use = _InUse(champion, canary, share if canary is not None else 0.0)
-
-    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
-        """Return the mixture's probability of each arm."""
-        return _mixture(self._in_use, features, arms)
-
-    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
-        in_use = self._in_use
-        if in_use.canary is None:
-            return in_use.champion.decide(features, rng, arms)
-        decides = in_use.canary if rng.random() < in_use.share else in_use.champion
-        decision = decides.decide(features, rng, arms)
-        mixed = _mixture(in_use, features, arms)
-        p = mixed[list(arms).index(decision.arm)]
-        policy = f"{in_use.champion.name}@{_version_of(in_use)}"
-        return replace(decision, propensity=p, propensities=paired(arms, mixed), policy=policy)
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the champion asks for or, before the draw of who decides, the canary."""
-        in_use = self._in_use
-        wanted = (_stage_wanted(each, features) for each in (in_use.champion, in_use.canary))
-        return min((stage for stage in wanted if stage is not None), default=None)
-
-
-def _version_of(in_use: _InUse) -> str:
-    canary = in_use.canary
-    if canary is None:
-        return in_use.champion.version
-    return f"{in_use.champion.version}+canary:{in_use.share}:{canary.name}@{canary.version}"
-
-
-def _stage_wanted(policy: Replayable | None, features: FeatureValues) -> Stage | None:
-    asking: object = policy
-    return asking.stages_wanted(features) if isinstance(asking, AsksForStages) else None
-
-
-def _mixture(in_use: _InUse, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
-    champion = in_use.champion.propensities(features, arms)
-    if in_use.canary is None:
-        return champion
-    canary = in_use.canary.propensities(features, arms)
-    return tuple((1 - in_use.share) * a + in_use.share * b for a, b in zip(champion, canary, strict=True))
-
-
 class Learner:
     """Learns from a ledger and says who decides: `policy` goes to the router, `start` runs the loop in a thread.
 
@@ -185,6 +94,8 @@ class Learner:
         prior: decides while there is no champion.
         model_fingerprint: of the base model in use; what was learned for another one does not count.
         fallback: decides after a drift alarm; by default the leave-one-out rule, every arm with 0.2 at least.
+        act_as: what a policy is made to do where it decides, such as keep to a price; it is judged as it is. Given with
+            the number of the last decision that the policy was fitted on.
     """
 
     def __init__(
@@ -196,16 +107,16 @@ class Learner:
         prior: Loaded,
         model_fingerprint: str | None = None,
         settings: LearningSettings | None = None,
-        fallback: Replayable | None = None,
+        fallback: Policy | None = None,
         schema: str = SCHEMA_HASH,
+        act_as: ActAs = lambda policy, trained_to_seq: policy,
     ) -> None:
         self.settings = settings or LearningSettings()
         self._ledger, self._versions = ledger, ledger.policy_versions
-        self._fit, self._load, self._prior = fit, load, prior
+        self._fit, self._load, self._prior, self._act_as = fit, load, prior, act_as
         self._model_fingerprint, self._schema = model_fingerprint, schema
         n_arms = len(self.settings.rows.arms)
-        rule: object = fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms))
-        self._fallback = Loaded(cast("Replayable", rule))
+        self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))
         self._opened: dict[str, Loaded] = {}
         self._made_for_model: dict[str, bool] = {}  # by decision
         self._fitted_to = 0  # number of the last decision that was fitted on
@@ -216,7 +127,7 @@ class Learner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.fault: str | None = None  # of the last turn; None: it went well
-        self.policy = ActingPolicy(prior.policy)
+        self.policy = ActingPolicy(act_as(prior.policy, 0))
         try:
             self._refresh()
         except FewShotError as error:  # a champion that does not load: the prior decides until it does
@@ -526,7 +437,7 @@ class Learner:
         return judge(earlier, newest, attempt=attempt, rules=self.settings.gate)
 
     def _bounds(
-        self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Replayable, *, attempt: int
+        self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Policy, *, attempt: int
     ) -> UtilityBounds:
         loaded, other = self._open(version_id), Loaded(against)
         earlier, newest = (_sides(known.take(which), loaded, other) for which in (~newer, newer))
@@ -562,8 +473,12 @@ class Learner:
         challenger = self._versions.alias(CHALLENGER).version_id
         canary = None
         if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
-            canary = self._open(challenger).policy
-        self.policy.use(self._champion().policy, canary, self.settings.canary_share)
+            canary = self._act_as(self._open(challenger).policy, self._trained_to(challenger))
+        champion = self._act_as(self._champion().policy, self._trained_to(self._versions.alias(CHAMPION).version_id))
+        self.policy.use(champion, canary, self.settings.canary_share)
+
+    def _trained_to(self, version_id: str | None) -> int:
+        return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0
 
 
 def _sides(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:
@@ -581,7 +496,7 @@ def _nothing(known: Experience) -> Sides:
     return Sides(none.rows, none.rows.known_p, none.rows.known_p)
 
 
-def _propensities(policy: Replayable, known: Experience) -> Floats:
+def _propensities(policy: Policy, known: Experience) -> Floats:
     """Return what a policy would have drawn each arm with, (n, n_arms); 0 for an arm that was not offered."""
     found = np.zeros(known.offered.shape)
     for i, features in enumerate(known.features):

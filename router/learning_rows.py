@@ -1,7 +1,8 @@
 """What the ledger's rows teach: decisions and their outcomes as rows to fit on and to judge policies by.
 
-Unknown never counts as wrong. Left out are decisions that nobody drew (probability 1: forced, or no exploration), those
-made for another base model or under other features, and what a source says beyond its share.
+Unknown never counts as wrong. Left out are decisions that nobody drew (probability 1: forced, or no exploration; but
+not those under a bound, which asks for training), those made for another base model or under other features, and what
+a source says beyond its share.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Experience:
 
     seqs: npt.NDArray[np.int64]  # (n,), of the ledger
     created_at: tuple[str, ...]
+    decided_by: tuple[str, ...]  # policy, name@version
     features: tuple[NamedFeatures, ...]
     taken: npt.NDArray[np.int64]  # (n,), column of the arm drawn
     offered: npt.NDArray[np.bool_]  # (n, n_arms)
@@ -80,6 +82,7 @@ class Experience:
         return Experience(
             seqs=self.seqs[picked],
             created_at=tuple(self.created_at[i] for i in picked),
+            decided_by=tuple(self.decided_by[i] for i in picked),
             features=tuple(self.features[i] for i in picked),
             taken=self.taken[picked],
             offered=self.offered[picked],
@@ -144,7 +147,7 @@ def read_experience(
         (seq, row)
         for seq, row in _decisions(ledger)
         if row.features_schema == schema
-        and row.propensity < 1.0
+        and _was_drawn(row)
         and row.arm in rules.arms
         and (row.created_at or "") >= since
         and any(seq in of_kind for kind, of_kind in said.items() if kind != AUDIT_RATE)
@@ -157,6 +160,13 @@ def read_experience(
 def made_for(document: str, model_fingerprint: str) -> bool:
     """Tell whether a trace was made with a model, without parsing all of it."""
     return f'"model_fingerprint":{json.dumps(model_fingerprint)}' in document
+
+
+def _was_drawn(row: DecisionRow) -> bool:
+    """Tell what a policy drew from what somebody forced, or left no chance to; under a bound that is not shown yet
+    everything is trained on, and yet both answers are heard of.
+    """
+    return row.propensity < 1.0 or row.policy.startswith("bounded_regret@")
 
 
 def named_features(row: DecisionRow, names: Sequence[str] | None = None) -> NamedFeatures:
@@ -213,6 +223,7 @@ def _experience(
     return Experience(
         seqs=np.array([seq for seq, _ in kept], dtype=np.int64),
         created_at=tuple(row.created_at or "" for _, row in kept),
+        decided_by=tuple(row.policy for _, row in kept),
         features=features,
         taken=np.array([arms.index(row.arm) for _, row in kept], dtype=np.int64),
         offered=propensities > 0,

@@ -93,9 +93,12 @@ def rollback(
 
 @policy_app.command()
 def status(as_json: AsJson = False, home: Home = None) -> None:
-    """Say who decides, and how far every version has come and why."""
-    with ledger_of(settings_at(home)) as ledger:
-        versions = ledger.policy_versions
+    """Say what is asked for and how far it is kept, who decides, and how far every version has come and why."""
+    from router.granting import so_far
+
+    settings = settings_at(home)
+    with ledger_of(settings) as ledger:
+        versions, kept = ledger.policy_versions, so_far(settings, ledger)
         aliases = {name: versions.alias(name).version_id for name in ("champion", "challenger", "previous")}
         told = [(version, versions.history(version.version_id)[-1]) for version in versions.all()]
     if as_json:
@@ -103,8 +106,9 @@ def status(as_json: AsJson = False, home: Home = None) -> None:
             {"version": version.version_id, "state": change.state, "at": change.created_at, "reason": change.reason}
             for version, change in told
         ]
-        print(json.dumps({**aliases, "versions": listed}))
+        print(json.dumps({**aliases, "asked_for": kept.wish, "kept": kept.said, "versions": listed}))
         return
+    print(f"{'asked for':<11} {kept.wish}: {kept.said}")
     for name, version_id in aliases.items():
         print(f"{name:<11} {version_id or 'none'}")
     for version, change in told:

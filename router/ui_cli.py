@@ -6,6 +6,7 @@ Like the other commands it reads the arguments and calls one function; the web l
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.util
 import socket
 import sys
@@ -47,6 +48,7 @@ def ui(
     require_loopback(host, any_host=any_host)
     import uvicorn
 
+    from router.granting import so_far
     from router.router import Router
     from router.ui.app import Attached, make_app
 
@@ -55,7 +57,8 @@ def ui(
     with ledger_of(settings) as ledger:
         router = None if read_only else Router(settings, ledger=ledger)
         try:
-            app = make_app(Attached(ledger, None if router is None else _runner(router), known, any_host))
+            runs = None if router is None else _runner(router)
+            app = make_app(Attached(ledger, runs, known, any_host, functools.partial(so_far, settings, ledger)))
             with listening(host, port) as opened, suppress(KeyboardInterrupt):
                 named = f"[{host}]" if ":" in host else host
                 at = f"http://{named}:{opened.getsockname()[1]}"

@@ -42,6 +42,7 @@ def explained(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> tuple[
         ("features", _features(decision)),
         ("margin", _margin(decision, values)),
         ("price", _price(decision, values)),
+        ("wish", f"Asked for: {decision.wish}." if decision.wish else ""),
         ("draw", _draw(decision, values)),
         ("cost", _cost(trace)),
         ("neighbours", _neighbours(decision)),

@@ -20,6 +20,7 @@ from icl_engine.task import Task, Value
 from policies.errors import LedgerUnavailable, UnknownTrace
 from policies.ledger import Ledger
 from router.feedback import say_verdict
+from router.granting import Kept
 from router.trace import Trace
 from router.trace_errors import TraceNotKept
 from router.traces.stored import read_trace
@@ -45,12 +46,14 @@ class Attached:
         run_arm: answers a task with an arm; None: no router is attached, and the buttons are disabled.
         solutions: what is right, per query, by the fingerprint of the task.
         any_host: answer under any host name, not only this machine's own.
+        kept: says what is asked of the policies, and how far it is kept; None: the page does not say.
     """
 
     ledger: Ledger
     run_arm: RunArm | None = None
     solutions: Mapping[str, Sequence[Value | None]] | None = None
     any_host: bool = False
+    kept: Callable[[], Kept] | None = None
 
 
 def make_app(attached: Attached) -> FastAPI:
@@ -164,7 +167,9 @@ class _Ui:
     def policy_page(self, request: Request, download: bool = False) -> Response:
         """Show the policies."""
         panels = policy_panels(self._ledger.policy_versions, self._listing.history(), self._listing.decided())
-        return self._answer(request, "policies.html", {"panels": panels}, download="policies" if download else None)
+        kept = None if self._attached.kept is None else self._attached.kept()
+        content = {"panels": panels, "kept": kept}
+        return self._answer(request, "policies.html", content, download="policies" if download else None)
 
     async def run(self, request: Request, trace_id: str, arm: str) -> Response:
         """Answer the task of a trace with another arm, and show that trace."""

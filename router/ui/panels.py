@@ -158,6 +158,7 @@ def _verdict(stored: StoredTrace) -> tuple[Fact, ...]:
         ("stage", decision.stage or "not recorded"),
         ("price", "not recorded" if decision.price is None else f"{decision.price:g}"),
         ("flips at", "not recorded" if decision.price is None else _flip(decision.flip_price)),
+        ("asked for", decision.wish or "nothing else"),
         ("decided", (stored.created_at or "not recorded")[:19].replace("T", " ")),
         ("tenant", trace.tenant),
         ("model", trace.model_fingerprint[:16]),

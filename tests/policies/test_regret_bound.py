@@ -165,7 +165,7 @@ def test_the_realised_rate_counts_tasks_answered_in_context_and_no_others() -> N
 
 
 def test_the_policy_answers_in_context_below_the_threshold_and_explores_by_training_only() -> None:
-    bound = RegretBound(0.2, 0.05, 0.05, 600, 300, 5, 0.04, "seen")
+    bound = RegretBound(0.2, 0.05, 0.05, 600, 300, 5)
     policy = BoundedRegret(LEARNED, bound, explore=0.1)
     easy, hard = named(loo_exact_share=1.0), named(loo_exact_share=0.0)
 

@@ -25,8 +25,9 @@ from policies.policy_versions import CHALLENGER, CHAMPION
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
 from policies.rows import decision_columns, trace_columns
 from policies.tables import DECISIONS, TRACES, sealed
+from router.acting_policy import ActingPolicy
 from router.errors import TooFewOutcomes
-from router.learning import ActingPolicy, Learner, LearningSettings, Loaded, sealed_for
+from router.learning import Learner, LearningSettings, Loaded, sealed_for
 from router.learning_rows import AUDIT_RATE, RowRules, implied_as, known_as, read_experience
 
 ARMS = ("icl", "ttt")

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_play
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
+from router.granting import Kept
 from router.ui import Attached, make_app
 from tests.router.ui import samples, strangers
 from tests.router.ui.chromium import launched
@@ -44,7 +45,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             served.ran.append((task.id, arm, seed))
             return "explored"
 
-        app = make_app(Attached(ledger, run, {samples.drop_task().fingerprint: (samples.fallen(),)}))
+        known = {samples.drop_task().fingerprint: (samples.fallen(),)}
+        kept = Kept("ttt <= 30 %", "28.3% over 60 tasks, at a price of 0.21 now")
+        app = make_app(Attached(ledger, run, known, kept=lambda: kept))
         with _Running(uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))) as port:
             served.url = f"http://127.0.0.1:{port}"
             yield served

@@ -19,7 +19,7 @@ PANELS = (
     "What if the price were another", "Costs", "The other arm", "Features", "Adapter",
 )  # fmt: skip
 POLICY_PANELS = (
-    "Aliases", "What was spent", "Versions", "Reliability", "Frontier", "Drift", "Promotions and refusals",
+    "Asked for", "Aliases", "What was spent", "Versions", "Reliability", "Frontier", "Drift", "Promotions and refusals",
 )  # fmt: skip
 PAGES = ("/", "/?sort=regret", "/traces/wrong", "/traces/words", "/traces/old", "/traces/hostile", "/policies")
 
@@ -60,6 +60,7 @@ def test_every_panel_of_the_policies_is_found_by_role_and_label(site: Site, visi
 
     for name in POLICY_PANELS:
         expect(visit.page.get_by_role("region", name=name, exact=True)).to_be_visible()
+    expect(visit.page.get_by_role("region", name="Asked for")).to_contain_text("ttt <= 30 % 28.3% over 60 tasks")
     expect(visit.page.get_by_text("refused: Brier 0.188 against 0.161")).to_be_visible()
     expect(visit.page.get_by_role("img", name="Reliability")).to_be_visible()
 
