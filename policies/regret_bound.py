@@ -216,18 +216,6 @@ def bound_on(
     )
 
 
-def realised_regret_rate(choices: Floats, matrix: OutcomeMatrix) -> float:
-    """Return the share of the rows answered by `icl` that `ttt` would have answered better; 0 where none is.
-
-    Args:
-        choices: (n_rows, n_arms), the probability of each arm, as `choices_of` gives it.
-    """
-    both = measured(matrix)[:, matrix.column(Arm.TTT)]
-    in_context = choices[:, matrix.column(Arm.ICL)] * both
-    total = float(in_context.sum())
-    return float(in_context @ regretted_rows(matrix)) / total if total else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class BoundedRegret:
     """Answer in context below a threshold that was chosen for a bound, else train.

@@ -113,6 +113,16 @@ def load(content: bytes) -> Loaded:
     return Loaded(policy, model)
 
 
+def policy_of(ledger: Ledger, version_id: str) -> Policy:
+    """Return the policy that a version of the ledger is.
+
+    Raises:
+        UnknownVersion: there is no such version.
+        PolicyFileDamaged: its file is damaged, or holds no policy of ours.
+    """
+    return load(content_of(ledger.policy_versions.load(version_id))[1]).policy
+
+
 def version_named(named: str, ledger: Ledger) -> Policy | None:
     """Return the policy of the ledger that is called `name@version`, at the price that this names, to decide once more
     with; None: there is none.
@@ -121,7 +131,7 @@ def version_named(named: str, ledger: Ledger) -> Policy | None:
         return None
     for version in ledger.policy_versions.all():
         try:
-            policy = load(content_of(ledger.policy_versions.load(version.version_id))[1]).policy
+            policy = policy_of(ledger, version.version_id)
         except PolicyFileDamaged:
             continue
         policy = at_price(policy, float(found[1]))

@@ -26,12 +26,12 @@ from policies.feature_values import feature_row
 from policies.features import SCHEMA_HASH
 from policies.gate import GateRules, Outcome, Sides, UtilityBounds, Verdict, judge, utility_bounds
 from policies.loo_threshold import LooThreshold
-from policies.off_policy import fitted_on
+from policies.off_policy import Estimate, by_every_estimator, cross_fitted, fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
-from router.learning_rows import AUDITED, Experience, RowRules, named_features, read_experience
+from router.learning_rows import AUDITED, Experience, ExperienceReader, RowRules, named_features
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -118,7 +118,7 @@ class Learner:
         n_arms = len(self.settings.rows.arms)
         self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))
         self._opened: dict[str, Loaded] = {}
-        self._made_for_model: dict[str, bool] = {}  # by decision
+        self._reader = ExperienceReader(ledger, self.settings.rows, model_fingerprint=model_fingerprint, schema=schema)
         self._fitted_to = 0  # number of the last decision that was fitted on
         self._drift: dict[str, AdaptiveWindow] = {}
         self._watched_epoch = -1  # of the champion that the windows belong to
@@ -229,19 +229,29 @@ class Learner:
         """Judge a version by what has come since it was fitted, and change nothing."""
         return self._judged(self._versions.version(version_id), self._experience())
 
+    def worth(self, version_id: str) -> dict[str, dict[str, Estimate]]:
+        """Return the utility a task of a version and of who decides now, by estimator, over what came since the version
+        was fitted; nothing where nothing came.
+        """
+        version, known = self._versions.version(version_id), self._experience()
+        newer = known.take(known.seqs > (version.trained_to_seq or 0))
+        if not len(newer):
+            return {}
+        rules, rows = self.settings.gate, newer.rows
+        values = rows.utility(rules.price, most_cost=rules.most_cost)
+        predicted = cross_fitted(rows, values)
+        sides = {"this version": self._open(version_id).policy, "who decides now": self._champion().policy}
+        return {
+            side: by_every_estimator(rows, _propensities(policy, newer), values, predicted)
+            for side, policy in sides.items()
+        }
+
     def _experience(self) -> Experience:
         moves = self._versions.moves(CHAMPION)
         reset = [
             move.created_at for move in moves if move.version_id is None and not move.reason.startswith(_ROLLED_BACK)
         ]
-        return read_experience(
-            self._ledger,
-            self.settings.rows,
-            model_fingerprint=self._model_fingerprint,
-            schema=self._schema,
-            since=reset[-1] if reset else "",
-            seen=self._made_for_model,
-        )
+        return self._reader.read(since=reset[-1] if reset else "")
 
     def _forget_another_model(self) -> tuple[Event, ...]:
         champion = self._versions.alias(CHAMPION).version_id
@@ -508,8 +518,8 @@ def _propensities(policy: Policy, known: Experience) -> Floats:
 def _helps(model: GainModel | None, known: Experience) -> Floats | None:
     if model is None or "ttt" not in model.arms or not len(known):
         return None
-    gains: Floats = np.clip(model.estimate(_rows_for(model, known)).gain[:, model.arms.index("ttt")], 0.0, 1.0)
-    return gains
+    only: Floats = model.estimate(_rows_for(model, known)).p_only[:, model.arms.index("ttt")]
+    return only
 
 
 def _knows_training(known: Experience) -> bool:

@@ -56,15 +56,18 @@ def evaluate(version: Version = "challenger", as_json: AsJson = False, home: Hom
 
     settings = settings_at(home)
     with ledger_of(settings) as ledger:
-        verdict = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).verdict(
-            _named(ledger, version).version_id
-        )
+        learner, chosen = learner_of(settings, ledger, model_fingerprint=model_in(ledger)), _named(ledger, version)
+        verdict, worth = learner.verdict(chosen.version_id), {} if as_json else learner.worth(chosen.version_id)
     if as_json:
         print(verdict.as_json())
         return
     print(f"{verdict.outcome}, attempt {verdict.attempt}, {verdict.n_rows} rows")
     for each in verdict.conditions:
         print(f"  {'yes' if each.holds else 'no ' if each.holds is False else '?  '} {printable(each.said)}")
+    for side, estimates in worth.items():
+        print(f"utility a task of {side}, by estimator:")
+        for name, found in estimates.items():
+            print(f"  {name:<18} {found.value:+.4f} ± {found.std_error:.4f}")
 
 
 @policy_app.command()

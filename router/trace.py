@@ -109,6 +109,16 @@ class DecisionTrace(DecisionGrounds):
     difficulty: float
     features: dict[str, Any]
 
+    @property
+    def favourite(self) -> str:
+        """The arm that was likeliest to be drawn."""
+        return max(self.propensities, key=lambda arm: self.propensities[arm], default=self.arm)
+
+    @property
+    def explored(self) -> bool:
+        """Whether the arm was drawn although another was likelier."""
+        return self.propensity < self.propensities.get(self.favourite, 0.0)
+
 
 class AdapterTrace(_Record):
     """The adapter used."""

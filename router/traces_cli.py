@@ -359,21 +359,14 @@ def _learned_in(ledger: Ledger) -> PolicyLoader:
 
 
 def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, ledger: Ledger, as_json: bool) -> None:
-    from router.traces import fork_policy
+    from router.traces import fork_policy, told
     from router.traces_render import replay_json
 
     found = fork_policy(stored, policy, given=_policy_of(settings), loaders=(_learned_in(ledger),))
     if as_json:
         _print_json(replay_json(found))
-    elif found.decision is None:
-        print(printable(found.problem or ""))
     else:
-        decided = found.decision
-        same = "as it was" if decided.arm == stored.trace.decision.arm else f"instead of {stored.trace.decision.arm}"
-        odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decided.propensities)
-        print(
-            printable(f"{decided.policy} would have answered with {decided.arm}, {same} (of {odds}): {decided.reason}.")
-        )
+        print(printable(told(found, stored)))
     raise typer.Exit(0 if found.decision is not None else UNEQUAL)
 
 

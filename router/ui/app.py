@@ -23,11 +23,13 @@ from router.feedback import say_verdict
 from router.granting import Kept
 from router.trace import Trace
 from router.trace_errors import TraceNotKept
-from router.traces.stored import read_trace
+from router.traces.fork import told
+from router.traces.replay import replay_with
+from router.traces.stored import StoredTrace, read_trace
 from router.ui import what_if
 from router.ui.charts import utility_lines
 from router.ui.guard import HEADERS, SESSION_COOKIE, Guard, host_of, is_loopback
-from router.ui.listing import KINDS, SORTS, VERDICTS, Filters, Listing, Page
+from router.ui.listing import KINDS, SORTS, VERDICTS, Filters, Listing, Page, Use
 from router.ui.pages import STATIC, Frame, render, static
 from router.ui.panels import trace_panels
 from router.ui.policy_panels import policy_panels
@@ -142,16 +144,35 @@ class _Ui:
         request: Request,
         trace_id: str,
         price: Annotated[float | None, Query(ge=0, le=1e6)] = None,
+        policy: str = "",
         download: bool = False,
     ) -> Response:
-        """Show one trace."""
+        """Show one trace; and what the version `policy` would have decided."""
         stored = read_trace(self._ledger, trace_id)
         trace = stored.trace
         solutions = (self._attached.solutions or {}).get(trace.task.fingerprint, ())
         panels = trace_panels(stored, solutions)
         content = {"trace": trace, "panels": panels, "can_run": self._attached.run_arm is not None}
         content |= _what_if(trace, price)
+        content |= {"versions": self._ledger.policy_versions.all(), "fork": self._forked(stored, policy)}
+        content |= {"uses": self._uses(trace)}
         return self._answer(request, "trace.html", content, download=f"trace-{trace_id[:12]}" if download else None)
+
+    def _forked(self, stored: StoredTrace, version_id: str) -> tuple[str, str] | None:
+        """Return a version and what it would have decided; None where none is asked for."""
+        if not version_id:
+            return None
+        from router.learned_policies import policy_of  # with the gain models
+
+        try:
+            policy = policy_of(self._ledger, version_id)
+        except FewShotError as error:
+            return version_id, str(error)
+        return version_id, told(replay_with(policy, stored.decision), stored)
+
+    def _uses(self, trace: Trace) -> tuple[Use, ...]:
+        adapter = trace.adapter
+        return () if adapter is None else self._listing.uses(trace.task.id, adapter.key)
 
     def what_if_part(
         self, request: Request, trace_id: str, price: Annotated[float, Query(ge=0, le=1e6)] = 0.0

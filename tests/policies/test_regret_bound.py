@@ -18,11 +18,10 @@ from policies.regret_bound import (
     choose_threshold,
     clopper_pearson_upper,
     hypergeometric_cdf,
-    realised_regret_rate,
     regretted_rows,
 )
 from policies.replay import choices_of
-from tests.policies.policy_fakes import PRICING, FakeGainModel, named, outcome_matrix
+from tests.policies.policy_fakes import PRICING, FakeGainModel, named, outcome_matrix, realised_regret_rate
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

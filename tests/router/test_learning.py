@@ -297,6 +297,20 @@ def test_a_person_may_fit_on_few_outcomes_and_is_told_how_many_there_are(ledger:
     assert ledger.policy_versions.alias(CHALLENGER).version_id == event.version_id
 
 
+def test_what_a_version_would_have_been_worth_is_told_by_every_estimator(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    live(stream, loop, 2)
+    challenger = str(ledger.policy_versions.alias(CHALLENGER).version_id)
+    assert loop.worth(challenger) == {}
+    stream.decide(UNIFORM, 400)
+
+    ours, theirs = loop.worth(challenger).values()
+
+    assert list(ours) == ["inverse propensity", "self-normalised", "outcome model", "doubly robust", "switched"]
+    for name in ours:  # right nine times in ten at half the trainings, against right half of the time
+        assert ours[name].value - theirs[name].value == pytest.approx(0.4, abs=0.12)
+
+
 def test_a_challenger_that_was_turned_down_already_never_decides(ledger: Ledger) -> None:
     stream, loop = Stream(ledger), learner(ledger)
     live(stream, loop, 2)

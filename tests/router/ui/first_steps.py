@@ -95,6 +95,7 @@ def main() -> None:
             open_newest(page, url)
             if (picture := next(pictures)) == PICTURES[0]:
                 page.get_by_role("button", name="right").click()
+                page.get_by_text("It was right.").wait_for()
             page.screenshot(path=ROOT / "docs" / "screenshots" / picture)
 
         for ran in walk(Path(home), look):
