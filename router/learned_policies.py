@@ -23,8 +23,10 @@ from policies.loo_threshold import LooThreshold
 from policies.outcome_splits import family_folds
 from policies.pricing import Pricing
 from router.granting import granting
-from router.learning import Fit, Learner, LearningSettings, Loaded, content_of
+from router.hindsight import Loaded
+from router.learning import Fit, Learner, LearningSettings
 from router.learning_rows import RowRules
+from router.policy_seal import content_of
 from router.trace import Trace
 
 if TYPE_CHECKING:

@@ -22,37 +22,28 @@ import numpy as np
 from policies.confidence_sequence import alpha_at
 from policies.decision import Policy
 from policies.drift import AdaptiveWindow, shifted_features
-from policies.feature_values import feature_row
 from policies.features import SCHEMA_HASH
-from policies.gate import GateRules, Outcome, Sides, UtilityBounds, Verdict, judge, utility_bounds
+from policies.gate import GateRules, Outcome, UtilityBounds, Verdict, judge, utility_bounds
 from policies.loo_threshold import LooThreshold
 from policies.off_policy import Estimate, by_every_estimator, cross_fitted, fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
+from router.hindsight import Loaded, knows_training, no_sides, propensities_of, rows_for, sides_of
 from router.learning_rows import AUDITED, Experience, ExperienceReader, RowRules, named_features
+from router.policy_seal import content_of, header_of, sealed_for
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from policies.gain_model import GainModel
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
 
     Floats = npt.NDArray[np.float64]
 
 _LOG = logging.getLogger(__name__)
-_HEADER = b"ttt-router policy 1 "
 _ROLLED_BACK = "rolled back"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A policy as it is used, and the model behind it where there is one."""
-
-    policy: Policy
-    model: GainModel | None = None
 
 
 Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
@@ -220,7 +211,7 @@ class Learner:
         if len(known) < least and not anyway:
             remedy = "Solve more tasks whose solutions are known, or fit on what there is (--anyway)."
             raise TooFewOutcomes(len(known), needed=least, remedy=remedy)
-        if not _knows_training(known):
+        if not knows_training(known):
             remedy = f"Say what came of an answer that was drawn with `{AUDITED}`, which has been trained on."
             raise TooFewOutcomes(0, needed=1, remedy=remedy)
         return self._new_candidate(known)
@@ -242,7 +233,7 @@ class Learner:
         predicted = cross_fitted(rows, values)
         sides = {"this version": self._open(version_id).policy, "who decides now": self._champion().policy}
         return {
-            side: by_every_estimator(rows, _propensities(policy, newer), values, predicted)
+            side: by_every_estimator(rows, propensities_of(policy, newer), values, predicted)
             for side, policy in sides.items()
         }
 
@@ -301,7 +292,7 @@ class Learner:
         model = self._champion().model
         if model is not None and set(known.rows.arms) <= set(model.arms):
             columns = [model.arms.index(arm) for arm in known.rows.arms]
-            found: Floats = model.estimate(_rows_for(model, known)).p_correct[:, columns]
+            found: Floats = model.estimate(rows_for(model, known)).p_correct[:, columns]
             return found
         first = known.take(np.arange(len(known)) < self.settings.least_rows)
         return fitted_on(first.rows, first.rows.quality)(known.rows.features)
@@ -354,7 +345,7 @@ class Learner:
         new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
-        if not _knows_training(known):
+        if not knows_training(known):
             return []
         event = self._new_candidate(known)
         return [] if event is None else [event]
@@ -440,17 +431,17 @@ class Learner:
         before = known.seqs <= (version.trained_to_seq or 0)
         try:
             loaded = self._open(version.version_id)
-            earlier, newest = (_sides(known.take(which), loaded, self._champion()) for which in (before, ~before))
+            earlier, newest = (sides_of(known.take(which), loaded, self._champion()) for which in (before, ~before))
         except Exception as error:  # a damaged file, or a policy that cannot decide what was decided before
             unfit = f"{type(error).__name__}: {error}"
-            return judge(_nothing(known), _nothing(known), attempt=attempt, rules=self.settings.gate, unfit=unfit)
+            return judge(no_sides(known), no_sides(known), attempt=attempt, rules=self.settings.gate, unfit=unfit)
         return judge(earlier, newest, attempt=attempt, rules=self.settings.gate)
 
     def _bounds(
         self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Policy, *, attempt: int
     ) -> UtilityBounds:
         loaded, other = self._open(version_id), Loaded(against)
-        earlier, newest = (_sides(known.take(which), loaded, other) for which in (~newer, newer))
+        earlier, newest = (sides_of(known.take(which), loaded, other) for which in (~newer, newer))
         rules = self.settings.gate
         return utility_bounds(earlier, newest, alpha=alpha_at(attempt, rules.alpha), rules=rules)
 
@@ -476,7 +467,7 @@ class Learner:
 
     def _fits_model(self, version_id: str) -> bool:
         header, _ = content_of(self._versions.load(version_id))
-        return header == _header(self._model_fingerprint, self._schema)
+        return header == header_of(self._model_fingerprint, self._schema)
 
     def _refresh(self) -> None:
         """Let those decide whom the ledger names."""
@@ -489,60 +480,6 @@ class Learner:
 
     def _trained_to(self, version_id: str | None) -> int:
         return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0
-
-
-def _sides(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:
-    return Sides(
-        known.rows,
-        _propensities(candidate.policy, known),
-        _propensities(incumbent.policy, known),
-        _helps(candidate.model, known),
-        _helps(incumbent.model, known),
-    )
-
-
-def _nothing(known: Experience) -> Sides:
-    none = known.take(np.zeros(len(known), dtype=bool))
-    return Sides(none.rows, none.rows.known_p, none.rows.known_p)
-
-
-def _propensities(policy: Policy, known: Experience) -> Floats:
-    """Return what a policy would have drawn each arm with, (n, n_arms); 0 for an arm that was not offered."""
-    found = np.zeros(known.offered.shape)
-    for i, features in enumerate(known.features):
-        offered = np.flatnonzero(known.offered[i])
-        found[i, offered] = policy.propensities(features, [known.rows.arms[j] for j in offered])
-    return found
-
-
-def _helps(model: GainModel | None, known: Experience) -> Floats | None:
-    if model is None or "ttt" not in model.arms or not len(known):
-        return None
-    only: Floats = model.estimate(_rows_for(model, known)).p_only[:, model.arms.index("ttt")]
-    return only
-
-
-def _knows_training(known: Experience) -> bool:
-    return bool(np.isfinite(known.rows.quality[:, known.rows.arms.index(AUDITED)]).any())
-
-
-def _rows_for(model: GainModel, known: Experience) -> Floats:
-    return np.stack([feature_row(features, model.feature_names) for features in known.features])
-
-
-def _header(model_fingerprint: str | None, schema: str) -> bytes:
-    return _HEADER + json.dumps({"features": schema, "model": model_fingerprint}, sort_keys=True).encode()
-
-
-def sealed_for(content: bytes, model_fingerprint: str | None, schema: str) -> bytes:
-    """Return a policy's content under a line that says for which base model and features it was made."""
-    return _header(model_fingerprint, schema) + b"\n" + content
-
-
-def content_of(sealed: bytes) -> tuple[bytes, bytes]:
-    """Return what `sealed_for` put before a policy's content, and the content."""
-    header, _, content = sealed.partition(b"\n")
-    return header, content
 
 
 def _told(verdict: Verdict) -> str:

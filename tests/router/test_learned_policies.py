@@ -23,7 +23,7 @@ from policies.policy_versions import PolicyVersions
 from policies.records import Alias
 from router.cli import main
 from router.learned_policies import fit_with, load, replay_on, version_named
-from router.learning import sealed_for
+from router.policy_seal import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.traces import read_trace, replay

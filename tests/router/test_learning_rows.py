@@ -17,7 +17,7 @@ from policies.off_policy import LoggedRows
 from policies.outcome_matrix import OutcomeMatrix
 from policies.records import DecisionRow, EffectiveOutcome, MeasuredCost, OutcomeRow, TraceRow
 from policies.trace_log import TraceEntry
-from router.learning import _helps
+from router.hindsight import helps
 from router.learning_rows import (
     AUDIT_RATE,
     Experience,
@@ -141,9 +141,7 @@ def test_what_is_judged_is_the_chance_that_training_alone_is_right(ledger: Ledge
     known = read_experience(ledger, RULES, model_fingerprint=None, schema="schema")
     model = fit_gain_model("logistic", solved_by_one_of_two(600))
 
-    helps = _helps(model, known)
-
-    assert helps == pytest.approx(np.full(6, 0.5), abs=0.08)
+    assert helps(model, known) == pytest.approx(np.full(6, 0.5), abs=0.08)
     assert model.estimate(np.full((1, len(model.feature_names)), np.nan)).gain[0, 1] == pytest.approx(0.0, abs=0.1)
 
 

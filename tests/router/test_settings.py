@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,7 +222,7 @@ def test_a_choice_that_is_not_known_is_refused() -> None:
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused_with_both_names(
-    folder: Path, given: dict[str, object], both: str
+    folder: Path, given: dict[str, Any], both: str
 ) -> None:
     with pytest.raises(SettingsError, match=both):
         Settings(**given)

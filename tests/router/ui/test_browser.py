@@ -224,7 +224,7 @@ def test_the_other_arm_runs_when_its_button_is_pressed(site: Site, visit: Visit)
 
 def test_another_policy_decides_from_the_stored_state(site: Site, visit: Visit) -> None:
     visit.page.goto(f"{site.url}/traces/trained")
-    links = visit.page.get_by_role("list", name="Decide with another policy").get_by_role("link")
+    links = visit.page.get_by_role("navigation", name="Decide with another policy").get_by_role("link")
 
     expect(links).to_have_count(2)
     links.first.click()
