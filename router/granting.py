@@ -12,14 +12,12 @@ import numpy as np
 from policies.decision import Arm, Policy, as_it_is, at_price
 from policies.features import SCHEMA_HASH
 from policies.pacing import BudgetPacer, PacedPolicy, arm_charged
-from policies.regret_bound import BoundedRegret, bound_from, bound_on, nothing_shown
+from policies.regret_bound import MIN_CALIBRATION, BoundedRegret, bound_from, bound_on, nothing_shown
 from policies.replay import Scorer
 from policies.wishes import Budget, Price, RegretLimit, ShareBudget
-from router.learning_rows import RowRules, read_experience
+from router.learning_rows import Experience, ExperienceReader, RowRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
     from policies.regret_bound import RegretBound
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from router.learning import ActAs
     from router.settings import Settings
 
+_DELTA = 0.05  # probability of promising too much, over all looks at the evidence
 _LOOKED_AT = 2000  # latest traces, for what has been spent
 
 
@@ -42,14 +41,17 @@ def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: st
     """Return what makes a policy keep to a price or a bound that the settings ask for; a budget is over all tasks,
     whoever decides (`paced`).
     """
-    wish = settings.wish
+    wish, reader = settings.wish, None
+    if ledger is not None and isinstance(wish, RegretLimit):
+        rules = RowRules(arms=tuple(arm for arm in settings.arms if arm != Arm.ZERO_SHOT))
+        reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
 
     def act_as(policy: Policy, trained_to_seq: int) -> Policy:
         if isinstance(wish, Price):
             return at_price(policy, wish.price)
         if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
-            known = None if ledger is None else _known_of_both(ledger, settings.arms, model_fingerprint, trained_to_seq)
-            bound = nothing_shown(wish.max_rate) if known is None else bound_on(policy, known, max_rate=wish.max_rate)
+            known = None if reader is None else _unpicked(reader.read(), after_seq=trained_to_seq)
+            bound = nothing_shown(wish.max_rate) if known is None else bound_shown(policy, known, wish.max_rate)
             return BoundedRegret(policy, bound, explore=settings.epsilon)
         return policy
 
@@ -78,15 +80,26 @@ def pacer_of(budget: Budget, spent: tuple[TraceSummary, ...], *, price: float) -
     return pacer
 
 
-def _known_of_both(ledger: Ledger, arms: Sequence[str], model_fingerprint: str | None, after_seq: int) -> OutcomeMatrix:
+def bound_shown(scorer: Scorer, known: OutcomeMatrix, max_rate: float) -> RegretBound:
+    """Choose the bound on the first 500 tasks, or 1,000, 2,000 and so on, as many as there are.
+
+    Whoever looks after every task finds a threshold by chance sooner or later. So each of these looks has half of the
+    probability of a mistake that those before it have left.
+    """
+    tasks = list(dict.fromkeys(known.tasks))
+    n_looks = max(1, (len(tasks) // MIN_CALIBRATION).bit_length())
+    first = set(tasks[: MIN_CALIBRATION << (n_looks - 1)])
+    rows = known.take([i for i, task in enumerate(known.tasks) if task in first])
+    return bound_on(scorer, rows, max_rate=max_rate, delta=_DELTA / 2.0**n_looks)
+
+
+def _unpicked(known: Experience, *, after_seq: int) -> OutcomeMatrix:
     """Return the tasks that both arms have answered and that no threshold has picked: those from the time when
     everything was trained on.
 
     Args:
         after_seq: number of the last decision that the scorer was fitted on; what came before is no evidence.
     """
-    rules = RowRules(arms=tuple(arm for arm in arms if arm != Arm.ZERO_SHOT))
-    known = read_experience(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
     columns = [known.rows.arms.index(arm) for arm in (Arm.ICL, Arm.TTT)]
     both = (known.rows.known_p[:, columns] >= 1.0).all(axis=1) & ~np.isnan(known.rows.quality[:, columns]).any(axis=1)
     unpicked = np.array([picks_nothing(policy) for policy in known.decided_by], dtype=bool)

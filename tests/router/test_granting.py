@@ -25,13 +25,13 @@ from policies.wishes import SecondsBudget, ShareBudget
 from router.acting_policy import InCharge
 from router.cli import main
 from router.errors import SettingsError
-from router.granting import granting, so_far
+from router.granting import bound_shown, granting, so_far
 from router.learning_rows import known_as
 from router.router import Router
 from router.settings import Settings
 from router.traces import policy_named, read_trace, replay
 from router.traces.why import why
-from tests.policies.policy_fakes import PRICING, FakeGainModel, named
+from tests.policies.policy_fakes import PRICING, FakeGainModel, named, outcome_matrix
 from tests.router.ledger_rows import written
 
 LEARNED = LearnedPolicy(FakeGainModel(), "fake", PRICING)
@@ -94,6 +94,14 @@ def test_under_a_bound_everything_is_trained_on_until_it_can_be_shown(ledger: Le
     assert "700" not in policy_id(unshown)
     assert isinstance(late := act_as(scorer, 400), BoundedRegret)  # what it was fitted on is no evidence
     assert late.bound.reason == "300 calibration tasks, 500 needed: everything is trained on"
+
+
+def test_evidence_is_looked_at_after_500_tasks_1000_and_so_on_with_ever_less_to_lose() -> None:
+    matrix = outcome_matrix(2100, arms=("icl", "ttt"))
+    bounds = [bound_shown(LEARNED, matrix.take(range(n)), 0.3) for n in (400, 999, 1000, 2100)]
+
+    assert [bound.n_calibration for bound in bounds] == [400, 500, 1000, 2000]
+    assert [bound.delta for bound in bounds] == [0.025, 0.025, 0.0125, 0.00625]
 
 
 def test_what_a_threshold_has_picked_is_no_evidence_for_the_next(ledger: Ledger, tmp_path: Path) -> None:
