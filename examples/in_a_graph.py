@@ -6,7 +6,7 @@ from langgraph.graph import END, START, StateGraph
 
 from icl_engine.answer import Answer
 from icl_engine.task import Task
-from router import Router
+from router import Router, Settings
 
 
 class Asked(TypedDict, total=False):
@@ -30,7 +30,7 @@ def say(state: Asked) -> Asked:
     return {"said": f"{answer.value} (confidence {answer.confidence:.2f})"}
 
 
-with Router() as router:
+with Router(Settings(arms=("icl",))) as router:  # in context alone: quick
     outer = StateGraph(Asked)
     outer.add_node("ask", ask)
     outer.add_node("solve", router.graph)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from policies.errors import ArmUnavailable
 
@@ -90,6 +90,34 @@ class LearningPolicy(Policy, Protocol):
     def update(self, features: FeatureValues, arm: str, quality: float) -> None:
         """Learn that `arm` gave an answer of this quality, in [0, 1]. What it cost is priced when it is decided."""
         ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A policy that changes while it is used: whoever decides asks it once, and goes by what it was then."""
+
+    def now(self) -> Policy:
+        """Return the policy as it is, which nothing changes any more."""
+        ...
+
+
+def as_it_is(policy: Policy) -> Policy:
+    """Return a policy that nothing changes while one task is decided on."""
+    return policy.now() if isinstance(policy, Changing) else policy
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A policy that can be had at any price of time; the higher it is, the less is spent."""
+
+    def at_price(self, price: float) -> Policy:
+        """Return the same policy at another price."""
+        ...
+
+
+def at_price(policy: Policy, price: float) -> Policy:
+    """Return a policy at a price, one that knows none as it is."""
+    return policy.at_price(price) if isinstance(policy, Priced) else policy
 
 
 def policy_id(policy: Named) -> str:

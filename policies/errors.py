@@ -85,6 +85,15 @@ class OutcomeConflict(FewShotError):
         )
 
 
+class TooFewOutcomes(FewShotError):
+    """Fewer outcomes are known than a policy is fitted on."""
+
+    def __init__(self, known: int, *, needed: int, remedy: str) -> None:
+        self.known = known
+        self.needed = needed
+        super().__init__(f"{known} decisions with known outcomes, {needed} are needed. {remedy}")
+
+
 class UnknownVersion(FewShotError):
     """The ledger holds no policy version under this id."""
 

@@ -25,6 +25,7 @@ class Estimates:
     p_correct: Floats  # (n_tasks, n_arms), calibrated expected quality in [0, 1]
     gain: Floats  # (n_tasks, n_arms), expected quality minus that of `icl`, in [-1, 1]; 0 in the column of `icl`
     gain_std: Floats  # (n_tasks, n_arms), standard error of the gain: how little the model has seen like this
+    p_only: Floats  # (n_tasks, n_arms), chance that the arm is right and `icl` is not; 0 in the column of `icl`
 
 
 @dataclass(frozen=True, slots=True)

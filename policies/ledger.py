@@ -8,7 +8,7 @@ to others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from policies import outcome_log, trace_log
 from policies.database import Database, Place, Reached, nothing, utc_now
 from policies.errors import DecisionConflict, OutcomeConflict, RecordRefused, UnknownTrace
 from policies.labels import Label, LabelRule, label_of
+from policies.outcome_log import Heard
 from policies.policy_versions import PolicyVersions
 from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
 from policies.rows import decision_columns, decision_row, trace_row
@@ -242,10 +243,23 @@ class Ledger:
         with self._database.reading() as connection:
             return tuple((found["seq"], decision_row(found)) for found in connection.execute(query).mappings())
 
+    def heard_after(self, heard: Heard) -> tuple[tuple[str, ...], Heard]:
+        """Return the decisions of which something has been reported or corrected since, and how far that goes.
+
+        Nothing is ever written under a lower number than one that could be read before.
+        """
+        with self._database.reading() as connection:
+            return outcome_log.heard_after(connection, heard)
+
+    def outcomes_of(self, decision_ids: Sequence[str]) -> dict[str, tuple[EffectiveOutcome, ...]]:
+        """Return what has been reported of each of these decisions, oldest first, with corrections and repeats."""
+        with self._database.reading() as connection:
+            return outcome_log.of_decisions(connection, decision_ids)
+
     def labels(
         self, rule: LabelRule, *, after_seq: int = 0, limit: int = 100_000, late_too: bool = False
     ) -> tuple[Label, ...]:
-        """Return the label of every decision after `after_seq`, in the order of record.
+        """Return the labels of the next `limit` decisions after `after_seq`, in the order of record.
 
         Args:
             late_too: use what came after the window as well, for a replay with what is known today.

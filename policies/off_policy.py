@@ -202,6 +202,17 @@ def switch_doubly_robust(
     return best[1]
 
 
+def by_every_estimator(rows: LoggedRows, target: Floats, values: Floats, predictions: Floats) -> dict[str, Estimate]:
+    """Return what each estimator makes of the same rows, by its name: where they disagree, none is to be trusted."""
+    return {
+        "inverse propensity": ips(rows, target, values),
+        "self-normalised": snips(rows, target, values),
+        "outcome model": direct(rows, target, predictions),
+        "doubly robust": doubly_robust(rows, target, values, predictions),
+        "switched": switch_doubly_robust(rows, target, values, predictions),
+    }
+
+
 def cross_fitted(rows: LoggedRows, values: Floats, *, fit: FitOutcome | None = None) -> Floats:
     """Return predicted values, (n, n_arms), of models fitted on the other folds; whole families share a fold."""
     folds = _folds(rows.families)

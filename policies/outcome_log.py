@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert, select
 
@@ -13,6 +13,14 @@ from policies.rows import correction_row, outcome_columns, outcome_row
 from policies.tables import CORRECTIONS, DECISIONS, OUTCOMES, REPEATS, sealed, whole
 
 _MANY = 500  # ids in one query; databases limit how many they take
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How far a reader has come in what was reported."""
+
+    outcome: int = 0  # number of the last outcome
+    correction: int = 0
 
 
 def checked(outcome: OutcomeRow, now: str) -> OutcomeRow:
@@ -86,6 +94,22 @@ def of_decisions(
             rows = tuple(correction_row(outcome, correction) for correction in corrections.get(found["seq"], ()))
             said[outcome.decision_id] += (EffectiveOutcome(outcome, rows, repeats.get(found["seq"], 0)),)
     return said
+
+
+def heard_after(connection: Connection, heard: Heard) -> tuple[tuple[str, ...], Heard]:
+    """Return the decisions of which something was reported or corrected since, and how far that goes."""
+    reported = select(OUTCOMES.c.seq, OUTCOMES.c.decision_id).where(OUTCOMES.c.seq > heard.outcome)
+    corrected = select(CORRECTIONS.c.seq, OUTCOMES.c.decision_id).join(
+        OUTCOMES, OUTCOMES.c.seq == CORRECTIONS.c.outcome_seq
+    )
+    outcomes = connection.execute(reported).all()
+    corrections = connection.execute(corrected.where(CORRECTIONS.c.seq > heard.correction)).all()
+    ids = dict.fromkeys(decision_id for _, decision_id in (*outcomes, *corrections))
+    last = (
+        max((seq for seq, _ in rows), default=before)
+        for rows, before in ((outcomes, heard.outcome), (corrections, heard.correction))
+    )
+    return tuple(ids), Heard(*last)
 
 
 def _found(connection: Connection, outcome: OutcomeRow) -> RowMapping | None:

@@ -97,7 +97,7 @@ class OutcomeMatrix:
 
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Self:
         """Return the matrix of these rows alone (indices or a mask)."""
-        picked = np.arange(len(self))[np.asarray(rows)]
+        picked = np.arange(len(self))[np.asarray(rows) if len(rows) else slice(0)]
         return replace(
             self,
             tasks=tuple(self.tasks[i] for i in picked),

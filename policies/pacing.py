@@ -8,18 +8,21 @@ that is not enough, because no price makes a policy cheap enough, the budgeted a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from policies.decision import Decision, Policy, policy_id
+from policies.decision import Arm, Decision, Policy, policy_id
 from policies.errors import PolicySettingRefused
+from policies.stages import Stage, stage_of
 from policies.wishes import Budget, SecondsBudget, ShareBudget
 
 if TYPE_CHECKING:
     import numpy as np
 
     from policies.feature_values import FeatureValues
+
+FREE_ARMS = ("icl",)  # has run before any decision
 
 
 class BudgetPacer:
@@ -53,6 +56,12 @@ class BudgetPacer:
         """Whether the reserve is used up, so that the next task may only have what the budget does not count."""
         return self._overspent >= self._reserve
 
+    @property
+    def state(self) -> tuple[float, bool]:
+        """Price and `exhausted`, both of one moment."""
+        with self._lock:
+            return self._price, self.exhausted
+
     def spent(self, arm: str, seconds: float) -> None:
         """Count one task: the arm that answered, and all the seconds it took."""
         if isinstance(self.budget, SecondsBudget):
@@ -64,8 +73,75 @@ class BudgetPacer:
             self._overspent = max(-self._reserve, self._overspent + relative)
 
 
+def arm_charged(drawn: str, answered_by: str | None) -> str:
+    """Return the arm that a solve counts as: a trained answer cost its training, whichever arm was drawn, and what was
+    drawn was begun, whatever came of it.
+    """
+    return answered_by if answered_by in (Arm.TTT, Arm.TTT_SHORT) else drawn
+
+
+@dataclass(frozen=True, slots=True)
+class WithinBudget:
+    """A policy at the price that keeps a budget for the moment; while the budget is used up, without what it counts."""
+
+    policy: Policy  # at the price
+    price: float
+    budget: Budget
+    exhausted: bool = False
+    free_arms: tuple[str, ...] = FREE_ARMS
+
+    @property
+    def name(self) -> str:
+        return f"{self.policy.name}_paced"
+
+    @property
+    def version(self) -> str:
+        used_up = f",only={'+'.join(self.free_arms)}" if self.exhausted else ""
+        return f"{self.policy.version},budget=({self.budget}),at={self.price}{used_up}"
+
+    @property
+    def stands_for(self) -> Policy:
+        """The policy that weighs the arms."""
+        return self.policy
+
+    @property
+    def wish(self) -> str:
+        """What is asked for."""
+        return str(self.budget)
+
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
+        """Return those of the policy at the price; 0 for budgeted arms while the budget is used up."""
+        allowed = self._allowed(arms)
+        by_arm = dict(zip(allowed, self.policy.propensities(features, allowed), strict=True))
+        return tuple(by_arm.get(arm, 0.0) for arm in arms)
+
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        allowed = self._allowed(arms)
+        decision = self.policy.decide(features, rng, allowed)
+        by_arm = dict(decision.propensities)
+        left = "" if len(allowed) == len(arms) else f" (used up: only {', '.join(allowed)})"
+        return replace(
+            decision,
+            propensities=tuple((str(arm), by_arm.get(arm, 0.0)) for arm in arms),
+            reason=f"{decision.reason}; price {self.price:.3g} keeps {self.budget}{left}",
+            policy=policy_id(self),
+        )
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for what the policy asks for."""
+        return stage_of(self.policy, features)
+
+    def _allowed(self, arms: Sequence[str]) -> tuple[str, ...]:
+        """Return the arms that may be taken now: all of them where nothing else would be left."""
+        if not self.exhausted:
+            return tuple(arms)
+        counted = self.budget.arms if isinstance(self.budget, ShareBudget) else None
+        free = [arm in self.free_arms if counted is None else arm not in counted for arm in arms]
+        return tuple(arm for arm, is_free in zip(arms, free, strict=True) if is_free) or tuple(arms)
+
+
 class PacedPolicy:
-    """A policy whose price follows a budget. Tell it of every task with `pacer.spent`.
+    """A policy whose price follows a budget; it has to be told of every task (`spent`).
 
     Args:
         policy_at: the policy at a price; the higher the price, the less it spends.
@@ -73,46 +149,36 @@ class PacedPolicy:
     """
 
     def __init__(
-        self, policy_at: Callable[[float], Policy], pacer: BudgetPacer, *, free_arms: Sequence[str] = ("icl",)
+        self, policy_at: Callable[[float], Policy], pacer: BudgetPacer, *, free_arms: Sequence[str] = FREE_ARMS
     ) -> None:
         self.pacer = pacer
         self._policy_at = policy_at
         self._free_arms = tuple(free_arms)
 
+    def now(self) -> WithinBudget:
+        """Return the policy at the current price."""
+        price, exhausted = self.pacer.state
+        return WithinBudget(self._policy_at(price), price, self.pacer.budget, exhausted, self._free_arms)
+
     @property
     def name(self) -> str:
-        return f"{self._now().name}_paced"
+        return self.now().name
 
     @property
     def version(self) -> str:
-        used_up = f",only={'+'.join(self._free_arms)}" if self.pacer.exhausted else ""
-        return f"{self._now().version},budget=({self.pacer.budget}){used_up}"
+        return self.now().version
 
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return those of the policy at the current price; 0 for budgeted arms while the budget is used up."""
-        allowed = self._allowed(arms)
-        by_arm = dict(zip(allowed, self._now().propensities(features, allowed), strict=True))
-        return tuple(by_arm.get(arm, 0.0) for arm in arms)
+        return self.now().propensities(features, arms)
 
     def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
-        allowed = self._allowed(arms)
-        decision = self._now().decide(features, rng, allowed)
-        by_arm = dict(decision.propensities)
-        left = "" if len(allowed) == len(arms) else f" (used up: only {', '.join(allowed)})"
-        return replace(
-            decision,
-            propensities=tuple((str(arm), by_arm.get(arm, 0.0)) for arm in arms),
-            reason=f"{decision.reason}; price {self.pacer.price:.3g} keeps {self.pacer.budget}{left}",
-            policy=policy_id(self),
-        )
+        return self.now().decide(features, rng, arms)
 
-    def _now(self) -> Policy:
-        return self._policy_at(self.pacer.price)
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for what the policy asks for."""
+        return self.now().stages_wanted(features)
 
-    def _allowed(self, arms: Sequence[str]) -> tuple[str, ...]:
-        """Return the arms that may be taken now: all of them where nothing else would be left."""
-        if not self.pacer.exhausted:
-            return tuple(arms)
-        budget = self.pacer.budget
-        free = [arm not in budget.arms if isinstance(budget, ShareBudget) else arm in self._free_arms for arm in arms]
-        return tuple(arm for arm, is_free in zip(arms, free, strict=True) if is_free) or tuple(arms)
+    def spent(self, arm: str, seconds: float) -> None:
+        """Count one task; see `BudgetPacer.spent`."""
+        self.pacer.spent(arm, seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from policies.decision import CAREFUL, Arm, Decision, drawn, first_available, po
 from policies.difficulty import p_icl_correct
 from policies.errors import PolicySettingRefused
 from policies.replay import Scorer, measured
+from policies.stages import Stage, stage_of
+from policies.wishes import RegretLimit
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,13 +46,45 @@ class RegretBound:
     n_calibration: int
     n_icl: int  # calibration tasks below the threshold
     n_regretted: int  # of those, answered better by `ttt`
-    upper: float  # Clopper-Pearson bound of their rate at 1 - delta, for this threshold alone; 1 without tasks
-    reason: str
+    n_future: int | None = None  # tasks that the bound is about; None: all that are to come
+    n_needed: int = MIN_CALIBRATION  # calibration tasks
 
     @property
     def holds(self) -> bool:
         """Whether a threshold was found; without one everything is trained on, which regrets nothing."""
         return self.threshold > -math.inf
+
+    @property
+    def upper(self) -> float:
+        """Clopper-Pearson bound of the rate below the threshold at 1 - delta, for it alone; 1 without tasks."""
+        return clopper_pearson_upper(self.n_regretted, self.n_icl, self.delta) if self.n_icl else 1.0
+
+    @property
+    def reason(self) -> str:
+        """What the threshold rests on, or why there is none."""
+        n = self.n_calibration
+        if n < self.n_needed:
+            return f"{n} calibration tasks, {self.n_needed} needed: everything is trained on"
+        if not self.holds:
+            said = f"{n} calibration tasks show no threshold to keep the regret rate at {self.max_rate:g}"
+            return f"{said}: everything is trained on"
+        seen = f"of {self.n_icl} calibration tasks below it {self.n_regretted} would have been answered better by ttt"
+        of = "all" if self.n_future is None else f"those among the next {self.n_future} tasks"
+        return f"{seen}; at most {self.max_rate:g} of {of} with probability {1.0 - self.delta:g}"
+
+
+def bound_from(numbers: str) -> RegretBound:
+    """Return the bound whose numbers a version of `BoundedRegret` names.
+
+    Raises:
+        ValueError: these are not its numbers.
+    """
+    threshold, max_rate, delta, *counts, n_future, n_needed = numbers.split("/")
+    n_calibration, n_icl, n_regretted = map(int, counts)
+    future = None if n_future == str(None) else int(n_future)
+    return RegretBound(
+        float(threshold), float(max_rate), float(delta), n_calibration, n_icl, n_regretted, future, int(n_needed)
+    )
 
 
 def choose_threshold(
@@ -87,7 +121,7 @@ def choose_threshold(
             raise PolicySettingRefused(field, f"got {value}", remedy="Give a number above 0 and below 1.")
     n = len(scores)
     if n < min_calibration:
-        return _none(max_rate, delta, n, f"{n} calibration tasks, {min_calibration} needed: everything is trained on")
+        return nothing_shown(max_rate, delta=delta, n_calibration=n, n_future=n_future, n_needed=min_calibration)
     tried = _quantiles(scores) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     order = np.argsort(scores, kind="stable")
     counts = np.searchsorted(scores[order], tried, side="left")
@@ -103,14 +137,21 @@ def choose_threshold(
         else:
             level = 0.0
     if chosen is None:
-        said = f"{n} calibration tasks show no threshold to keep the regret rate at {max_rate:g}"
-        return _none(max_rate, delta, n, f"{said}: everything is trained on")
+        return nothing_shown(max_rate, delta=delta, n_calibration=n, n_future=n_future, n_needed=min_calibration)
     threshold, n_icl, n_regretted = chosen
-    upper = clopper_pearson_upper(n_regretted, n_icl, delta)
-    seen = f"of {n_icl} calibration tasks below it {n_regretted} would have been answered better by ttt"
-    of = "all" if n_future is None else f"those among the next {n_future} tasks"
-    reason = f"{seen}; at most {max_rate:g} of {of} with probability {1.0 - delta:g}"
-    return RegretBound(threshold, max_rate, delta, n, n_icl, n_regretted, upper, reason)
+    return RegretBound(threshold, max_rate, delta, n, n_icl, n_regretted, n_future, min_calibration)
+
+
+def nothing_shown(
+    max_rate: float,
+    *,
+    delta: float = 0.05,
+    n_calibration: int = 0,
+    n_future: int | None = None,
+    n_needed: int = MIN_CALIBRATION,
+) -> RegretBound:
+    """Return the bound without a threshold, under which everything is trained on."""
+    return RegretBound(-math.inf, max_rate, delta, n_calibration, 0, 0, n_future, n_needed)
 
 
 def clopper_pearson_upper(n_hits: int, n: int, delta: float) -> float:
@@ -175,18 +216,6 @@ def bound_on(
     )
 
 
-def realised_regret_rate(choices: Floats, matrix: OutcomeMatrix) -> float:
-    """Return the share of the rows answered by `icl` that `ttt` would have answered better; 0 where none is.
-
-    Args:
-        choices: (n_rows, n_arms), the probability of each arm, as `choices_of` gives it.
-    """
-    both = measured(matrix)[:, matrix.column(Arm.TTT)]
-    in_context = choices[:, matrix.column(Arm.ICL)] * both
-    total = float(in_context.sum())
-    return float(in_context @ regretted_rows(matrix)) / total if total else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class BoundedRegret:
     """Answer in context below a threshold that was chosen for a bound, else train.
@@ -208,7 +237,18 @@ class BoundedRegret:
 
     @property
     def version(self) -> str:
-        return f"1:scores=({policy_id(self.scorer)}),threshold={self.bound.threshold},explore={self.explore}"
+        numbers = "/".join(str(getattr(self.bound, field.name)) for field in fields(self.bound))
+        return f"2:scores=({policy_id(self.scorer)}),bound={numbers},explore={self.explore}"
+
+    @property
+    def stands_for(self) -> Scorer:
+        """The policy that scores the tasks."""
+        return self.scorer
+
+    @property
+    def wish(self) -> str:
+        """What is asked for."""
+        return str(RegretLimit(self.bound.max_rate))
 
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return all for the trained arm above the threshold; `explore` for it below."""
@@ -230,6 +270,10 @@ class BoundedRegret:
             reason=reason,
             difficulty=1.0 - p_icl_correct(features),
         )
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for what the scores rest on."""
+        return stage_of(self.scorer, features)
 
     def score(self, features: FeatureValues) -> float:
         """Return the score that is compared with the threshold."""
@@ -263,10 +307,6 @@ def _p_too_high(n_regretted: int, n_icl: int, max_rate: float, n_next: int | Non
     if too_many > n_next:
         return 0.0  # there are too few of them for too many
     return hypergeometric_cdf(n_regretted, n_icl, n_icl + n_next, n_regretted + too_many)
-
-
-def _none(max_rate: float, delta: float, n_calibration: int, reason: str) -> RegretBound:
-    return RegretBound(-math.inf, max_rate, delta, n_calibration, 0, 0, 1.0, reason)
 
 
 def _quantiles(scores: Floats) -> Floats:

@@ -56,3 +56,17 @@ class WatchesTraining(Protocol):
     def check_every(self) -> int | None:
         """Steps between looks at a held-out demonstration; None: as the training settings say."""
         ...
+
+
+def stage_of(policy: object, features: FeatureValues) -> Stage | None:
+    """Return the stage that a policy asks for; None also where it knows nothing of stages."""
+    return policy.stages_wanted(features) if isinstance(policy, AsksForStages) else None
+
+
+@runtime_checkable
+class CountsSpending(Protocol):
+    """A policy that has to know what each task took."""
+
+    def spent(self, arm: str, seconds: float) -> None:
+        """Count one task: the arm that answered, and all the seconds it took."""
+        ...

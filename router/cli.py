@@ -5,13 +5,12 @@ Answers go to stdout, everything else to stderr. Torch and the router load insid
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -20,6 +19,7 @@ from rich.text import Text
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.task import LabelledTask
 from router.bench_cli import bench_app
+from router.cli_home import ledger_of
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.policy_cli import policy_app
@@ -27,6 +27,7 @@ from router.settings import Settings
 from router.traces_cli import traces_app
 from router.ui_cli import ui
 from router.values_shown import printable
+from router.version import installed_version
 
 if TYPE_CHECKING:
     from router.router import Router
@@ -59,12 +60,13 @@ Model = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.")]
 Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the ledger, the adapters and the traces.")]
 Instruction = Annotated[str | None, typer.Option(metavar="TEXT", help="Given to every task that has none of its own.")]
+Verdict = Literal["right", "wrong"]
 Query = Annotated[int | None, typer.Option(metavar="I", min=0, help="Only query I of each task, counted from 0.")]
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"ttt-router {_version()}")
+        print(f"ttt-router {installed_version()}")
         raise typer.Exit
 
 
@@ -141,6 +143,25 @@ def decide(
                 _print_line(out, Text(line))
     finally:
         router.close()
+
+
+@app.command()
+def feedback(
+    verdict: Annotated[Verdict, typer.Argument(help="Whether the answer was right.")],
+    trace_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Id of the solve, its first characters, or `last`.")
+    ] = "last",
+    home: Home = None,
+) -> None:
+    """Say what came of a solve, now or days later; said otherwise before, it is corrected."""
+    from router.feedback import say_verdict
+    from router.traces.stored import full_id
+
+    with ledger_of(_settings(home=home), existing=True) as ledger:
+        meant = full_id(ledger, trace_id)
+        quality, reason = float(verdict == "right"), "said otherwise on the command line"
+        corrected = say_verdict(ledger, meant, quality, source="user", reason=reason)
+    print(f"{meant}: {verdict}, says user{' now' if corrected else ''}.")
 
 
 @app.command()
@@ -352,13 +373,6 @@ def _quiet_libraries() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("ttt-router")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _print_json(line: dict[str, object]) -> None:

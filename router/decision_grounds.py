@@ -29,6 +29,9 @@ class WeighedSignals(Protocol):
     def gain_std(self) -> float | None: ...
 
     @property
+    def cost(self) -> float: ...
+
+    @property
     def utility(self) -> float | None: ...
 
 
@@ -94,21 +97,33 @@ class RemembersTasks(Protocol):
 
 @runtime_checkable
 class StandIn(Protocol):
-    """A policy that lets another decide."""
+    """A policy that goes by what another weighs."""
 
     @property
-    def champion(self) -> object: ...
+    def stands_for(self) -> object: ...
 
 
-def who_decides(policy: object) -> object:
-    """Return the policy behind one that lets another decide."""
-    return policy.champion if isinstance(policy, StandIn) else policy
+@runtime_checkable
+class Wishing(Protocol):
+    """A policy that keeps to what the user asks for."""
+
+    @property
+    def wish(self) -> str: ...
+
+
+def who_weighs(policy: object) -> object:
+    """Return the policy behind those that go by what another weighs; None where several do."""
+    while isinstance(policy, StandIn):
+        policy = policy.stands_for
+    return policy
 
 
 def grounds_of(policy: object, features: FeatureValues, arms: Sequence[str]) -> DecisionGrounds:
     """Return the grounds on which `policy` decides between `arms`; empty where it cannot say."""
+    wish = policy.wish if isinstance(policy, Wishing) else None
+    policy = who_weighs(policy)
     if not isinstance(policy, WeighingPolicy):
-        return DecisionGrounds()
+        return DecisionGrounds(wish=wish)
     remembering = _remembering(policy)
     weighing = policy.weigh(features, arms)
     costs = dict(features.predicted_cost_s)
@@ -118,6 +133,7 @@ def grounds_of(policy: object, features: FeatureValues, arms: Sequence[str]) -> 
             gain=each.gain,
             gain_std=each.gain_std,
             predicted_cost_s=costs.get(each.arm),
+            cost=each.cost,
             utility=each.utility,
         )
         for each in weighing.arms
@@ -126,6 +142,7 @@ def grounds_of(policy: object, features: FeatureValues, arms: Sequence[str]) -> 
     known = arm is not None and arm != SUNK and estimates[arm].gain is not None
     contributions = policy.contributions(features, arm)[:_KEPT] if known and arm is not None else ()
     return DecisionGrounds(
+        wish=wish,
         estimates=estimates,
         contributions=tuple(
             ContributionTrace(feature=each.feature, value=each.value, typical=each.typical, gain=each.gain)

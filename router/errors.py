@@ -20,6 +20,7 @@
     ├── DecisionConflict            a decision id that is recorded with other content (1)
     ├── OutcomeConflict             another value was reported already by the same source (1)
     ├── OutcomesRefused             outcomes that cannot be replayed; names the column (3)
+    ├── TooFewOutcomes              fewer known outcomes than a policy is fitted on (1)
     ├── UnknownTrace                no decision under this trace id (2)
     ├── UnknownVersion              no policy version under this id (2)
     ├── PromotionLost               someone else promoted a policy first (1)
@@ -68,6 +69,7 @@ from policies.errors import (
     PolicySettingRefused,
     PromotionLost,
     RecordRefused,
+    TooFewOutcomes,
     UnknownTrace,
     UnknownVersion,
 )
@@ -106,6 +108,7 @@ __all__ = [
     "TaskRefused",
     "TaskTooLarge",
     "TooFewDemonstrations",
+    "TooFewOutcomes",
     "TraceNotKept",
     "TrainingFailed",
     "UnknownPolicy",

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import LabelledTask, Value
-from policies.errors import RecordRefused
+from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, known_as
@@ -87,6 +88,25 @@ def record_verdict(ledger: Ledger, trace_id: str, quality: float, *, source: str
     except (TraceNotKept, UnreadableTrace):  # what was said counts; what follows from it cannot be told
         return
     ledger.add_outcomes(outcomes_of_verdict(trace, recorded.value, source=source))
+
+
+def say_verdict(ledger: Ledger, trace_id: str, quality: float, *, source: str, reason: str) -> bool:
+    """Write down how good the answer was, as `record_verdict` does; say whether that corrects what the source said
+    before.
+
+    Args:
+        reason: kept with a correction.
+
+    Raises:
+        UnknownTrace, RecordRefused, LedgerUnavailable: as for `record_verdict`.
+    """
+    with suppress(OutcomeConflict):
+        record_verdict(ledger, trace_id, quality, source=source)
+    said = (each for each in ledger.effective_outcomes(trace_id) if each.reported.judges_the_answer)
+    if any(each.value == quality for each in said if each.reported.source == source):
+        return False
+    ledger.correct_outcome(trace_id, source=source, kind=GIVEN, value=quality, reason=reason)
+    return True
 
 
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:

@@ -6,13 +6,14 @@ The file is that of its gain model; price, exploration and mean costs stand in i
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.decision import Policy, policy_id
+from policies.decision import Policy, at_price, policy_id
 from policies.errors import PolicyFileDamaged, UnknownTrace
 from policies.features import SCHEMA_HASH
 from policies.gain_models import as_bytes, model_of
@@ -21,8 +22,11 @@ from policies.learned import LearnedPolicy
 from policies.loo_threshold import LooThreshold
 from policies.outcome_splits import family_folds
 from policies.pricing import Pricing
-from router.learning import Fit, Learner, LearningSettings, Loaded, content_of
+from router.granting import granting
+from router.hindsight import Loaded
+from router.learning import Fit, Learner, LearningSettings
 from router.learning_rows import RowRules
+from router.policy_seal import content_of
 from router.trace import Trace
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 TREES_FROM = 3000  # outcomes; below, logistic regression moves further from the prior with each
 N_FOLDS = 5
 _COST = "mean_cost_s."
+_LEARNED = re.compile(r"learned@1:model=[^,]+,price=([^,]+),")
 _LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
 
 
@@ -54,6 +59,7 @@ def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | N
         model_fingerprint=model_fingerprint,
         settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=trained)),
         fallback=LooThreshold(threshold=settings.loo_threshold, epsilon=min(1.0, 0.2 * len(settings.arms))),
+        act_as=granting(settings, ledger, model_fingerprint=model_fingerprint),
     )
 
 
@@ -109,15 +115,28 @@ def load(content: bytes) -> Loaded:
     return Loaded(policy, model)
 
 
+def policy_of(ledger: Ledger, version_id: str) -> Policy:
+    """Return the policy that a version of the ledger is.
+
+    Raises:
+        UnknownVersion: there is no such version.
+        PolicyFileDamaged: its file is damaged, or holds no policy of ours.
+    """
+    return load(content_of(ledger.policy_versions.load(version_id))[1]).policy
+
+
 def version_named(named: str, ledger: Ledger) -> Policy | None:
-    """Return the policy of the ledger that is called `name@version`, to decide once more with; None: there is none."""
-    if not named.startswith("learned@"):
+    """Return the policy of the ledger that is called `name@version`, at the price that this names, to decide once more
+    with; None: there is none.
+    """
+    if (found := _LEARNED.match(named)) is None:
         return None
     for version in ledger.policy_versions.all():
         try:
-            policy = load(content_of(ledger.policy_versions.load(version.version_id))[1]).policy
+            policy = policy_of(ledger, version.version_id)
         except PolicyFileDamaged:
             continue
+        policy = at_price(policy, float(found[1]))
         if policy_id(policy) == named:
             return policy
     return None

@@ -13,65 +13,42 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.confidence_sequence import alpha_at
-from policies.decision import Decision, paired
+from policies.decision import Policy
 from policies.drift import AdaptiveWindow, shifted_features
-from policies.feature_values import feature_row
 from policies.features import SCHEMA_HASH
-from policies.gate import GateRules, Outcome, Sides, UtilityBounds, Verdict, judge, utility_bounds
+from policies.gate import GateRules, Outcome, UtilityBounds, Verdict, judge, utility_bounds
 from policies.loo_threshold import LooThreshold
-from policies.off_policy import fitted_on
+from policies.off_policy import Estimate, by_every_estimator, cross_fitted, fitted_on
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
-from policies.stages import AsksForStages, Stage
-from router.errors import FewShotError, PolicyFileDamaged, PromotionLost
-from router.learning_rows import AUDITED, Experience, RowRules, named_features, read_experience
+from router.acting_policy import ActingPolicy
+from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
+from router.hindsight import Loaded, knows_training, no_sides, propensities_of, rows_for, sides_of
+from router.learning_rows import AUDITED, Experience, ExperienceReader, RowRules, named_features
+from router.policy_seal import content_of, header_of, sealed_for
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from policies.feature_values import FeatureValues
-    from policies.gain_model import GainModel
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
 
     Floats = npt.NDArray[np.float64]
 
 _LOG = logging.getLogger(__name__)
-_HEADER = b"ttt-router policy 1 "
 _ROLLED_BACK = "rolled back"
-
-
-class Replayable(Protocol):
-    """A policy that decides by values alone, live or from a log."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]: ...
-
-    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A policy as it is used, and the model behind it where there is one."""
-
-    policy: Replayable
-    model: GainModel | None = None
 
 
 Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
 Load = Callable[[bytes], Loaded]
+ActAs = Callable[[Policy, int], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,83 +76,6 @@ class Event:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _InUse:
-    """Who decides; replaced as a whole, so that no decision sees half a change."""
-
-    champion: Replayable
-    canary: Replayable | None = None
-    share: float = 0.0
-
-
-class ActingPolicy:
-    """The policy a router uses while the loop learns: the champion, for a share of the tasks the canary.
-
-    Every decision carries the probabilities of the mixture, which is what it was drawn with.
-    """
-
-    def __init__(self, champion: Replayable) -> None:
-        self._in_use = _InUse(champion)
-
-    @property
-    def name(self) -> str:
-        return self._in_use.champion.name
-
-    @property
-    def version(self) -> str:
-        return _version_of(self._in_use)
-
-    @property
-    def champion(self) -> Replayable:
-        """Who decides, but for a canary's share."""
-        return self._in_use.champion
-
-    def use(self, champion: Replayable, canary: Replayable | None = None, share: float = 0.0) -> None:
-        """Decide by these from now on."""
-        self._in_use = _InUse(champion, canary, share if canary is not None else 0.0)
-
-    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
-        """Return the mixture's probability of each arm."""
-        return _mixture(self._in_use, features, arms)
-
-    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
-        in_use = self._in_use
-        if in_use.canary is None:
-            return in_use.champion.decide(features, rng, arms)
-        decides = in_use.canary if rng.random() < in_use.share else in_use.champion
-        decision = decides.decide(features, rng, arms)
-        mixed = _mixture(in_use, features, arms)
-        p = mixed[list(arms).index(decision.arm)]
-        policy = f"{in_use.champion.name}@{_version_of(in_use)}"
-        return replace(decision, propensity=p, propensities=paired(arms, mixed), policy=policy)
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the champion asks for or, before the draw of who decides, the canary."""
-        in_use = self._in_use
-        wanted = (_stage_wanted(each, features) for each in (in_use.champion, in_use.canary))
-        return min((stage for stage in wanted if stage is not None), default=None)
-
-
-def _version_of(in_use: _InUse) -> str:
-    canary = in_use.canary
-    if canary is None:
-        return in_use.champion.version
-    return f"{in_use.champion.version}+canary:{in_use.share}:{canary.name}@{canary.version}"
-
-
-def _stage_wanted(policy: Replayable | None, features: FeatureValues) -> Stage | None:
-    asking: object = policy
-    return asking.stages_wanted(features) if isinstance(asking, AsksForStages) else None
-
-
-def _mixture(in_use: _InUse, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
-    champion = in_use.champion.propensities(features, arms)
-    if in_use.canary is None:
-        return champion
-    canary = in_use.canary.propensities(features, arms)
-    return tuple((1 - in_use.share) * a + in_use.share * b for a, b in zip(champion, canary, strict=True))
-
-
 class Learner:
     """Learns from a ledger and says who decides: `policy` goes to the router, `start` runs the loop in a thread.
 
@@ -185,6 +85,8 @@ class Learner:
         prior: decides while there is no champion.
         model_fingerprint: of the base model in use; what was learned for another one does not count.
         fallback: decides after a drift alarm; by default the leave-one-out rule, every arm with 0.2 at least.
+        act_as: what a policy is made to do where it decides, such as keep to a price; it is judged as it is. Given with
+            the number of the last decision that the policy was fitted on.
     """
 
     def __init__(
@@ -196,18 +98,18 @@ class Learner:
         prior: Loaded,
         model_fingerprint: str | None = None,
         settings: LearningSettings | None = None,
-        fallback: Replayable | None = None,
+        fallback: Policy | None = None,
         schema: str = SCHEMA_HASH,
+        act_as: ActAs = lambda policy, trained_to_seq: policy,
     ) -> None:
         self.settings = settings or LearningSettings()
         self._ledger, self._versions = ledger, ledger.policy_versions
-        self._fit, self._load, self._prior = fit, load, prior
+        self._fit, self._load, self._prior, self._act_as = fit, load, prior, act_as
         self._model_fingerprint, self._schema = model_fingerprint, schema
         n_arms = len(self.settings.rows.arms)
-        rule: object = fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms))
-        self._fallback = Loaded(cast("Replayable", rule))
+        self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))
         self._opened: dict[str, Loaded] = {}
-        self._made_for_model: dict[str, bool] = {}  # by decision
+        self._reader = ExperienceReader(ledger, self.settings.rows, model_fingerprint=model_fingerprint, schema=schema)
         self._fitted_to = 0  # number of the last decision that was fitted on
         self._drift: dict[str, AdaptiveWindow] = {}
         self._watched_epoch = -1  # of the champion that the windows belong to
@@ -216,7 +118,7 @@ class Learner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.fault: str | None = None  # of the last turn; None: it went well
-        self.policy = ActingPolicy(prior.policy)
+        self.policy = ActingPolicy(act_as(prior.policy, 0))
         try:
             self._refresh()
         except FewShotError as error:  # a champion that does not load: the prior decides until it does
@@ -295,30 +197,52 @@ class Learner:
         self._refresh()
         return tuple(events)
 
-    def train(self) -> Event | None:
-        """Fit a candidate on all that is known and make it the challenger; None where too little is known, or nothing
-        comes out that has not been judged already.
+    def train(self, *, anyway: bool = False) -> Event | None:
+        """Fit a candidate on all that is known and make it the challenger; None where nothing comes out that has not
+        been judged already.
+
+        Args:
+            anyway: on however little; what the prior believes then weighs more than what came of the decisions.
+
+        Raises:
+            TooFewOutcomes: fewer are known than `least_rows`, or anyway none of an answer after training.
         """
-        known = self._experience()
-        return self._new_candidate(known) if len(known) >= self.settings.least_rows else None
+        known, least = self._experience(), self.settings.least_rows
+        if len(known) < least and not anyway:
+            remedy = "Solve more tasks whose solutions are known, or fit on what there is (--anyway)."
+            raise TooFewOutcomes(len(known), needed=least, remedy=remedy)
+        if not knows_training(known):
+            remedy = f"Say what came of an answer that was drawn with `{AUDITED}`, which has been trained on."
+            raise TooFewOutcomes(0, needed=1, remedy=remedy)
+        return self._new_candidate(known)
 
     def verdict(self, version_id: str) -> Verdict:
         """Judge a version by what has come since it was fitted, and change nothing."""
         return self._judged(self._versions.version(version_id), self._experience())
+
+    def worth(self, version_id: str) -> dict[str, dict[str, Estimate]]:
+        """Return the utility a task of a version and of who decides now, by estimator, over what came since the version
+        was fitted; nothing where nothing came.
+        """
+        version, known = self._versions.version(version_id), self._experience()
+        newer = known.take(known.seqs > (version.trained_to_seq or 0))
+        if not len(newer):
+            return {}
+        rules, rows = self.settings.gate, newer.rows
+        values = rows.utility(rules.price, most_cost=rules.most_cost)
+        predicted = cross_fitted(rows, values)
+        sides = {"this version": self._open(version_id).policy, "who decides now": self._champion().policy}
+        return {
+            side: by_every_estimator(rows, propensities_of(policy, newer), values, predicted)
+            for side, policy in sides.items()
+        }
 
     def _experience(self) -> Experience:
         moves = self._versions.moves(CHAMPION)
         reset = [
             move.created_at for move in moves if move.version_id is None and not move.reason.startswith(_ROLLED_BACK)
         ]
-        return read_experience(
-            self._ledger,
-            self.settings.rows,
-            model_fingerprint=self._model_fingerprint,
-            schema=self._schema,
-            since=reset[-1] if reset else "",
-            seen=self._made_for_model,
-        )
+        return self._reader.read(since=reset[-1] if reset else "")
 
     def _forget_another_model(self) -> tuple[Event, ...]:
         champion = self._versions.alias(CHAMPION).version_id
@@ -368,7 +292,7 @@ class Learner:
         model = self._champion().model
         if model is not None and set(known.rows.arms) <= set(model.arms):
             columns = [model.arms.index(arm) for arm in known.rows.arms]
-            found: Floats = model.estimate(_rows_for(model, known)).p_correct[:, columns]
+            found: Floats = model.estimate(rows_for(model, known)).p_correct[:, columns]
             return found
         first = known.take(np.arange(len(known)) < self.settings.least_rows)
         return fitted_on(first.rows, first.rows.quality)(known.rows.features)
@@ -421,8 +345,8 @@ class Learner:
         new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
-        if not np.isfinite(known.rows.quality[:, known.rows.arms.index(AUDITED)]).any():
-            return []  # nothing is known of training yet
+        if not knows_training(known):
+            return []
         event = self._new_candidate(known)
         return [] if event is None else [event]
 
@@ -507,17 +431,17 @@ class Learner:
         before = known.seqs <= (version.trained_to_seq or 0)
         try:
             loaded = self._open(version.version_id)
-            earlier, newest = (_sides(known.take(which), loaded, self._champion()) for which in (before, ~before))
+            earlier, newest = (sides_of(known.take(which), loaded, self._champion()) for which in (before, ~before))
         except Exception as error:  # a damaged file, or a policy that cannot decide what was decided before
             unfit = f"{type(error).__name__}: {error}"
-            return judge(_nothing(known), _nothing(known), attempt=attempt, rules=self.settings.gate, unfit=unfit)
+            return judge(no_sides(known), no_sides(known), attempt=attempt, rules=self.settings.gate, unfit=unfit)
         return judge(earlier, newest, attempt=attempt, rules=self.settings.gate)
 
     def _bounds(
-        self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Replayable, *, attempt: int
+        self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Policy, *, attempt: int
     ) -> UtilityBounds:
         loaded, other = self._open(version_id), Loaded(against)
-        earlier, newest = (_sides(known.take(which), loaded, other) for which in (~newer, newer))
+        earlier, newest = (sides_of(known.take(which), loaded, other) for which in (~newer, newer))
         rules = self.settings.gate
         return utility_bounds(earlier, newest, alpha=alpha_at(attempt, rules.alpha), rules=rules)
 
@@ -543,65 +467,19 @@ class Learner:
 
     def _fits_model(self, version_id: str) -> bool:
         header, _ = content_of(self._versions.load(version_id))
-        return header == _header(self._model_fingerprint, self._schema)
+        return header == header_of(self._model_fingerprint, self._schema)
 
     def _refresh(self) -> None:
         """Let those decide whom the ledger names."""
         challenger = self._versions.alias(CHALLENGER).version_id
         canary = None
         if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
-            canary = self._open(challenger).policy
-        self.policy.use(self._champion().policy, canary, self.settings.canary_share)
+            canary = self._act_as(self._open(challenger).policy, self._trained_to(challenger))
+        champion = self._act_as(self._champion().policy, self._trained_to(self._versions.alias(CHAMPION).version_id))
+        self.policy.use(champion, canary, self.settings.canary_share)
 
-
-def _sides(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:
-    return Sides(
-        known.rows,
-        _propensities(candidate.policy, known),
-        _propensities(incumbent.policy, known),
-        _helps(candidate.model, known),
-        _helps(incumbent.model, known),
-    )
-
-
-def _nothing(known: Experience) -> Sides:
-    none = known.take(np.zeros(len(known), dtype=bool))
-    return Sides(none.rows, none.rows.known_p, none.rows.known_p)
-
-
-def _propensities(policy: Replayable, known: Experience) -> Floats:
-    """Return what a policy would have drawn each arm with, (n, n_arms); 0 for an arm that was not offered."""
-    found = np.zeros(known.offered.shape)
-    for i, features in enumerate(known.features):
-        offered = np.flatnonzero(known.offered[i])
-        found[i, offered] = policy.propensities(features, [known.rows.arms[j] for j in offered])
-    return found
-
-
-def _helps(model: GainModel | None, known: Experience) -> Floats | None:
-    if model is None or "ttt" not in model.arms or not len(known):
-        return None
-    gains: Floats = np.clip(model.estimate(_rows_for(model, known)).gain[:, model.arms.index("ttt")], 0.0, 1.0)
-    return gains
-
-
-def _rows_for(model: GainModel, known: Experience) -> Floats:
-    return np.stack([feature_row(features, model.feature_names) for features in known.features])
-
-
-def _header(model_fingerprint: str | None, schema: str) -> bytes:
-    return _HEADER + json.dumps({"features": schema, "model": model_fingerprint}, sort_keys=True).encode()
-
-
-def sealed_for(content: bytes, model_fingerprint: str | None, schema: str) -> bytes:
-    """Return a policy's content under a line that says for which base model and features it was made."""
-    return _header(model_fingerprint, schema) + b"\n" + content
-
-
-def content_of(sealed: bytes) -> tuple[bytes, bytes]:
-    """Return what `sealed_for` put before a policy's content, and the content."""
-    header, _, content = sealed.partition(b"\n")
-    return header, content
+    def _trained_to(self, version_id: str | None) -> int:
+        return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0
 
 
 def _told(verdict: Verdict) -> str:

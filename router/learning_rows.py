@@ -1,7 +1,8 @@
 """What the ledger's rows teach: decisions and their outcomes as rows to fit on and to judge policies by.
 
-Unknown never counts as wrong. Left out are decisions that nobody drew (probability 1: forced, or no exploration), those
-made for another base model or under other features, and what a source says beyond its share.
+Unknown never counts as wrong. Left out are decisions that nobody drew (probability 1: forced, or no exploration; but
+not those under a bound, which asks for training), those made for another base model or under other features, and what
+a source says beyond its share.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +19,9 @@ from icl_engine.loaders import task_kind
 from policies.errors import UnknownTrace
 from policies.feature_values import NamedFeatures, feature_row
 from policies.feedback_sources import contradicting, within_share
-from policies.labels import LabelRule
+from policies.labels import LabelRule, label_of
 from policies.off_policy import LoggedRows, known_probability
+from policies.outcome_log import Heard
 from policies.outcome_matrix import OutcomeMatrix
 from policies.records import DecisionRow
 
@@ -33,6 +36,8 @@ GIVEN = "exact"  # kind of an outcome that judges the answer given
 AUDIT_RATE = "audit:rate"  # kind under which the probability of an audit is kept
 SUNK, AUDITED = "icl", "ttt"
 _MOST_WEIGHT = 20.0
+_TRACE_IS_LATE = 1000  # decisions after which a trace that is not there will not come
+Said = dict[int, tuple[float, str]]  # by the decision's number: what was said in time, and by whom
 
 
 def known_as(arm: str) -> str:
@@ -63,12 +68,13 @@ class Experience:
 
     seqs: npt.NDArray[np.int64]  # (n,), of the ledger
     created_at: tuple[str, ...]
+    decided_by: tuple[str, ...]  # policy, name@version
     features: tuple[NamedFeatures, ...]
     taken: npt.NDArray[np.int64]  # (n,), column of the arm drawn
     offered: npt.NDArray[np.bool_]  # (n, n_arms)
     rows: LoggedRows  # what policies are judged by
     implied: Floats  # (n,), quality of `icl` where it follows from what was said of another arm; NaN elsewhere
-    fingerprints: tuple[str, ...] = field(repr=False)  # of the tasks
+    tasks: tuple[str, ...] = field(repr=False)  # their ids
     unit_s: float  # seconds that a cost of 1 in `rows` stands for: what `ttt` took on average
 
     def __len__(self) -> int:
@@ -80,12 +86,13 @@ class Experience:
         return Experience(
             seqs=self.seqs[picked],
             created_at=tuple(self.created_at[i] for i in picked),
+            decided_by=tuple(self.decided_by[i] for i in picked),
             features=tuple(self.features[i] for i in picked),
             taken=self.taken[picked],
             offered=self.offered[picked],
             rows=self.rows.take(picked),
             implied=self.implied[picked],
-            fingerprints=tuple(self.fingerprints[i] for i in picked),
+            tasks=tuple(self.tasks[i] for i in picked),
             unit_s=self.unit_s,
         )
 
@@ -98,7 +105,7 @@ class Experience:
         quality[follows, sunk] = self.implied[follows]
         weights = np.clip(1.0 / np.maximum(rows.known_p, 1.0 / _MOST_WEIGHT), 1.0, _MOST_WEIGHT)
         matrix = OutcomeMatrix(
-            tasks=self.fingerprints,
+            tasks=self.tasks,
             families=rows.families,
             sets=("ledger",) * n,
             seeds=tuple(int(seq) for seq in self.seqs),
@@ -112,51 +119,102 @@ class Experience:
         return matrix, np.where(np.isnan(quality), 0.0, weights)
 
 
-def read_experience(
-    ledger: Ledger,
-    rules: RowRules,
-    *,
-    model_fingerprint: str | None,
-    schema: str,
-    since: str = "",
-    seen: dict[str, bool] | None = None,
-) -> Experience:
-    """Read what has been decided and reported.
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A decision that may count, with its features taken apart once."""
+
+    seq: int
+    row: DecisionRow
+    features: NamedFeatures
+
+
+class ExperienceReader:
+    """Reads what has been decided and reported: the first time all of it, then what has come since.
 
     Args:
         model_fingerprint: of the base model in use; decisions made for another do not count. None: all count.
         schema: hash of the features in use; decisions made with others do not count.
-        since: time (UTC, ISO 8601) before which nothing counts.
-        seen: keeps from one reading to the next which decisions were made for the model: their traces are long.
     """
-    said, seen = _said(ledger, rules), {} if seen is None else seen
 
-    def fits(decision_id: str) -> bool:
-        if model_fingerprint is not None and decision_id not in seen:
+    def __init__(self, ledger: Ledger, rules: RowRules, *, model_fingerprint: str | None, schema: str) -> None:
+        self._ledger, self._rules = ledger, rules
+        self._model_fingerprint, self._schema = model_fingerprint, schema
+        self._last_seq, self._heard = 0, Heard()
+        self._decided: dict[str, _Decided] = {}  # by id, in the order of record
+        self._said: dict[str, Said] = {kind: {} for kind in _kinds(rules)}
+        self._made_for_model: dict[str, bool] = {}  # by id: traces are long
+
+    def read(self, *, since: str = "") -> Experience:
+        """Return what is known by now.
+
+        Args:
+            since: time (UTC, ISO 8601) before which nothing counts.
+        """
+        heard_of, self._heard = self._ledger.heard_after(self._heard)  # first: of what is decided meanwhile comes later
+        self._read_decisions()
+        self._read_outcomes([decision_id for decision_id in heard_of if decision_id in self._decided])
+        kept = [
+            each
+            for decision_id, each in self._decided.items()
+            if (each.row.created_at or "") >= since
+            and any(each.seq in of_kind for kind, of_kind in self._said.items() if kind != AUDIT_RATE)
+            and self._fits(decision_id, each.seq)
+        ]
+        found = _experience(kept, self._said, self._rules)
+        return found.take(_counted(kept, self._said, found, self._rules)) if kept else found
+
+    def _read_decisions(self) -> None:
+        while page := self._ledger.decisions_after(self._last_seq):
+            self._last_seq = page[-1][0]
+            for seq, row in page:
+                if row.features_schema == self._schema and _was_drawn(row) and row.arm in self._rules.arms:
+                    self._decided[row.decision_id] = _Decided(seq, row, named_features(row))
+
+    def _read_outcomes(self, decision_ids: Sequence[str]) -> None:
+        """Take up for every kind of outcome what was said in time, and by whom."""
+        now = datetime.now(UTC)  # tells only what is still waited for from what will never be known: neither counts
+        for decision_id, outcomes in self._ledger.outcomes_of(decision_ids).items():
+            decided = self._decided[decision_id]
+            at = decided.row.created_at or ""
+            for kind, of_kind in self._said.items():
+                rule = LabelRule(kind, self._rules.window_s, sources=self._rules.trusted)
+                its = [each for each in outcomes if each.reported.kind == kind]
+                label = label_of(its, rule, seq=decided.seq, decision_id=decision_id, decided_at=at, now=now)
+                if label.value is not None:
+                    of_kind[decided.seq] = (label.value, label.source or "")
+
+    def _fits(self, decision_id: str, seq: int) -> bool:
+        """Tell whether a decision was made for the model in use."""
+        if self._model_fingerprint is None:
+            return True
+        if decision_id not in self._made_for_model:
             try:
-                document = ledger.trace(decision_id).document
+                document = self._ledger.trace(decision_id).document
             except UnknownTrace:  # not written yet, or pruned: nobody can say for which model it was
+                if seq < self._last_seq - _TRACE_IS_LATE:
+                    self._made_for_model[decision_id] = False
                 return False
-            seen[decision_id] = made_for(document, model_fingerprint)
-        return seen.get(decision_id, True)
+            self._made_for_model[decision_id] = made_for(document, self._model_fingerprint)
+        return self._made_for_model[decision_id]
 
-    kept = [
-        (seq, row)
-        for seq, row in _decisions(ledger)
-        if row.features_schema == schema
-        and row.propensity < 1.0
-        and row.arm in rules.arms
-        and (row.created_at or "") >= since
-        and any(seq in of_kind for kind, of_kind in said.items() if kind != AUDIT_RATE)
-        and fits(row.decision_id)
-    ]
-    found = _experience(kept, said, rules)
-    return found.take(_counted(kept, said, found, rules)) if kept else found
+
+def read_experience(
+    ledger: Ledger, rules: RowRules, *, model_fingerprint: str | None, schema: str, since: str = ""
+) -> Experience:
+    """Read once all that has been decided and reported; see `ExperienceReader`."""
+    return ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=schema).read(since=since)
 
 
 def made_for(document: str, model_fingerprint: str) -> bool:
     """Tell whether a trace was made with a model, without parsing all of it."""
     return f'"model_fingerprint":{json.dumps(model_fingerprint)}' in document
+
+
+def _was_drawn(row: DecisionRow) -> bool:
+    """Tell what a policy drew from what somebody forced, or left no chance to; under a bound that is not shown yet
+    everything is trained on, and yet both answers are heard of.
+    """
+    return row.propensity < 1.0 or row.policy.startswith("bounded_regret@")
 
 
 def named_features(row: DecisionRow, names: Sequence[str] | None = None) -> NamedFeatures:
@@ -168,36 +226,19 @@ def named_features(row: DecisionRow, names: Sequence[str] | None = None) -> Name
     return NamedFeatures(tuple(chosen), tuple(values.get(name) for name in chosen), row.predicted_costs_s)
 
 
-def _decisions(ledger: Ledger) -> list[tuple[int, DecisionRow]]:
-    found: list[tuple[int, DecisionRow]] = []
-    while page := ledger.decisions_after(found[-1][0] if found else 0):
-        found.extend(page)
-    return found
+def _kinds(rules: RowRules) -> tuple[str, ...]:
+    return (GIVEN, AUDIT_RATE, implied_as(SUNK), *(known_as(arm) for arm in rules.arms))
 
 
-def _said(ledger: Ledger, rules: RowRules) -> dict[str, dict[int, tuple[float, str]]]:
-    """Return for every kind of outcome what was said in time, and by whom, by the decision's number."""
-    kinds = (GIVEN, AUDIT_RATE, implied_as(SUNK), *(known_as(arm) for arm in rules.arms))
-    return {
-        kind: {
-            label.seq: (label.value, label.source or "")
-            for label in ledger.labels(LabelRule(kind, rules.window_s, sources=rules.trusted))
-            if label.value is not None
-        }
-        for kind in kinds
-    }
-
-
-def _experience(
-    kept: Sequence[tuple[int, DecisionRow]], said: dict[str, dict[int, tuple[float, str]]], rules: RowRules
-) -> Experience:
+def _experience(kept: Sequence[_Decided], said: dict[str, Said], rules: RowRules) -> Experience:
     arms, n = rules.arms, len(kept)
     sunk, audited = arms.index(SUNK), arms.index(AUDITED)
-    features = tuple(named_features(row) for _, row in kept)
+    features = tuple(each.features for each in kept)
     names = features[-1].names if features else ()
     propensities, quality = np.zeros((n, len(arms))), np.full((n, len(arms)), np.nan)
     cost, implied, rate = np.zeros((n, len(arms))), np.full(n, np.nan), np.zeros(n)
-    for i, (seq, row) in enumerate(kept):
+    for i, each in enumerate(kept):
+        seq, row = each.seq, each.row
         drawn, seconds = dict(row.propensities), {row.arm: row.measured.seconds, **dict(row.predicted_costs_s)}
         for j, arm in enumerate(arms):
             propensities[i, j] = drawn.get(arm, 0.0)
@@ -205,20 +246,22 @@ def _experience(
             quality[i, j] = said[known_as(arm)].get(seq, (np.nan, ""))[0]
         if np.isnan(quality[i, arms.index(row.arm)]):
             quality[i, arms.index(row.arm)] = said[GIVEN].get(seq, (np.nan, ""))[0]
+        propensities[i] /= propensities[i].sum()  # of the arms that count: had another been drawn, there were no row
         implied[i] = said[implied_as(SUNK)].get(seq, (np.nan, ""))[0]
         rate[i] = said[AUDIT_RATE].get(seq, (0.0, ""))[0]
-    sunk_known = np.array([seq in said[known_as(SUNK)] for seq, _ in kept], dtype=bool)
+    sunk_known = np.array([each.seq in said[known_as(SUNK)] for each in kept], dtype=bool)
     trained = cost[:, audited][cost[:, audited] > 0]
     unit_s = float(trained.mean()) if trained.size else 1.0
     return Experience(
-        seqs=np.array([seq for seq, _ in kept], dtype=np.int64),
-        created_at=tuple(row.created_at or "" for _, row in kept),
+        seqs=np.array([each.seq for each in kept], dtype=np.int64),
+        created_at=tuple(each.row.created_at or "" for each in kept),
+        decided_by=tuple(each.row.policy for each in kept),
         features=features,
-        taken=np.array([arms.index(row.arm) for _, row in kept], dtype=np.int64),
+        taken=np.array([arms.index(each.row.arm) for each in kept], dtype=np.int64),
         offered=propensities > 0,
         rows=LoggedRows(
             arms=arms,
-            families=tuple(task_kind(row.task_id) or "tasks" for _, row in kept),
+            families=tuple(task_kind(each.row.task_id) or "tasks" for each in kept),
             feature_names=names,
             features=np.array([feature_row(each, names) for each in features]).reshape(n, len(names)),
             quality=quality,
@@ -226,19 +269,17 @@ def _experience(
             known_p=known_probability(propensities, sunk=sunk, sunk_known=sunk_known, audited=audited, audit_rate=rate),
         ),
         implied=implied,
-        fingerprints=tuple(row.task_fingerprint for _, row in kept),
+        tasks=tuple(each.row.task_id for each in kept),
         unit_s=unit_s,
     )
 
 
 def _counted(
-    kept: Sequence[tuple[int, DecisionRow]],
-    said: dict[str, dict[int, tuple[float, str]]],
-    found: Experience,
-    rules: RowRules,
+    kept: Sequence[_Decided], said: dict[str, Said], found: Experience, rules: RowRules
 ) -> npt.NDArray[np.bool_]:
     """Return which rows count, by who reported them."""
-    sources = [(said[known_as(SUNK)].get(seq) or said[GIVEN].get(seq) or (0.0, ""))[1] for seq, _ in kept]
+    heard = (said[known_as(SUNK)].get(each.seq) or said[GIVEN].get(each.seq) or (0.0, "") for each in kept)
+    sources = [source for _, source in heard]
     judged = found.rows.quality[np.arange(len(found)), found.taken]
     refused = set(contradicting(sources, found.rows.features, judged)) - set(rules.trusted)
     within = within_share(sources, rules.source_share, trusted=rules.trusted)

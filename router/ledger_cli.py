@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from router.settings import Settings
+from router.cli_home import Home, settings_at
 from router.values_shown import printable
 
 ledger_app = typer.Typer(help="Check the ledger, recover a damaged one, export its rows.", no_args_is_help=True)
@@ -26,7 +26,6 @@ Where = Annotated[
     str | None,
     typer.Argument(metavar="[LEDGER]", help="File, home folder or SQL URL; default: the one in the settings."),
 ]
-Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 DAMAGED = 4  # the exit code where something is wrong, as for any dependency that is down
@@ -37,7 +36,7 @@ def check(ledger: Where = None, as_json: AsJson = False, home: Home = None) -> N
     """Look for damage in all of it: pages, rows, references, triggers, policy files; exit code 4 if there is any."""
     from policies.checking import check as look
 
-    settings = _settings(home)
+    settings = settings_at(home)
     findings = look(ledger or settings.ledger_location, files=None if ledger else settings.policy_folder)
     if as_json:
         for finding in findings:
@@ -63,7 +62,7 @@ def recover(
     """Save what can be read of a damaged SQLite ledger, and say what is lost. Stop what uses it first."""
     from policies.recovery import recover as save
 
-    recovery = save(ledger or _settings(home).ledger_location, to=to)
+    recovery = save(ledger or settings_at(home).ledger_location, to=to)
     if not recovery.tables:
         print(f"{recovery.saved_in} is whole: there was nothing to recover.")
         return
@@ -88,7 +87,7 @@ def export(
     from policies.database import Place
     from policies.ledger import Ledger
 
-    where = ledger or _settings(home).ledger_location
+    where = ledger or settings_at(home).ledger_location
     Place.of(where).require_file()  # opening would make one
     with Ledger.open(where) as opened:
         lines = (json.dumps({"table": table, **row}, ensure_ascii=False) for table, row in opened.rows())
@@ -97,10 +96,6 @@ def export(
         else:
             with out.open("w", encoding="utf-8") as file:
                 _write(lines, file)
-
-
-def _settings(home: Path | None) -> Settings:
-    return Settings() if home is None else Settings(home=home)
 
 
 def _write(lines: Iterator[str], file: IO[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.settings import Settings
+from router.cli_home import Home, ledger_of, settings_at
 from router.values_shown import printable
 
 if TYPE_CHECKING:
@@ -17,48 +18,66 @@ if TYPE_CHECKING:
 
 policy_app = typer.Typer(help="Train, judge, promote and roll back the policy that decides.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="Id of a version, or as much of it as is unique.")]
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="[VERSION]", help="Id of a version, as much of it as is unique, or an alias; default: the challenger."
+    ),
+]
 
 
 @policy_app.command()
-def train(home: Home = None) -> None:
+def train(
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also on few outcomes: the prior then weighs more than they do.")
+    ] = False,
+    home: Home = None,
+) -> None:
     """Fit a candidate on what the ledger knows and make it the challenger; the gate decides about it later."""
     from router.learned_policies import learner_of, model_in
 
-    settings = _settings(home)
-    with _open(settings) as ledger:
-        event = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).train()
-    print("Nothing new to learn." if event is None else f"{event.version_id}: {event.reason}.")
+    settings = settings_at(home)
+    with ledger_of(settings) as ledger:
+        event = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).train(anyway=anyway)
+    if event is None:
+        print("Nothing new to learn.")
+        return
+    print(f"{event.version_id}: {event.reason}.")
+    print(
+        "It is the challenger: judge it with `policy evaluate`, let it decide with `policy promote`.", file=sys.stderr
+    )
 
 
 @policy_app.command()
-def evaluate(version: Version, as_json: AsJson = False, home: Home = None) -> None:
+def evaluate(version: Version = "challenger", as_json: AsJson = False, home: Home = None) -> None:
     """Judge a version by all that came after it was fitted, every condition with its numbers; change nothing."""
     from router.learned_policies import learner_of, model_in
 
-    settings = _settings(home)
-    with _open(settings) as ledger:
-        verdict = learner_of(settings, ledger, model_fingerprint=model_in(ledger)).verdict(
-            _named(ledger, version).version_id
-        )
+    settings = settings_at(home)
+    with ledger_of(settings) as ledger:
+        learner, chosen = learner_of(settings, ledger, model_fingerprint=model_in(ledger)), _named(ledger, version)
+        verdict, worth = learner.verdict(chosen.version_id), {} if as_json else learner.worth(chosen.version_id)
     if as_json:
         print(verdict.as_json())
         return
     print(f"{verdict.outcome}, attempt {verdict.attempt}, {verdict.n_rows} rows")
     for each in verdict.conditions:
         print(f"  {'yes' if each.holds else 'no ' if each.holds is False else '?  '} {printable(each.said)}")
+    for side, estimates in worth.items():
+        print(f"utility a task of {side}, by estimator:")
+        for name, found in estimates.items():
+            print(f"  {name:<18} {found.value:+.4f} ± {found.std_error:.4f}")
 
 
 @policy_app.command()
 def promote(
-    version: Version,
+    version: Version = "challenger",
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand",
     home: Home = None,
 ) -> None:
     """Make a version the champion, past the gate: on your own judgement, which the ledger keeps."""
-    with _open(_settings(home)) as ledger:
+    with ledger_of(settings_at(home)) as ledger:
         versions, chosen = ledger.policy_versions, _named(ledger, version)
         moved = versions.promote(chosen.version_id, expected_epoch=versions.alias("champion").epoch, reason=reason)
     print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
@@ -69,7 +88,7 @@ def rollback(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand", home: Home = None
 ) -> None:
     """Make the champion before this one the champion again."""
-    with _open(_settings(home)) as ledger:
+    with ledger_of(settings_at(home)) as ledger:
         versions = ledger.policy_versions
         moved = versions.roll_back(expected_epoch=versions.alias("champion").epoch, reason=reason)
     print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
@@ -77,9 +96,12 @@ def rollback(
 
 @policy_app.command()
 def status(as_json: AsJson = False, home: Home = None) -> None:
-    """Say who decides, and how far every version has come and why."""
-    with _open(_settings(home)) as ledger:
-        versions = ledger.policy_versions
+    """Say what is asked for and how far it is kept, who decides, and how far every version has come and why."""
+    from router.granting import so_far
+
+    settings = settings_at(home)
+    with ledger_of(settings) as ledger:
+        versions, kept = ledger.policy_versions, so_far(settings, ledger)
         aliases = {name: versions.alias(name).version_id for name in ("champion", "challenger", "previous")}
         told = [(version, versions.history(version.version_id)[-1]) for version in versions.all()]
     if as_json:
@@ -87,8 +109,9 @@ def status(as_json: AsJson = False, home: Home = None) -> None:
             {"version": version.version_id, "state": change.state, "at": change.created_at, "reason": change.reason}
             for version, change in told
         ]
-        print(json.dumps({**aliases, "versions": listed}))
+        print(json.dumps({**aliases, "asked_for": kept.wish, "kept": kept.said, "versions": listed}))
         return
+    print(f"{'asked for':<11} {kept.wish}: {kept.said}")
     for name, version_id in aliases.items():
         print(f"{name:<11} {version_id or 'none'}")
     for version, change in told:
@@ -117,20 +140,13 @@ def tune(
         )
 
 
-def _settings(home: Path | None) -> Settings:
-    return Settings() if home is None else Settings(home=home)
-
-
-def _open(settings: Settings) -> Ledger:
-    from policies.ledger import Ledger
-
-    return Ledger.open(settings.ledger_location, files=settings.policy_folder)
-
-
 def _named(ledger: Ledger, prefix: str) -> PolicyVersion:
     from policies.errors import UnknownVersion
+    from policies.policy_versions import ALIASES
 
-    found = [each for each in ledger.policy_versions.all() if each.version_id.startswith(prefix)]
+    versions = ledger.policy_versions
+    wanted = (versions.alias(prefix).version_id or prefix) if prefix in ALIASES else prefix
+    found = [each for each in versions.all() if each.version_id.startswith(wanted)]
     if len(found) != 1:
         raise UnknownVersion(prefix, ledger.location)
     return found[0]

@@ -471,7 +471,7 @@ class Router:
         return Steps(
             model=model,
             prober=Prober(model, n_views=settings.probe_views),
-            policy=self._policy or self._deciding(ledger, model.fingerprint),
+            policy=self._own_policy() or self._keeping(ledger, model.fingerprint),
             ledger=ledger,
             ttt=ttt,
             costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
@@ -486,19 +486,39 @@ class Router:
             redact=Redactor.of(settings),
         )
 
+    def _own_policy(self) -> Policy | None:
+        settings = self.settings
+        if self._policy is not None and (settings.budget is not None or settings.max_regret_rate is not None):
+            variable = "budget" if settings.budget is not None else "max_regret_rate"
+            remedy = "Leave one of them out: only the router's own policies keep to a wish."
+            raise SettingsError("set beside a policy of your own", variable=f"{variable} and policy", remedy=remedy)
+        return self._policy
+
+    def _keeping(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
+        """Return the policy that decides, made to keep to what the settings ask for."""
+        from router.granting import paced
+
+        try:
+            return paced(self._deciding(ledger, model_fingerprint), self.settings, ledger)
+        except LedgerUnavailable as error:  # what was spent, or who is champion, cannot be read: no answer hangs on it
+            self._policy_fault = str(error)
+            return paced(self._stated(None, model_fingerprint), self.settings, None)
+
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
         """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""
         settings = self.settings
-        stated = LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)
         if ledger is None or settings.learning == "off" or not {Arm.ICL, Arm.TTT} <= set(settings.arms):
-            return stated
-        try:
-            if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
-                return stated
-            return self._learning(ledger, model_fingerprint)
-        except LedgerUnavailable as error:  # who is champion cannot be read; the answer must not hang on it
-            self._policy_fault = str(error)
-            return stated
+            return self._stated(ledger, model_fingerprint)
+        if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
+            return self._stated(ledger, model_fingerprint)
+        return self._learning(ledger, model_fingerprint)
+
+    def _stated(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
+        from router.granting import granting
+
+        settings = self.settings
+        rule = LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)
+        return granting(settings, ledger, model_fingerprint=model_fingerprint)(rule, 0)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits

@@ -37,6 +37,8 @@ from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import Arm
+from policies.errors import PolicySettingRefused
+from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
 from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
 
@@ -112,6 +114,12 @@ class Settings(BaseSettings):
     )
     epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
     price: float = Field(0.1, ge=0, description="quality given up for what `ttt` takes on average; 0: time is free")
+    budget: str | None = Field(
+        None, min_length=1, description="a share of tasks or seconds to keep to: 'ttt <= 30 %' or '<= 20 s a task'"
+    )
+    max_regret_rate: float | None = Field(
+        None, gt=0, lt=1, description="share of answers in context that `ttt` would have answered better, at most"
+    )
     temperature: float = Field(
         0.05, ge=0, description="margin in quality within which a learned policy draws rather than decides"
     )
@@ -212,6 +220,15 @@ class Settings(BaseSettings):
         return self.ledger_url or str(self.home)
 
     @property
+    def wish(self) -> Wish | None:
+        """What is asked of whoever decides: a price, a budget or a bound; None: what it was trained for."""
+        if self.budget is not None:
+            return read_wish(self.budget)
+        if self.max_regret_rate is not None:
+            return RegretLimit(self.max_regret_rate)
+        return Price(self.price) if "price" in self.model_fields_set else None
+
+    @property
     def inference(self) -> InferenceSettings:
         """How views are asked and chosen from."""
         return InferenceSettings(views=self.views, n_views=self.n_views, vote=self.vote, decode=self.decode)
@@ -265,6 +282,17 @@ class Settings(BaseSettings):
             raise ValueError(f"Give one or more different names of arms among {', '.join(known)}")
         return arms
 
+    @field_validator("budget")
+    @classmethod
+    def _is_budget(cls, budget: str | None) -> str | None:
+        try:
+            wish = None if budget is None else read_wish(budget)
+        except PolicySettingRefused as error:
+            raise ValueError(str(error)) from None
+        if isinstance(wish, Price | RegretLimit):
+            raise ValueError("A price is set by `price`, a bound by `max_regret_rate`")
+        return budget
+
     @field_validator("limits", mode="before")
     @classmethod
     def _known_limits(cls, limits: object) -> object:
@@ -282,6 +310,26 @@ class Settings(BaseSettings):
         if wrong is not None:
             raise ValueError(f"{wrong} should be at least 1")
         return limits
+
+    @model_validator(mode="after")
+    def _asks_for_one_thing(self) -> Self:
+        asked = [name for name in ("price", "budget", "max_regret_rate") if name in self._asked]
+        if len(asked) > 1:
+            remedy = "Each says how much may be spent, and they may disagree: set one of them."
+            raise SettingsError("both are set", variable=_together(asked[:2]), remedy=remedy)
+        wish = self.wish
+        needed = set(wish.arms) if isinstance(wish, ShareBudget) else {str(Arm.ICL), str(Arm.TTT)} if asked else set()
+        if asked and asked != ["price"] and not needed <= set(self.arms):
+            missing = ", ".join(sorted(needed - set(self.arms)))
+            remedy = f"Let the arms be chosen from hold {missing}, or ask for something else."
+            raise SettingsError(
+                f"{missing} is not among the arms", variable=_together([asked[0], "arms"]), remedy=remedy
+            )
+        return self
+
+    @property
+    def _asked(self) -> set[str]:
+        return {name for name in self.model_fields_set if getattr(self, name) is not None}
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:
@@ -315,6 +363,10 @@ class Settings(BaseSettings):
         sources = (_Environment(cls), _DotEnv(cls), _TomlHere(cls), _TomlAtHome(cls))
         given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
         return (init_settings, *sources, _Origins(cls, tuple(given), sources))
+
+
+def _together(names: Sequence[str]) -> str:
+    return " and ".join(f"{PREFIX}{name.upper()}" for name in names)
 
 
 def unknown_variables() -> tuple[str, ...]:

@@ -23,14 +23,15 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
+from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
-from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
-from router.decision_grounds import grounds_of, who_decides
+from policies.stages import AsksForStages, CountsSpending, Escalates, Stage, WatchesTraining
+from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
@@ -70,6 +71,7 @@ class SolveState(TypedDict, total=False):
     trial: Trial | None
     features: Features
     decision: Decision
+    decided_by: Policy  # as it was then
     adapter: Adapter | None
     adapter_cached: bool
     adapter_waited: bool  # for another solve that trained it
@@ -169,14 +171,15 @@ class Steps:
         rng = decision_rng(task.fingerprint, state["seed"])
         policy = self.policy if forced is None else AlwaysArm(forced)
         try:
+            policy = as_it_is(policy)
             decision = policy.decide(features, rng, state["arms"])
             if decision.arm not in state["arms"]:
                 raise ArmUnavailable(decision.arm, state["arms"], task_id=task.id)
-            return {"features": features, "decision": decision}
+            return {"features": features, "decision": decision, "decided_by": policy}
         except Exception as error:  # a policy may be anybody's code; the answer must not hang on it
             reason = f"policy {policy.name} failed ({_described(error)}); answered in context"
             decision = AlwaysArm(Arm.ICL).decide(features, rng, (Arm.ICL,))
-            return {"features": features, "decision": decision, "degraded": (reason,)}
+            return {"features": features, "decision": decision, "decided_by": policy, "degraded": (reason,)}
 
     def answer_icl(self, state: SolveState) -> SolveState:
         """Take the probe's answer, or ask again without demonstrations for `zero_shot`."""
@@ -279,6 +282,8 @@ class Steps:
             trial = state.get("trial")
             before_s = found.seconds + (0.0 if trial is None else trial.seconds)
             self.costs.measured(decision.arm, seconds - before_s, prompt_s=_prompt_s(found), cached=cached)
+        if state["forced_arm"] is None and isinstance(self.policy, CountsSpending):
+            self.policy.spent(arm_charged(decision.arm, state["answered_by"]), seconds)
         if self.ledger is None:
             return {"cost": cost}
         degraded = tuple(map(self.redact, state.get("degraded", ())))
@@ -300,10 +305,9 @@ class Steps:
         if self.traces is None:
             return {"cost": cost}
         trace = trace_of(state, cost, self.model.fingerprint, recorded)
-        acting = who_decides(self.policy)  # now: another may decide by the time the trace is written
-        ours = decision.policy == policy_id(cast("Policy", acting))
-        features = cast("FeatureValues", state["features"])
-        grounds = functools.partial(grounds_of, acting, features, state["arms"]) if ours else None
+        policy, features = state["decided_by"], cast("FeatureValues", state["features"])
+        decided = decision.policy == policy_id(policy)  # else it failed
+        grounds = functools.partial(grounds_of, policy, features, state["arms"]) if decided else None
         return {"cost": cost, "degraded": self.traces.put(recorded, trace, grounds)}
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:

@@ -62,6 +62,7 @@ class ArmEstimate(_Record):
     gain: float | None = None  # expected quality minus that of `icl`
     gain_std: float | None = None  # standard error of the gain
     predicted_cost_s: float | None = None
+    cost: float | None = None  # beyond the answer in context, in the unit that `price` is of: mean costs of `ttt`
     utility: float | None = None  # expected quality minus `price` times cost
 
 
@@ -86,6 +87,7 @@ class NearestTask(_Record):
 class DecisionGrounds(_Record):
     """What a policy that estimates can say of its decision; a rule leaves all of it empty."""
 
+    wish: str | None = None  # a budget or a bound that is kept to
     estimates: dict[str, ArmEstimate] = {}
     contributions: tuple[ContributionTrace, ...] = ()  # largest first
     contributions_arm: str | None = None  # the arm whose gain they add up to
@@ -106,6 +108,16 @@ class DecisionTrace(DecisionGrounds):
     policy: str
     difficulty: float
     features: dict[str, Any]
+
+    @property
+    def favourite(self) -> str:
+        """The arm that was likeliest to be drawn."""
+        return max(self.propensities, key=lambda arm: self.propensities[arm], default=self.arm)
+
+    @property
+    def explored(self) -> bool:
+        """Whether the arm was drawn although another was likelier."""
+        return self.propensity < self.propensities.get(self.favourite, 0.0)
 
 
 class AdapterTrace(_Record):

@@ -20,8 +20,10 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
+from router.cli_home import Home, ledger_of, settings_at
 from router.settings import Settings, SettingsError
 from router.values_shown import printable
+from router.version import installed_version
 
 if TYPE_CHECKING:
     from policies.decision import Policy
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 traces_app = typer.Typer(help="See why each task was answered as it was, and what else it might have been.")
 
 TraceId = Annotated[str, typer.Argument(metavar="ID", help="Id of a trace, its first characters, or `last`.")]
-Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 Number = Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="At most so many.")]
 Arm = Annotated[str | None, typer.Option(metavar="A", help="Only what was decided to be answered by this arm.")]
@@ -161,7 +162,7 @@ def replay_(
     from router.traces_render import replay_json, replay_table
 
     with _ledger(home) as ledger:
-        settings_policy = _policy_of(_settings(home))
+        settings_policy = _policy_of(settings_at(home))
         if trace_ids:
             ids = [full_id(ledger, trace_id) for trace_id in trace_ids]
         else:
@@ -199,9 +200,9 @@ def fork(
     with _ledger(home) as ledger:
         stored = read_trace(ledger, trace_id)
         if policy is not None:
-            _fork_policy(stored, policy, _settings(home), ledger, as_json)
+            _fork_policy(stored, policy, settings_at(home), ledger, as_json)
     if arm is not None:
-        _fork_arm(stored, arm, _settings(home), as_json=as_json, yes=yes)
+        _fork_arm(stored, arm, settings_at(home), as_json=as_json, yes=yes)
 
 
 @traces_app.command()
@@ -225,7 +226,7 @@ def export(
     wanted = _filter(arm, outcome, policy, errors, since, until, task)
     with _ledger(home) as ledger:
         lines = (
-            as_json(spans_of(stored, content=content), version=_version())
+            as_json(spans_of(stored, content=content), version=installed_version())
             for stored in _chosen(ledger, trace_ids, wanted, n)
         )
         if out is None:
@@ -261,7 +262,7 @@ def push_(
     wanted = _filter(arm, outcome, policy, errors, since, until, task)
     with _ledger(home) as ledger:
         solves = (spans_of(stored, content=content) for stored in _chosen(ledger, trace_ids, wanted, n))
-        n_pushed = push(solves, endpoint, version=_version(), headers=headers, encoding=encoding)
+        n_pushed = push(solves, endpoint, version=installed_version(), headers=headers, encoding=encoding)
     print(f"{n_pushed} trace{'' if n_pushed == 1 else 's'} pushed.")
 
 
@@ -275,7 +276,7 @@ def path(
     if trace_id is None:
         from policies.database import Place
 
-        place = Place.of(_settings(home).ledger_location)
+        place = Place.of(settings_at(home).ledger_location)
         where = place.shown if place.file is None else str(place.file)
         print(json.dumps({"path": where}) if as_json else where)
         return
@@ -292,19 +293,8 @@ def path(
 # What the commands share
 
 
-def _settings(home: Path | None) -> Settings:
-    return Settings() if home is None else Settings(home=home)
-
-
-@contextmanager
-def _ledger(home: Path | None) -> Iterator[Ledger]:
-    from policies.database import Place
-    from policies.ledger import Ledger
-
-    settings = _settings(home)
-    Place.of(settings.ledger_location).require_file()  # opening would make one
-    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as opened:
-        yield opened
+def _ledger(home: Path | None) -> Ledger:
+    return ledger_of(settings_at(home), existing=True)
 
 
 @contextmanager
@@ -368,31 +358,15 @@ def _learned_in(ledger: Ledger) -> PolicyLoader:
     return functools.cache(lambda named: version_named(named, ledger))
 
 
-def _version() -> str:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("ttt-router")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
-
-
 def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, ledger: Ledger, as_json: bool) -> None:
-    from router.traces import fork_policy
+    from router.traces import fork_policy, told
     from router.traces_render import replay_json
 
     found = fork_policy(stored, policy, given=_policy_of(settings), loaders=(_learned_in(ledger),))
     if as_json:
         _print_json(replay_json(found))
-    elif found.decision is None:
-        print(printable(found.problem or ""))
     else:
-        decided = found.decision
-        same = "as it was" if decided.arm == stored.trace.decision.arm else f"instead of {stored.trace.decision.arm}"
-        odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decided.propensities)
-        print(
-            printable(f"{decided.policy} would have answered with {decided.arm}, {same} (of {odds}): {decided.reason}.")
-        )
+        print(printable(told(found, stored)))
     raise typer.Exit(0 if found.decision is not None else UNEQUAL)
 
 

@@ -5,13 +5,18 @@ Like the other commands it reads the arguments and calls one function; the web l
 
 from __future__ import annotations
 
+import errno
+import functools
 import importlib.util
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from router.cli_home import Home, ledger_of, settings_at
 from router.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -22,12 +27,14 @@ if TYPE_CHECKING:
     from router.ui.app import RunArm
 
 _NEEDED = ("fastapi", "jinja2", "uvicorn")
-
-Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose ledger is meant.")]
+_PORT = 8765
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="0: any that is free. Default: 8765, or if it is taken another."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     solutions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Tasks with their solutions, to ring wrong cells.")
@@ -41,22 +48,22 @@ def ui(
     require_loopback(host, any_host=any_host)
     import uvicorn
 
-    from policies.ledger import Ledger
+    from router.granting import so_far
     from router.router import Router
     from router.ui.app import Attached, make_app
 
-    settings = Settings() if home is None else Settings(home=home)
+    settings = settings_at(home)
     known = None if solutions is None else solutions_in(solutions, settings)
-    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+    with ledger_of(settings) as ledger:
         router = None if read_only else Router(settings, ledger=ledger)
         try:
-            app = make_app(Attached(ledger, None if router is None else _runner(router), known, any_host))
-            config = uvicorn.Config(app, host=host, port=port, log_level="warning")
-            listening = config.bind_socket()
-            named = f"[{host}]" if ":" in host else host
-            at = f"http://{named}:{listening.getsockname()[1]}"
-            print(f"Traces of {ledger.location}: {at}  (Ctrl-C stops)", file=sys.stderr)
-            uvicorn.Server(config).run(sockets=[listening])
+            runs = None if router is None else _runner(router)
+            app = make_app(Attached(ledger, runs, known, any_host, functools.partial(so_far, settings, ledger)))
+            with listening(host, port) as opened, suppress(KeyboardInterrupt):
+                named = f"[{host}]" if ":" in host else host
+                at = f"http://{named}:{opened.getsockname()[1]}"
+                print(f"Traces of {ledger.location}: {at}  (Ctrl-C stops)", file=sys.stderr, flush=True)
+                uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[opened])
         finally:
             if router is not None:
                 router.close()
@@ -85,6 +92,22 @@ def require_loopback(host: str, *, any_host: bool) -> None:
     if not any_host and not is_loopback(host):
         remedy = "Listen on 127.0.0.1, or add --any-host: whoever reaches the port then sees every trace."
         raise SettingsError(f"got {host}, which other machines reach", variable="host", remedy=remedy)
+
+
+def listening(host: str, port: int | None) -> socket.socket:
+    """Open the port to listen on; where none is asked for the usual one or, if somebody has it, any that is free.
+
+    Raises:
+        SettingsError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, _PORT if port is None else port), family=family)
+    except OSError as error:
+        if port is None and error.errno == errno.EADDRINUSE:
+            return listening(host, 0)
+        remedy = "Give another (--port), or 0 for any that is free."
+        raise SettingsError(f"{host}:{port}: {error.strerror}", variable="port", remedy=remedy) from None
 
 
 def solutions_in(file: Path, settings: Settings) -> dict[str, Sequence[Value | None]]:

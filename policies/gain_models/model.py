@@ -67,6 +67,7 @@ class LearnedGainModel:
             arms=self.arms,
             p_correct=chances[:, : len(self.arms)],
             gain=chances @ self._mixture(),
+            p_only=chances @ np.maximum(direct, 0.0),
             gain_std=self.direct_weight * by_heads + (1.0 - self.direct_weight) * by_difference,
         )
 

@@ -1,7 +1,7 @@
 """What can be done with stored traces: explain, compare, decide once more, answer another way, hand on."""
 
 from router.traces.diff import diff
-from router.traces.fork import ArmFork, expected_seconds, fork_arm, fork_policy
+from router.traces.fork import ArmFork, expected_seconds, fork_arm, fork_policy, told
 from router.traces.otlp import as_json, as_protobuf
 from router.traces.policies_by_name import PolicyLoader, policy_named
 from router.traces.prices import ArmValue, Flip, arm_values, best_at, flips, utilities_at
@@ -44,6 +44,7 @@ __all__ = [
     "replay",
     "replay_with",
     "spans_of",
+    "told",
     "utilities_at",
     "verdict_line",
     "why",

@@ -31,6 +31,16 @@ class ArmFork:
     expected_s: float | None
 
 
+def told(found: Replay, stored: StoredTrace) -> str:
+    """Say in a sentence what another policy would have decided, or why it cannot be said."""
+    decided, before = found.decision, stored.trace.decision.arm
+    if decided is None:
+        return found.problem or ""
+    same = "as it was" if decided.arm == before else f"instead of {before}"
+    odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decided.propensities)
+    return f"{decided.policy} would have answered with {decided.arm}, {same} (of {odds}): {decided.reason}."
+
+
 def expected_seconds(stored: StoredTrace, arm: str) -> float | None:
     """Return what the arm would take, as predicted when the task was decided on; None where nothing was."""
     return predicted_seconds(stored.trace.decision).get(arm)

@@ -1,7 +1,7 @@
 """What each arm is worth at a price, and at which prices another arm would be the best: by the policy's own estimates.
 
-Utility = expected quality - price * cost. In which unit the policy counts cost does not matter here: it is read off the
-utilities it gave at the price it decided at; where that was 0, seconds are taken.
+Utility = expected quality - price * cost, in the policy's own unit of cost. Where a trace does not say what an arm
+costs, it is read off the utility at the price that was decided at; where that was 0, seconds are taken.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _value(decision: DecisionTrace, arm: str) -> ArmValue | None:
     estimate = decision.estimates.get(arm)
     if estimate is None or estimate.p_correct is None:
         return None
-    cost = estimate.predicted_cost_s
-    if decision.price and estimate.utility is not None:
+    cost = estimate.predicted_cost_s if estimate.cost is None else estimate.cost
+    if estimate.cost is None and decision.price and estimate.utility is not None:
         cost = (estimate.p_correct - estimate.utility) / decision.price
     if cost is None or not math.isfinite(cost) or not math.isfinite(estimate.p_correct):
         return None

@@ -5,9 +5,6 @@ The only module here that opens a connection, and only to where it is told.
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
@@ -73,6 +70,10 @@ def _post(
     encoding: Encoding,
     timeout_s: float,
 ) -> None:
+    import http.client  # here: every solve imports what is beside this, and none of them pushes
+    import urllib.error
+    import urllib.request
+
     shown = Redactor()(url)
     body = as_protobuf(spans, version=version) if encoding == "protobuf" else as_json(spans, version=version).encode()
     request = urllib.request.Request(url, body, {**headers, "Content-Type": _TYPES[encoding]}, method="POST")

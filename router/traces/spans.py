@@ -143,7 +143,6 @@ def _root_attributes(stored: StoredTrace, content: bool) -> dict[str, AttributeV
 def _decision_attributes(stored: StoredTrace) -> dict[str, AttributeValue]:
     """The decision, beside its own names under those of a feature flag, the nearest thing there is a convention for."""
     decision = stored.trace.decision
-    favourite = max(decision.propensities, key=lambda arm: decision.propensities[arm], default=decision.arm)
     found: dict[str, AttributeValue] = {
         "openinference.span.kind": "CHAIN",
         "feature_flag.key": "router.arm",
@@ -157,7 +156,7 @@ def _decision_attributes(stored: StoredTrace) -> dict[str, AttributeValue]:
         "router.arm": decision.arm,
         "router.propensity": decision.propensity,
         "router.reason": decision.reason,
-        "router.explore": decision.arm != favourite,
+        "router.explore": decision.explored,
         "router.difficulty": decision.difficulty,
         "router.features": json.dumps(decision.features, sort_keys=True, default=str),
         "router.features.schema_hash": SCHEMA_HASH

@@ -42,7 +42,8 @@ def explained(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> tuple[
         ("features", _features(decision)),
         ("margin", _margin(decision, values)),
         ("price", _price(decision, values)),
-        ("draw", _draw(decision, values)),
+        ("wish", f"Asked for: {decision.wish}." if decision.wish else ""),
+        ("draw", _draw(decision)),
         ("cost", _cost(trace)),
         ("neighbours", _neighbours(decision)),
         ("adapter", _adapter(trace)),
@@ -160,14 +161,12 @@ def _price(decision: DecisionTrace, values: Sequence[ArmValue]) -> str:
     return f"At a price of {decision.price:.4g} {best} was the best arm; {', and '.join(said)}."
 
 
-def _draw(decision: DecisionTrace, values: Sequence[ArmValue]) -> str:
+def _draw(decision: DecisionTrace) -> str:
     odds = ", ".join(f"{arm} {p:.3f}" for arm, p in decision.propensities.items())
     said = f"{decision.arm} was drawn with probability {decision.propensity:.3f} (of {odds})"
     if decision.propensity >= 1.0:
         return f"{said}: nothing was left to chance."
-    likeliest = max(decision.propensities, key=lambda arm: decision.propensities[arm], default=decision.arm)
-    best = best_at(tuple(values), decision.price) if values and decision.price is not None else likeliest
-    return f"{said}: this was exploration, {best} was the favourite." if decision.arm != best else f"{said}."
+    return f"{said}: this was exploration, {decision.favourite} was the favourite." if decision.explored else f"{said}."
 
 
 def _cost(trace: Trace) -> str:
@@ -214,7 +213,11 @@ def _adapter(trace: Trace) -> str:
 def _outcome(outcome: EffectiveOutcome) -> str:
     reported = outcome.reported
     before = f" (before: {reported.value:g})" if outcome.corrections else ""
-    return f"Outcome: {reported.kind} {outcome.value:g}{before}, says {reported.source}."
+    what, _, beside = reported.kind.partition(":")
+    if what == "implied":
+        return f"It follows for {beside}: {outcome.value:g}{before}."
+    of = f" of {beside}" if beside else ""
+    return f"Outcome{of}: {what} {outcome.value:g}{before}, says {reported.source}."
 
 
 def _counted(n: int, how: str) -> str:

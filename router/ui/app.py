@@ -6,6 +6,7 @@ JavaScript; htmx only saves reloads.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,16 +17,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from icl_engine.errors import FewShotError
 from icl_engine.task import Task, Value
-from policies.errors import LedgerUnavailable, OutcomeConflict, UnknownTrace
+from policies.errors import LedgerUnavailable, UnknownTrace
 from policies.ledger import Ledger
-from router.feedback import record_verdict
+from router.feedback import say_verdict
+from router.granting import Kept
 from router.trace import Trace
 from router.trace_errors import TraceNotKept
-from router.traces.stored import read_trace
+from router.traces.fork import told
+from router.traces.replay import replay_with
+from router.traces.stored import StoredTrace, read_trace
 from router.ui import what_if
 from router.ui.charts import utility_lines
 from router.ui.guard import HEADERS, SESSION_COOKIE, Guard, host_of, is_loopback
-from router.ui.listing import KINDS, SORTS, VERDICTS, Filters, Listing, Page
+from router.ui.listing import KINDS, SORTS, VERDICTS, Filters, Listing, Page, Use
 from router.ui.pages import STATIC, Frame, render, static
 from router.ui.panels import trace_panels
 from router.ui.policy_panels import policy_panels
@@ -44,12 +48,14 @@ class Attached:
         run_arm: answers a task with an arm; None: no router is attached, and the buttons are disabled.
         solutions: what is right, per query, by the fingerprint of the task.
         any_host: answer under any host name, not only this machine's own.
+        kept: says what is asked of the policies, and how far it is kept; None: the page does not say.
     """
 
     ledger: Ledger
     run_arm: RunArm | None = None
     solutions: Mapping[str, Sequence[Value | None]] | None = None
     any_host: bool = False
+    kept: Callable[[], Kept] | None = None
 
 
 def make_app(attached: Attached) -> FastAPI:
@@ -138,16 +144,35 @@ class _Ui:
         request: Request,
         trace_id: str,
         price: Annotated[float | None, Query(ge=0, le=1e6)] = None,
+        policy: str = "",
         download: bool = False,
     ) -> Response:
-        """Show one trace."""
+        """Show one trace; and what the version `policy` would have decided."""
         stored = read_trace(self._ledger, trace_id)
         trace = stored.trace
         solutions = (self._attached.solutions or {}).get(trace.task.fingerprint, ())
         panels = trace_panels(stored, solutions)
         content = {"trace": trace, "panels": panels, "can_run": self._attached.run_arm is not None}
         content |= _what_if(trace, price)
+        content |= {"versions": self._ledger.policy_versions.all(), "fork": self._forked(stored, policy)}
+        content |= {"uses": self._uses(trace)}
         return self._answer(request, "trace.html", content, download=f"trace-{trace_id[:12]}" if download else None)
+
+    def _forked(self, stored: StoredTrace, version_id: str) -> tuple[str, str] | None:
+        """Return a version and what it would have decided; None where none is asked for."""
+        if not version_id:
+            return None
+        from router.learned_policies import policy_of  # with the gain models
+
+        try:
+            policy = policy_of(self._ledger, version_id)
+        except FewShotError as error:
+            return version_id, str(error)
+        return version_id, told(replay_with(policy, stored.decision), stored)
+
+    def _uses(self, trace: Trace) -> tuple[Use, ...]:
+        adapter = trace.adapter
+        return () if adapter is None else self._listing.uses(trace.task.id, adapter.key)
 
     def what_if_part(
         self, request: Request, trace_id: str, price: Annotated[float, Query(ge=0, le=1e6)] = 0.0
@@ -163,7 +188,9 @@ class _Ui:
     def policy_page(self, request: Request, download: bool = False) -> Response:
         """Show the policies."""
         panels = policy_panels(self._ledger.policy_versions, self._listing.history(), self._listing.decided())
-        return self._answer(request, "policies.html", {"panels": panels}, download="policies" if download else None)
+        kept = None if self._attached.kept is None else self._attached.kept()
+        content = {"panels": panels, "kept": kept}
+        return self._answer(request, "policies.html", content, download="policies" if download else None)
 
     async def run(self, request: Request, trace_id: str, arm: str) -> Response:
         """Answer the task of a trace with another arm, and show that trace."""
@@ -185,15 +212,9 @@ class _Ui:
             return _refused("Say right or wrong.", 422)
         from starlette.concurrency import run_in_threadpool
 
-        await run_in_threadpool(self._said, trace_id, value)
+        said = functools.partial(say_verdict, source="user", reason="said otherwise on the page")
+        await run_in_threadpool(said, self._ledger, trace_id, value)
         return RedirectResponse(f"/traces/{trace_id}", status_code=303)
-
-    def _said(self, trace_id: str, value: float) -> None:
-        try:
-            record_verdict(self._ledger, trace_id, value, source="user")
-        except OutcomeConflict:
-            reason = "said otherwise on the page"
-            self._ledger.correct_outcome(trace_id, source="user", kind="exact", value=value, reason=reason)
 
     def choose_theme(self, request: Request, theme: str, back: str = "/") -> Response:
         """Keep a theme and go back."""

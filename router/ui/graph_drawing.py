@@ -12,7 +12,7 @@ from router.ui.svg import drawing, element, label, words
 
 _WIDTH, _BOX, _HEIGHT, _ROW = 372, 108, 40, 62
 _LEFT, _MIDDLE, _RIGHT = 66, 186, 306  # centres of the three columns
-_PLACES: dict[str, tuple[int, int]] = {  # column's centre, row
+PLACES: dict[str, tuple[int, int]] = {  # column's centre, row
     "admit": (_MIDDLE, 0),
     "probe": (_MIDDLE, 1),
     "lookup": (_MIDDLE, 2),
@@ -25,7 +25,7 @@ _PLACES: dict[str, tuple[int, int]] = {  # column's centre, row
     "verify": (_MIDDLE, 6),
     "record": (_MIDDLE, 7),
 }
-_EDGES = (
+EDGES = (
     ("admit", "probe"),
     ("probe", "lookup"),
     ("lookup", "decide"),
@@ -52,14 +52,14 @@ def graph_svg(path: Sequence[Step]) -> Markup:
     # a trace is written by `record`, before its own time is known: the path ends before it
     walked |= {("verify", "record")} if path and path[-1].name == "verify" else set()
     shown = {**seconds, **({"record": []} if ("verify", "record") in walked else {})}
-    extra = [name for name in seconds if name not in _PLACES]
+    extra = [name for name in seconds if name not in PLACES]
     rows = 8 + len(extra)
     return drawing(
         _WIDTH,
         rows * _ROW - (_ROW - _HEIGHT) + 4,
         "Graph of the solve; taken: " + ", ".join(shown) + ".",
-        *(_edge(edge, edge in walked) for edge in sorted(_EDGES, key=walked.__contains__)),
-        *(_node(name, *_PLACES[name], shown.get(name)) for name in _PLACES),
+        *(_edge(edge, edge in walked) for edge in sorted(EDGES, key=walked.__contains__)),
+        *(_node(name, *PLACES[name], shown.get(name)) for name in PLACES),
         *(_node(name, _MIDDLE, 8 + i, seconds[name]) for i, name in enumerate(extra)),
         kind="graph",
     )
@@ -88,7 +88,7 @@ def _node(name: str, x: int, row: int, seconds: list[float] | None) -> Markup:
 
 
 def _edge(edge: tuple[str, str], taken: bool) -> Markup:
-    (x1, row1), (x2, row2) = (_PLACES[name] for name in edge)
+    (x1, row1), (x2, row2) = (PLACES[name] for name in edge)
     y1, y2 = 2 + row1 * _ROW + _HEIGHT, 2 + row2 * _ROW
     if edge == ("verify", "adapt"):  # the loop back: where nothing usable came out in context
         y1, y2 = y1 - _HEIGHT // 2, y2 + _HEIGHT // 2

@@ -4,6 +4,7 @@ policies. Reads only; the statements are its own because a page of many needs th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -20,12 +21,14 @@ from policies.tables import (
     whole,
 )
 from policies.trace_log import JUDGES_THE_ANSWER, Verdict, lowest_outcome, said_today, verdict_of
-from router.ui.promise import quality_in
+from router.traces.prices import ArmValue
+from router.ui.promise import values_in
 
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 KINDS = ("grid", "text")
 SORTS = ("time", "regret")
 PAGE_ROWS = 50
+_OF_TASK = 200  # latest traces of a task that are looked through for an adapter
 _RECENT = 20_000  # traces whose arms and policies can be chosen from
 
 
@@ -74,6 +77,7 @@ class Decided:
     degraded: bool
     expected: float | None  # quality of the arm taken, as the policy estimated it
     outcome: float | None
+    arms: tuple[ArmValue, ...] = ()  # what the policy thought each arm is worth and costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,15 @@ class Event:
     what: str
     version_id: str | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A trace that one adapter was used in."""
+
+    trace_id: str
+    created_at: str
+    found: bool  # in the store; else it was trained there
 
 
 class Listing:
@@ -133,6 +146,19 @@ class Listing:
         with self._database.reading() as connection:
             found = connection.execute(select(recent).distinct()).all()
         return tuple(sorted({str(row.arm) for row in found})), tuple(sorted({str(row.policy) for row in found}))
+
+    def uses(self, task_id: str, key: str, at_most: int = 20) -> tuple[Use, ...]:
+        """Return the latest traces of a task that this adapter was used in, newest first."""
+        kept, mark = TRACE_SUMMARIES.c, f'"key":{json.dumps(key)}'
+        of_task = select(kept.trace_id).where(kept.task_id == task_id).order_by(kept.seq.desc()).limit(_OF_TASK)
+        query = (
+            select(kept.trace_id, kept.created_at, TRACES.c.document.contains(f'{mark},"cached":true', autoescape=True))
+            .join(TRACES, TRACES.c.trace_id == kept.trace_id)
+            .where(kept.trace_id.in_(of_task), TRACES.c.document.contains(mark, autoescape=True))
+        )
+        with self._database.reading() as connection:
+            found = connection.execute(query.order_by(kept.seq.desc()).limit(at_most)).all()
+        return tuple(Use(trace_id, created_at, bool(cached)) for trace_id, created_at, cached in found)
 
     def history(self) -> tuple[Event, ...]:
         """Return every move of an alias and every state of a policy version, newest first."""
@@ -202,7 +228,8 @@ def _listed_row(found: RowMapping) -> Listed:
 
 def _decided(found: RowMapping) -> Decided:
     """Where a policy estimates nothing, the difficulty still says how likely the answer in context is right."""
-    expected = None if found["document"] is None else quality_in(found["document"], found["arm"])
+    values = () if found["document"] is None else values_in(found["document"])
+    expected = next((value.quality for value in values if value.arm == found["arm"]), None)
     if expected is None and found["arm"] == "icl":
         expected = 1.0 - found["difficulty"]
     return Decided(
@@ -213,4 +240,5 @@ def _decided(found: RowMapping) -> Decided:
         degraded=found["degraded"] != "[]",
         expected=expected,
         outcome=found["outcome"],
+        arms=values,
     )

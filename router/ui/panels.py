@@ -145,19 +145,19 @@ def _verdict(stored: StoredTrace) -> tuple[Fact, ...]:
     trace = stored.trace
     decision, cost = trace.decision, trace.cost
     gpu = f", {cost.gpu_seconds:.2f} GPU-seconds" if cost.gpu_seconds else ""
-    explored = decision.propensity < max(decision.propensities.values(), default=0.0)
     regret = trace.facts().regret
     return (
         ("answered by", trace.answered_by),
         ("confidence", ", ".join(f"{answer.confidence:.2f}" for answer in trace.answers)),
         ("cost", f"{cost.seconds:.2f} s{gpu}, {cost.tokens} tokens"),
-        ("drawn with", f"{decision.propensity:.3f}" + (", as an exploration" if explored else "")),
+        ("drawn with", f"{decision.propensity:.3f}" + (", as an exploration" if decision.explored else "")),
         ("regret", "not recorded" if regret is None else f"{regret:.3f}"),
         ("difficulty", f"{decision.difficulty:.2f}"),
         ("policy", decision.policy),
         ("stage", decision.stage or "not recorded"),
         ("price", "not recorded" if decision.price is None else f"{decision.price:g}"),
         ("flips at", "not recorded" if decision.price is None else _flip(decision.flip_price)),
+        ("asked for", decision.wish or "nothing else"),
         ("decided", (stored.created_at or "not recorded")[:19].replace("T", " ")),
         ("tenant", trace.tenant),
         ("model", trace.model_fingerprint[:16]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from router.ui.listing import Decided, Event
 
 _BINS = 10
 _WINDOWS = 24
+_PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,16 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class AtPrice:
+    """What the decisions that were looked at would have come to at one price, by the policies' own estimates."""
+
+    price: float
+    trained: float  # share
+    quality: float  # expected, mean
+    cost: float  # mean, beyond the answers in context
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyPanels:
     """Everything on the page of the policies."""
 
@@ -60,6 +72,8 @@ class PolicyPanels:
     reliability_drawing: Markup | None
     spent: tuple[Spent, ...]
     frontier: Markup | None
+    sweep: tuple[AtPrice, ...]
+    sweep_drawing: Markup | None
     drift: tuple[Drift, ...]
 
 
@@ -69,7 +83,7 @@ def policy_panels(versions: PolicyVersions, history: tuple[Event, ...], decided:
     Args:
         decided: oldest first.
     """
-    bins, spent = _reliability(decided), _spent(decided)
+    bins, spent, sweep = _reliability(decided), _spent(decided), _sweep(decided)
     return PolicyPanels(
         n_decisions=len(decided),
         aliases=tuple(versions.alias(name) for name in ALIASES),
@@ -79,6 +93,8 @@ def policy_panels(versions: PolicyVersions, history: tuple[Event, ...], decided:
         reliability_drawing=_reliability_drawing(bins) if bins else None,
         spent=spent,
         frontier=_frontier(spent),
+        sweep=sweep,
+        sweep_drawing=_sweep_drawing(sweep) if sweep else None,
         drift=_drift(decided),
     )
 
@@ -121,6 +137,26 @@ def _frontier(spent: Sequence[Spent]) -> Markup | None:
     ]
     name = "Mean quality against mean seconds, each policy and arm"
     return charts.scatter(points, "mean seconds", "mean quality", name) if points else None
+
+
+def _sweep(decided: Sequence[Decided]) -> tuple[AtPrice, ...]:
+    weighed = [row.arms for row in decided if row.arms and all(math.isfinite(value.cost) for value in row.arms)]
+    if not weighed:
+        return ()
+    found = []
+    for price in _PRICES:
+        best = [max(values, key=lambda value: (value.quality - price * value.cost, -value.cost)) for values in weighed]
+        n = len(best)
+        trained = sum(value.arm.startswith("ttt") for value in best) / n
+        found.append(
+            AtPrice(price, trained, sum(value.quality for value in best) / n, sum(value.cost for value in best) / n)
+        )
+    return tuple(found)
+
+
+def _sweep_drawing(sweep: Sequence[AtPrice]) -> Markup:
+    points = [charts.Point(f"{each.price:g}", each.cost, each.quality, True) for each in sweep]
+    return charts.scatter(points, "mean cost", "expected quality", "Expected quality against mean cost, at each price")
 
 
 def _drift(decided: Sequence[Decided]) -> tuple[Drift, ...]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from policies.decision import Arm
 from policies.feature_values import NamedFeatures
 from policies.features import Features
 from policies.gain_model import Contribution, Estimates
 from policies.gain_models.past_tasks import PastTask
 from policies.outcome_matrix import OutcomeMatrix
 from policies.pricing import Pricing
+from policies.regret_bound import regretted_rows
+from policies.replay import measured
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +62,8 @@ class FakeGainModel:
         of_arm = {"icl": 0.0 * gain, "icl_vote": 0.02 + 0.0 * gain, "ttt": gain, "ttt_short": 0.5 * gain}
         gains = np.stack([of_arm[arm] for arm in self.arms], axis=1)
         p_icl = np.clip(0.2 + 0.6 * (1.0 - missed) + 0.1 * confidence, 0.0, 1.0)
-        return Estimates(self.arms, np.clip(p_icl[:, None] + gains, 0.0, 1.0), gains, np.full(gains.shape, 0.04))
+        p_correct, spread = np.clip(p_icl[:, None] + gains, 0.0, 1.0), np.full(gains.shape, 0.04)
+        return Estimates(self.arms, p_correct, gains, spread, p_only=np.maximum(gains, 0.0))
 
     def explain(self, row: Floats, arm: str) -> tuple[Contribution, ...]:
         value = None if np.isnan(row[0]) else float(row[0])
@@ -115,3 +119,15 @@ def outcome_matrix(
         features=features,
         feature_cost_s=np.full(n_tasks, 0.1),
     )
+
+
+def realised_regret_rate(choices: Floats, matrix: OutcomeMatrix) -> float:
+    """Return the share of the rows answered by `icl` that `ttt` would have answered better; 0 where none is.
+
+    Args:
+        choices: (n_rows, n_arms), the probability of each arm, as `choices_of` gives it.
+    """
+    both = measured(matrix)[:, matrix.column(Arm.TTT)]
+    in_context = choices[:, matrix.column(Arm.ICL)] * both
+    total = float(in_context.sum())
+    return float(in_context @ regretted_rows(matrix)) / total if total else 0.0

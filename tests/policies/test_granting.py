@@ -8,10 +8,10 @@ import pytest
 from policies.budget import spending
 from policies.granting import granted
 from policies.learned import LearnedPolicy
-from policies.regret_bound import BoundedRegret, realised_regret_rate
+from policies.regret_bound import BoundedRegret
 from policies.replay import choices_of
 from policies.wishes import SecondsBudget, ShareBudget, read_wish
-from tests.policies.policy_fakes import PRICING, FakeGainModel, outcome_matrix
+from tests.policies.policy_fakes import PRICING, FakeGainModel, outcome_matrix, realised_regret_rate
 
 LEARNED = LearnedPolicy(FakeGainModel(), "fake", PRICING)
 

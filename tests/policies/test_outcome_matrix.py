@@ -212,3 +212,9 @@ def test_one_family_or_one_set_cannot_be_held_out() -> None:
         family_folds(matrix, 5, np.random.default_rng(0))
     with pytest.raises(OutcomesRefused, match="at least two"):
         set_folds(matrix)
+
+
+def test_no_rows_are_rows_too() -> None:
+    whole = matrix_with()
+
+    assert (len(whole.take([])), whole.take([]).quality.shape) == (0, (0, len(whole.arms)))

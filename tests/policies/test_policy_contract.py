@@ -39,7 +39,7 @@ from tests.policies.policy_fakes import ARMS, NAMES, PRICING, FakeGainModel, nam
 MATRIX = outcome_matrix()
 LEARNED = LearnedPolicy(FakeGainModel(), "fake", PRICING)
 SCALE = Standardising.of(MATRIX, NAMES)
-BOUND = RegretBound(0.2, 0.05, 0.05, 600, 300, 5, 0.04, "as found on 600 tasks")
+BOUND = RegretBound(0.2, 0.05, 0.05, 600, 300, 5)
 
 
 def exhausted_pacer() -> BudgetPacer:

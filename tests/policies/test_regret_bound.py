@@ -18,11 +18,10 @@ from policies.regret_bound import (
     choose_threshold,
     clopper_pearson_upper,
     hypergeometric_cdf,
-    realised_regret_rate,
     regretted_rows,
 )
 from policies.replay import choices_of
-from tests.policies.policy_fakes import PRICING, FakeGainModel, named, outcome_matrix
+from tests.policies.policy_fakes import PRICING, FakeGainModel, named, outcome_matrix, realised_regret_rate
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -165,7 +164,7 @@ def test_the_realised_rate_counts_tasks_answered_in_context_and_no_others() -> N
 
 
 def test_the_policy_answers_in_context_below_the_threshold_and_explores_by_training_only() -> None:
-    bound = RegretBound(0.2, 0.05, 0.05, 600, 300, 5, 0.04, "seen")
+    bound = RegretBound(0.2, 0.05, 0.05, 600, 300, 5)
     policy = BoundedRegret(LEARNED, bound, explore=0.1)
     easy, hard = named(loo_exact_share=1.0), named(loo_exact_share=0.0)
 

@@ -290,3 +290,19 @@ def test_help_and_version_load_no_engine() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("ttt-router ")
     assert "doctor" in done.stdout
+
+
+def test_feedback_is_about_the_last_solve_and_may_be_taken_back(run: Run, tasks_file: Path) -> None:
+    run(["solve", tasks_file, "--limit", "1"])
+
+    assert "right, says user." in run(["feedback", "right"]).out
+    assert "wrong, says user now." in run(["feedback", "wrong", "last"]).out
+    assert run(["feedback", "perhaps"]).code == 2
+    assert run(["feedback", "right", "nothing"]).code == 2
+
+
+def test_feedback_makes_no_ledger(run: Run, folder: Path) -> None:
+    ran = run(["feedback", "right"])
+
+    assert ran.code == 4
+    assert "there is no such file" in ran.err

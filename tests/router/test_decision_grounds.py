@@ -22,6 +22,7 @@ class Weighed:
     arm: str
     gain: float | None
     gain_std: float | None
+    cost: float
     utility: float | None
 
 
@@ -42,9 +43,9 @@ class WeighingPolicy:
         self.favourite, self.rival = favourite, rival
 
     def weigh(self, features: FeatureValues, arms: Sequence[str]) -> Weighing:
-        known = {"icl": Weighed("icl", 0.0, 0.0, 0.4), "ttt": Weighed("ttt", 0.4, 0.125, 0.4 + 0.4 - 0.1 * 1.0)}
+        known = {"icl": Weighed("icl", 0.0, 0.0, 0.0, 0.4), "ttt": Weighed("ttt", 0.4, 0.125, 1.0, 0.7)}
         return Weighing(
-            tuple(known.get(arm, Weighed(arm, None, None, None)) for arm in arms), self.favourite, self.rival
+            tuple(known.get(arm, Weighed(arm, None, None, 1.0, None)) for arm in arms), self.favourite, self.rival
         )
 
     def contributions(self, features: FeatureValues, arm: str) -> tuple[Contribution, ...]:

@@ -12,7 +12,7 @@ from icl_engine.task import Task
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.errors import RecordRefused
-from router.feedback import Audits, outcomes_of_verdict, solutions_of
+from router.feedback import Audits, outcomes_of_verdict, say_verdict, solutions_of
 from router.learning_rows import AUDIT_RATE, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
@@ -121,3 +121,18 @@ def test_an_answer_is_one_value_or_one_for_each_query() -> None:
     one = trace("A", in_context=("A",))
 
     assert solutions_of(one, "C") == solutions_of(one, ["C"]) == ("C",)
+
+
+def test_whoever_says_otherwise_corrects_what_was_said_however_often(router: Router) -> None:
+    trace_id = router.solve(grid_task()).trace_id
+    router.flush()
+
+    with Ledger.open(router.settings.ledger_location) as ledger:
+        corrected = [
+            say_verdict(ledger, trace_id, each, source="user", reason="again") for each in (1.0, 1.0, 0.0, 1.0)
+        ]
+        (said,) = ledger.effective_outcomes(trace_id)
+
+    assert corrected == [False, False, True, True]
+    assert (said.reported.value, said.value) == (1.0, 1.0)
+    assert [correction.value for correction in said.corrections] == [0.0, 1.0]

@@ -18,6 +18,7 @@ from policies.ledger import Ledger
 from router.errors import ArmUnavailable, TaskRefused
 from router.router import Router
 from router.settings import Settings
+from router.ui import graph_drawing
 from tests.router.fakes import grid_task, mirrored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +104,11 @@ def test_langgraph_json_names_a_graph_that_is_there() -> None:
 
     assert (ROOT / path).is_file()
     assert f"def {name}(" in (ROOT / path).read_text()
+
+
+def test_the_page_draws_every_step_and_every_way_there_is(router: Router) -> None:
+    drawn = router.graph.get_graph()
+    ways = {(edge.source, edge.target) for edge in drawn.edges}
+
+    assert set(graph_drawing.PLACES) == set(drawn.nodes) - {START, END}
+    assert set(graph_drawing.EDGES) == {way for way in ways if not {START, END} & set(way)}

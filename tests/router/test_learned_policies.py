@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from icl_engine.task import Task
+from policies.decision import policy_id
 from policies.errors import LedgerLocked, PolicyFileDamaged
 from policies.feature_values import NamedFeatures
 from policies.features import SCHEMA_HASH
+from policies.fixed import AlwaysArm
 from policies.gain_models import as_bytes
 from policies.gain_models.fitting import fit_gain_model
 from policies.learned import LearnedPolicy
@@ -21,7 +23,7 @@ from policies.policy_versions import PolicyVersions
 from policies.records import Alias
 from router.cli import main
 from router.learned_policies import fit_with, load, replay_on, version_named
-from router.learning import sealed_for
+from router.policy_seal import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.traces import read_trace, replay
@@ -100,6 +102,13 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
         stored = read_trace(ledger, solution.trace_id)
         again = replay(stored.decision, loaders=(lambda named: version_named(named, ledger),))
 
+    dearer = Settings(home=tmp_path, n_views=2, ttt_steps=2, price=0.7)
+    with Router(dearer, model=model) as router, Ledger.open(str(tmp_path), files=settings.policy_folder) as ledger:
+        priced = router.decide(TASKS[0])
+        assert policy_id(version_named(priced.policy, ledger) or AlwaysArm("icl")) == priced.policy
+
+    assert ",price=0.7," in priced.policy
+    assert ",price=0.1," in after.policy
     assert before.policy.startswith("loo_threshold@")
     assert after.policy.startswith("learned@")
     assert not any("learning" in said for said in solution.degraded)

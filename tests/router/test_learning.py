@@ -25,8 +25,12 @@ from policies.policy_versions import CHALLENGER, CHAMPION
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
 from policies.rows import decision_columns, trace_columns
 from policies.tables import DECISIONS, TRACES, sealed
-from router.learning import ActingPolicy, Learner, LearningSettings, Loaded, sealed_for
+from router.acting_policy import ActingPolicy
+from router.errors import TooFewOutcomes
+from router.hindsight import Loaded
+from router.learning import Learner, LearningSettings
 from router.learning_rows import AUDIT_RATE, RowRules, implied_as, known_as, read_experience
+from router.policy_seal import sealed_for
 
 ARMS = ("icl", "ttt")
 RULES = RowRules(arms=ARMS)
@@ -277,6 +281,38 @@ def test_a_first_champion_shown_to_be_worse_than_the_stated_rule_gives_way_to_it
     assert ledger.policy_versions.alias(CHAMPION).version_id is None
     assert loop.policy.version == UNIFORM.version
     assert loop.verdict(bad.version_id).n_rows > 0  # what was known still counts
+
+
+def test_a_person_may_fit_on_few_outcomes_and_is_told_how_many_there_are(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    with pytest.raises(TooFewOutcomes, match="0 decisions with known outcomes, 60 are needed"):
+        loop.train()
+    stream.decide(Sloped(0.01, 0.01), 5)
+    with pytest.raises(TooFewOutcomes, match="which has been trained on"):
+        loop.train(anyway=True)
+    stream.decide(UNIFORM, 10)
+
+    event = loop.train(anyway=True)
+
+    assert event is not None
+    assert event.reason == "fitted on 15 decisions with known outcomes"
+    assert ledger.policy_versions.alias(CHALLENGER).version_id == event.version_id
+
+
+def test_what_a_version_would_have_been_worth_is_told_by_every_estimator(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger)
+    live(stream, loop, 2)
+    challenger = str(ledger.policy_versions.alias(CHALLENGER).version_id)
+    assert loop.worth(challenger) == {}
+    stream.decide(UNIFORM, 400)
+
+    ours, theirs = loop.worth(challenger).values()
+
+    assert list(ours) == ["inverse propensity", "self-normalised", "outcome model", "doubly robust", "switched"]
+    apart = {name: ours[name].value - theirs[name].value for name in ours}
+    for name in ("inverse propensity", "self-normalised", "doubly robust"):  # right in nine of ten, against one of two
+        assert apart[name] == pytest.approx(0.4, abs=0.12)
+    assert 0.1 < apart["outcome model"] < 0.4  # a straight line through a step
 
 
 def test_a_challenger_that_was_turned_down_already_never_decides(ledger: Ledger) -> None:

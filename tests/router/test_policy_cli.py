@@ -43,6 +43,20 @@ def test_a_promotion_by_hand_and_its_way_back_are_kept_with_their_reasons(
     assert status(capsys)["champion"] == first
 
 
+def test_the_challenger_is_meant_where_no_version_is_named(
+    published: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Ledger.open(tmp_path / "home") as ledger:
+        ledger.policy_versions.point("challenger", published[1], expected_epoch=0, reason="fitted")
+
+    assert main(["policy", "promote"]) == 0
+    assert status(capsys)["champion"] == published[1]
+    assert main(["policy", "promote"]) == 2
+    assert "no policy version 'challenger'" in capsys.readouterr().err
+    assert main(["policy", "train"]) == 1
+    assert "0 decisions with known outcomes, 100 are needed" in capsys.readouterr().err
+
+
 def test_status_is_readable(published: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "status"]) == 0
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from icl_engine.task import Limits
+from policies.wishes import Price, RegretLimit, SecondsBudget
 from router.errors import exit_code
 from router.settings import Settings, SettingsError, unknown_variables
 from ttt_engine.config import LoraSettings, TrainingSettings
@@ -213,3 +215,33 @@ def test_a_choice_that_is_not_known_is_refused() -> None:
 
     assert "ttt_data" in str(error)
     assert "leave_two_out" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("given", "both"),
+    [
+        ({"price": 0.2, "budget": "ttt <= 30 %"}, "TTT_ROUTER_PRICE and TTT_ROUTER_BUDGET"),
+        ({"price": 0.2, "max_regret_rate": 0.05}, "TTT_ROUTER_PRICE and TTT_ROUTER_MAX_REGRET_RATE"),
+        ({"budget": "<= 20 s a task", "max_regret_rate": 0.05}, "TTT_ROUTER_BUDGET and TTT_ROUTER_MAX_REGRET_RATE"),
+        ({"budget": "ttt_short <= 30 %"}, "TTT_ROUTER_BUDGET and TTT_ROUTER_ARMS"),
+        ({"max_regret_rate": 0.05, "arms": ("icl", "icl_vote")}, "TTT_ROUTER_MAX_REGRET_RATE and TTT_ROUTER_ARMS"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused_with_both_names(
+    folder: Path, given: dict[str, Any], both: str
+) -> None:
+    with pytest.raises(SettingsError, match=both):
+        Settings(**given)
+
+
+def test_a_wish_is_a_price_a_budget_or_a_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().wish is None
+    assert Settings(price=0.3).wish == Price(0.3)
+    assert Settings(max_regret_rate=0.05).wish == RegretLimit(0.05)
+    monkeypatch.setenv("TTT_ROUTER_BUDGET", "<= 20 s a task")
+    assert Settings().wish == SecondsBudget(20.0)
+    monkeypatch.setenv("TTT_ROUTER_BUDGET", "little")
+    with pytest.raises(SettingsError, match="TTT_ROUTER_BUDGET: got 'little'"):
+        Settings()
+    with pytest.raises(SettingsError, match="max_regret_rate"):
+        Settings(budget="max_regret_rate = 0.05")

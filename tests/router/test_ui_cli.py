@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import router.ui_cli
 from router.cli import main
 from router.settings import Settings, SettingsError
-from router.ui_cli import require_extra, require_loopback, solutions_in
+from router.ui_cli import listening, require_extra, require_loopback, solutions_in
 
 SOLVED = {
     "train": [{"input": [[1, 0]], "output": [[0, 1]]}, {"input": [[2, 0]], "output": [[0, 2]]}],
@@ -53,3 +54,13 @@ def test_solutions_are_known_for_a_task_and_for_each_of_its_queries(folder: Path
 
     assert sorted(map(len, known.values())) == [1, 1, 2]
     assert (((0, 3),),) in known.values()
+
+
+def test_where_the_usual_port_is_taken_another_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening("127.0.0.1", 0) as taken:
+        monkeypatch.setattr(router.ui_cli, "_PORT", taken.getsockname()[1])
+        with listening("127.0.0.1", None) as other:
+            assert other.getsockname()[1] != taken.getsockname()[1]
+
+        with pytest.raises(SettingsError, match="--port"):
+            listening("127.0.0.1", taken.getsockname()[1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,15 +10,14 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Dialog, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
+from router.granting import Kept
 from router.ui import Attached, make_app
 from tests.router.ui import samples, strangers
-from tests.system_packages import found_or_installed
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests.router.ui.chromium import launched
 
 
 @dataclass
@@ -48,7 +45,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             served.ran.append((task.id, arm, seed))
             return "explored"
 
-        app = make_app(Attached(ledger, run, {samples.drop_task().fingerprint: (samples.fallen(),)}))
+        known = {samples.drop_task().fingerprint: (samples.fallen(),)}
+        kept = Kept("ttt <= 30 %", "28.3% over 60 tasks, at a price of 0.21 now")
+        app = make_app(Attached(ledger, run, known, kept=lambda: kept))
         with _Running(uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))) as port:
             served.url = f"http://127.0.0.1:{port}"
             yield served
@@ -57,15 +56,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
-    program = found_or_installed(lambda: next(filter(None, map(shutil.which, _NAMES)), None), "chromium")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root in a container has none
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=program, args=sandbox)
-        except Error as error:
-            pytest.fail(f"playwright {playwright.chromium.name} cannot drive {program}: {error}")
+    with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

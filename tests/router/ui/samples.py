@@ -36,9 +36,9 @@ POLICY = "learned@3:price=0.2,floor=0.02"
 TTT_PATH = ("admit", "probe", "lookup", "decide", "adapt", "answer_ttt", "verify")
 _TAKES = {"admit": 0.0004, "probe": 0.21, "lookup": 0.0021, "decide": 0.0009, "adapt": 3.62, "answer_ttt": 0.94}
 _ESTIMATES = {
-    "icl": ArmEstimate(p_correct=0.22, gain=0.0, gain_std=0.0, predicted_cost_s=0.2, utility=0.21),
-    "icl_vote": ArmEstimate(p_correct=0.31, gain=0.09, gain_std=0.06, predicted_cost_s=1.5, utility=0.245),
-    "ttt": ArmEstimate(p_correct=0.74, gain=0.52, gain_std=0.11, predicted_cost_s=4.6, utility=0.54),
+    "icl": ArmEstimate(p_correct=0.22, gain=0.0, gain_std=0.0, predicted_cost_s=0.2, cost=0.05, utility=0.21),
+    "icl_vote": ArmEstimate(p_correct=0.31, gain=0.09, gain_std=0.06, predicted_cost_s=1.5, cost=0.325, utility=0.245),
+    "ttt": ArmEstimate(p_correct=0.74, gain=0.52, gain_std=0.11, predicted_cost_s=4.6, cost=1.0, utility=0.54),
 }
 GROUNDS = DecisionGrounds(
     estimates=_ESTIMATES,

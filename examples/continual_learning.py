@@ -1,0 +1,127 @@
+"""From an empty ledger: a router that learns from a stream of tasks, and what it gets right for each second it takes.
+
+    python examples/continual_learning.py                                      the 15 tasks of the demonstration
+    python examples/continual_learning.py DATA/1d-arc --limit 600 --plot learning.png
+
+The ledger is the memory: stopped and started again with the same --home, it goes on where it was. The plot needs
+`pip install 'ttt-router[report]'`. 600 tasks of single rows take some 40 minutes on two free cores (0.2 s in context,
+5.4 s trained, if two thirds are trained on); larger grids take several times that.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from icl_engine.loaders import load_tasks, take
+from icl_engine.task import LabelledTask
+from policies.ledger import Ledger
+from policies.records import DecisionRow
+from router import Router, Settings
+from router.demo import TASKS
+from router.learned_policies import learner_of
+from router.learning import Learner
+
+EVERY = 10  # tasks between two turns of the learning loop
+WINDOW = 60  # tasks that a point of the plot looks back on
+
+
+def stream_of(source: Path | None, limit: int | None) -> list[LabelledTask]:
+    """Return the tasks in an order drawn once for all, kinds mixed."""
+    tasks = [task for path in ([source] if source else sorted(TASKS.glob("*.json"))) for task in load_tasks(path)]
+    tasks = tasks if limit is None else take(tasks, limit)
+    return [tasks[i] for i in np.random.default_rng(0).permutation(len(tasks))]
+
+
+def impatient(learner: Learner) -> Learner:
+    """Take smaller steps than the defaults, which are made for thousands of tasks; the gate stays as strict."""
+    learner.settings = replace(
+        learner.settings, least_rows=80, new_rows=60, shadow_decisions=40, canary_rows=60, canary_share=0.25
+    )
+    return learner
+
+
+def learn_from(tasks: Sequence[LabelledTask], ledger: Ledger, settings: Settings) -> None:
+    """Solve what is not solved yet, say what was right, and let the loop take a turn now and then."""
+    done = {row.task_id for row in ledger.latest(len(tasks))}
+    with Router(settings, ledger=ledger) as bare:
+        learner = impatient(learner_of(settings, ledger, model_fingerprint=bare.model.fingerprint))
+        with Router(settings, model=bare.model, ledger=ledger, policy=learner.policy) as router:
+            for labelled in tasks:
+                if labelled.task.id in done:
+                    continue
+                solution = router.solve(labelled.task)
+                router.feedback(solution.trace_id, answer=labelled.solutions, source="solution")
+                done.add(labelled.task.id)
+                if len(done) % EVERY == 0:
+                    for event in learner.step():
+                        print(f"{len(done):>4} {event.kind}: {event.reason[:100]}")
+                    print(f"{len(done):>4} {told(solved(ledger)[-WINDOW:])}, decided by {learner.policy.name}")
+
+
+def solved(ledger: Ledger) -> list[tuple[DecisionRow, float]]:
+    """Return every decision with whether its answer was right, in the order of record."""
+    rows = [row for _, row in ledger.decisions_after(0, limit=100_000)]
+    said = ledger.outcomes_of([row.decision_id for row in rows])
+    judged = {
+        row.decision_id: [each.value for each in said[row.decision_id] if each.reported.judges_the_answer]
+        for row in rows
+    }
+    return [(row, judged[row.decision_id][0]) for row in rows if judged[row.decision_id]]
+
+
+def told(lately: Sequence[tuple[DecisionRow, float]]) -> str:
+    """Say what came of some tasks."""
+    right, seconds = sum(value for _, value in lately), sum(row.measured.seconds for row, _ in lately)
+    n = len(lately)
+    return f"of the last {n}: {right / n:.2f} right, {seconds / n:.2f} s a task, {right / seconds:.3f} right a second"
+
+
+def draw(rows: Sequence[tuple[DecisionRow, float]], path: Path) -> None:
+    """Draw what was right for each second, over the last tasks, and where another policy began to decide."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    right = np.array([value for _, value in rows])
+    seconds = np.array([row.measured.seconds for row, _ in rows])
+    ends = np.arange(1, len(rows) + 1)
+    rate = [right[max(0, end - WINDOW) : end].sum() / seconds[max(0, end - WINDOW) : end].sum() for end in ends]
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    axes.plot(ends, rate)
+    names = [row.policy for row, _ in rows]
+    for i, (before, after) in enumerate(pairwise(names), start=1):
+        if before != after:
+            axes.axvline(i, linestyle=":", color="grey")
+            axes.annotate(after.partition("@")[0], (i, max(rate)), rotation=90, va="top", fontsize=8)
+    axes.set_xlabel("tasks solved")
+    axes.set_ylabel(f"right answers a second, last {WINDOW} tasks")
+    axes.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Read the arguments, learn, and say or draw what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="?", type=Path, help="file or folder of tasks with their solutions")
+    parser.add_argument("--limit", type=int, help="take so many tasks, spread over the kinds")
+    parser.add_argument("--home", type=Path, help="home folder; the same one goes on where it was")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, such as learning.png")
+    given = parser.parse_args()
+    settings = Settings(arms=("icl", "ttt"), epsilon=0.2, **({} if given.home is None else {"home": given.home}))
+    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+        learn_from(stream_of(given.tasks, given.limit), ledger, settings)
+        rows = solved(ledger)
+        print(f"{len(rows)} tasks solved; {told(rows)}")
+        if given.plot is not None:
+            draw(rows, given.plot)
+            print(f"Plot: {given.plot}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What the user asks for, granted where a task is decided on: a price, a budget over the tasks that come, or a bound on
+what is missed. How far it is kept is read off the ledger, so that it outlives the process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.decision import Arm, Policy, as_it_is, at_price
+from policies.features import SCHEMA_HASH
+from policies.pacing import BudgetPacer, PacedPolicy, arm_charged
+from policies.regret_bound import MIN_CALIBRATION, BoundedRegret, bound_from, bound_on, nothing_shown
+from policies.replay import Scorer
+from policies.wishes import Budget, Price, RegretLimit, ShareBudget
+from router.learning_rows import Experience, ExperienceReader, RowRules
+
+if TYPE_CHECKING:
+    from policies.ledger import Ledger
+    from policies.outcome_matrix import OutcomeMatrix
+    from policies.regret_bound import RegretBound
+    from policies.trace_log import TraceSummary
+    from router.learning import ActAs
+    from router.settings import Settings
+
+_DELTA = 0.05  # probability of promising too much, over all looks at the evidence
+_LOOKED_AT = 2000  # latest traces, for what has been spent
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How far a wish is kept."""
+
+    wish: str
+    said: str
+
+
+def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: str | None) -> ActAs:
+    """Return what makes a policy keep to a price or a bound that the settings ask for; a budget is over all tasks,
+    whoever decides (`paced`).
+    """
+    wish, reader = settings.wish, None
+    if ledger is not None and isinstance(wish, RegretLimit):
+        rules = RowRules(arms=tuple(arm for arm in settings.arms if arm != Arm.ZERO_SHOT))
+        reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
+
+    def act_as(policy: Policy, trained_to_seq: int) -> Policy:
+        if isinstance(wish, Price):
+            return at_price(policy, wish.price)
+        if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
+            known = None if reader is None else _unpicked(reader.read(), after_seq=trained_to_seq)
+            bound = nothing_shown(wish.max_rate) if known is None else bound_shown(policy, known, wish.max_rate)
+            return BoundedRegret(policy, bound, explore=settings.epsilon)
+        return policy
+
+    return act_as
+
+
+def paced(policy: Policy, settings: Settings, ledger: Ledger | None) -> Policy:
+    """Return the policy at whatever price keeps the budget that is asked for; as it is where none is."""
+    wish = settings.wish
+    if wish is None or isinstance(wish, Price | RegretLimit):
+        return policy
+    pacer = pacer_of(wish, () if ledger is None else _under(wish, ledger), price=settings.price)
+    return PacedPolicy(lambda price: at_price(as_it_is(policy), price), pacer)
+
+
+def pacer_of(budget: Budget, spent: tuple[TraceSummary, ...], *, price: float) -> BudgetPacer:
+    """Return the pacer of a budget after these tasks.
+
+    Args:
+        spent: under this budget, oldest first.
+        price: to begin with.
+    """
+    pacer = BudgetPacer(budget, price=price)
+    for each in spent:
+        pacer.spent(arm_charged(each.arm, each.answered_by), each.seconds)
+    return pacer
+
+
+def bound_shown(scorer: Scorer, known: OutcomeMatrix, max_rate: float) -> RegretBound:
+    """Choose the bound on the first 500 tasks, or 1,000, 2,000 and so on, as many as there are.
+
+    Whoever looks after every task finds a threshold by chance sooner or later. So each of these looks has half of the
+    probability of a mistake that those before it have left.
+    """
+    tasks = list(dict.fromkeys(known.tasks))
+    n_looks = max(1, (len(tasks) // MIN_CALIBRATION).bit_length())
+    first = set(tasks[: MIN_CALIBRATION << (n_looks - 1)])
+    rows = known.take([i for i, task in enumerate(known.tasks) if task in first])
+    return bound_on(scorer, rows, max_rate=max_rate, delta=_DELTA / 2.0**n_looks)
+
+
+def _unpicked(known: Experience, *, after_seq: int) -> OutcomeMatrix:
+    """Return the tasks that both arms have answered and that no threshold has picked: those from the time when
+    everything was trained on.
+
+    Args:
+        after_seq: number of the last decision that the scorer was fitted on; what came before is no evidence.
+    """
+    columns = [known.rows.arms.index(arm) for arm in (Arm.ICL, Arm.TTT)]
+    both = (known.rows.known_p[:, columns] >= 1.0).all(axis=1) & ~np.isnan(known.rows.quality[:, columns]).any(axis=1)
+    unpicked = np.array([picks_nothing(policy) for policy in known.decided_by], dtype=bool)
+    return known.take(both & unpicked & (known.seqs > after_seq)).matrix()[0]
+
+
+def picks_nothing(policy: str) -> bool:
+    """Tell of a policy, by its name, whether it trains on everything until a bound can be shown."""
+    bound = _bound_in(policy)
+    return bound is not None and not bound.holds
+
+
+def so_far(settings: Settings, ledger: Ledger) -> Kept:
+    """Say what is asked for, and how far it is kept."""
+    wish = settings.wish
+    if wish is None:
+        return Kept("nothing", f"a price of {settings.price:g}, or the one that the policy was trained for")
+    if isinstance(wish, Price):
+        return Kept(str(wish), "time is weighed at it")
+    if isinstance(wish, RegretLimit):
+        newest = ledger.latest(1)
+        bound = _bound_in(newest[0].policy) if newest else None
+        return Kept(str(wish), "no task has been decided under it yet" if bound is None else bound.reason)
+    spent = _under(wish, ledger)
+    if not spent:
+        return Kept(str(wish), "no task has been decided under it yet")
+    pacer = pacer_of(wish, spent, price=settings.price)
+    used_up = "; used up for now" if pacer.exhausted else ""
+    return Kept(
+        str(wish), f"{_spent(wish, spent)} over {len(spent)} tasks, at a price of {pacer.price:.3g} now{used_up}"
+    )
+
+
+def _spent(budget: Budget, spent: tuple[TraceSummary, ...]) -> str:
+    if isinstance(budget, ShareBudget):
+        share = np.mean([arm_charged(each.arm, each.answered_by) in budget.arms for each in spent])
+        return f"{share:.1%}"
+    return f"{np.mean([each.seconds for each in spent]):.3g} s a task"
+
+
+def _under(budget: Budget, ledger: Ledger) -> tuple[TraceSummary, ...]:
+    """Return the latest tasks that were decided under a budget, oldest first."""
+    latest = ledger.traces.summaries(n=_LOOKED_AT)
+    return tuple(each for each in reversed(latest) if f",budget=({budget})," in each.policy)
+
+
+def _bound_in(policy: str) -> RegretBound | None:
+    numbers = policy.partition("bound=")[2].partition(",")[0]
+    return bound_from(numbers) if policy.startswith("bounded_regret@2:") else None
