@@ -13,6 +13,7 @@
     │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
     │   └── StoreMisconfigured      it never will be, as it is set up (4)
+    ├── ExecutorUnavailable         no workers to solve tasks, or none that survive it (4)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
     ├── PolicySettingRefused        a price, budget, bound or other setting of a policy that cannot be used (2)
     ├── BudgetUnreachable           a budget below what a policy spends at any price (2)
@@ -74,7 +75,14 @@ from policies.errors import (
 from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, UnknownPolicy, UnreadableTrace
-from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import (
+    AdapterRefused,
+    AdapterRejected,
+    ExecutorUnavailable,
+    StoreMisconfigured,
+    StoreUnavailable,
+    TrainingFailed,
+)
 
 __all__ = [
     "AdapterRefused",
@@ -84,6 +92,7 @@ __all__ = [
     "BudgetUnreachable",
     "ContextOverflow",
     "DecisionConflict",
+    "ExecutorUnavailable",
     "FewShotError",
     "LedgerCorrupt",
     "LedgerFull",
@@ -135,7 +144,7 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
     if isinstance(error, TaskRefused | OutcomesRefused):
         return REFUSED
-    if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable | PushFailed):
+    if isinstance(error, ModelUnavailable | StoreUnavailable | ExecutorUnavailable | LedgerUnavailable | PushFailed):
         return DOWN
     # by name, because the class of CheckpointMismatch comes with torch
     return USAGE if any(kind.__name__ in _USAGE for kind in type(error).__mro__) else FAILED

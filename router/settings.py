@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     store_memory_bytes: int = Field(256 * 2**20, ge=0, description="of loaded adapters kept in memory")
     store_local_bytes: int = Field(4 * 2**30, ge=2**20, description="of adapters kept in the local folder, a tenant")
     store_adapter_bytes: int = Field(2**30, ge=2**12, description="of one adapter; a larger one is not kept or read")
+    executor: str = Field(
+        "in-process",
+        pattern=r"^(in-process|ray://.+)$",
+        description="where tasks are solved: in-process; ray://local, ray://auto or ray://host:10001",
+    )
     tenant: str = Field(
         "default",
         pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$",
