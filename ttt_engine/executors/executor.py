@@ -17,9 +17,7 @@ Result = TypeVar("Result")
 AskedOf = TypeVar("AskedOf", contravariant=True)
 ResultOf = TypeVar("ResultOf", covariant=True)
 
-Reach = Literal[
-    "process", "machine", "cluster"
-]  # where an executor's workers are: what they can share with this process
+Reach = Literal["process", "machine", "cluster"]  # where workers are, and so what they can share with this process
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ class RayExecutor(Generic[Asked, Result]):
                 while (job := self._next(name)) is not None:
                     if not self._done(actor, name, job):
                         break
-        except Exception as error:  # of Ray: whoever waits is told, and nobody waits for ever
+        except (Exception, SystemExit) as error:  # of Ray, which exits where it is shut down; nobody waits for ever
             with self._changed:
                 self._fail(self._waiting, _unavailable(error))
         finally:
@@ -278,7 +278,7 @@ class RayExecutor(Generic[Asked, Result]):
                 self._n_under_way -= 1
                 self._again(job, name, died)
             return False
-        except BaseException as error:  # as a result that cannot be sent
+        except (Exception, SystemExit) as error:  # as of a result that cannot be sent
             said = _Raised(error if isinstance(error, Exception) else _unavailable(error))
         with self._changed:
             self._n_under_way -= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +34,7 @@ def test_no_batch_trains_more_adapters_than_it_may_and_none_is_in_two(lengths: l
 def test_no_task_is_longer_than_one_of_a_batch_before(lengths: list[int], together: int) -> None:
     batches = batches_of([task_of(n) for n in lengths], together)
 
-    for first, second in zip(batches, batches[1:], strict=False):
+    for first, second in pairwise(batches):
         assert min(lengths[i] for i in first) >= max(lengths[i] for i in second)
 
 
