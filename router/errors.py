@@ -8,6 +8,7 @@
     │   └── ContextOverflow         a prompt longer than the model's context
     ├── OutOfMemory                 memory that does not hold one pass over one prompt (1)
     ├── ModelUnavailable            a language model that cannot be loaded (4)
+    ├── RemoteFailed                a language model on a server that did not answer; the one here does instead (4)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
     │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
@@ -49,6 +50,7 @@ from icl_engine.errors import (
     FewShotError,
     ModelUnavailable,
     OutOfMemory,
+    RemoteFailed,
     TaskRefused,
     TaskTooLarge,
     TooFewDemonstrations,
@@ -109,6 +111,7 @@ __all__ = [
     "PromotionLost",
     "PushFailed",
     "RecordRefused",
+    "RemoteFailed",
     "SettingsError",
     "StoreMisconfigured",
     "StoreUnavailable",
@@ -127,6 +130,7 @@ __all__ = [
 
 FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
 
+_DOWN = (ModelUnavailable, RemoteFailed, StoreUnavailable, ExecutorUnavailable, LedgerUnavailable, PushFailed)
 _USAGE = (
     "SettingsError",
     "AmbiguousTrace",
@@ -144,7 +148,7 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
     if isinstance(error, TaskRefused | OutcomesRefused):
         return REFUSED
-    if isinstance(error, ModelUnavailable | StoreUnavailable | ExecutorUnavailable | LedgerUnavailable | PushFailed):
+    if isinstance(error, _DOWN):
         return DOWN
     # by name, because the class of CheckpointMismatch comes with torch
     return USAGE if any(kind.__name__ in _USAGE for kind in type(error).__mro__) else FAILED

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Task, Value
-from policies.decision import Arm, Decision, Policy
+from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
@@ -27,6 +27,7 @@ from ttt_engine.executors import Batch, Executor, batches_of, open_executor
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
+    from icl_engine.remote_model import RemoteModel
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
+_REMOTE_S = 2.0  # of a model on a server, before it is measured
 _TOGETHER = 64  # tasks that are solved together at most
 
 
@@ -102,6 +104,7 @@ class Router:
         self._policy_fault: str | None = None
         self._learner: Learner | None = None
         self._bound: Steps | None = None
+        self._remote: RemoteModel | None = None
         self._traces: TraceWriter | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -391,6 +394,8 @@ class Router:
             self._learner.stop()
         if self._traces is not None:
             self._traces.close()
+        if self._remote is not None:
+            self._remote.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -440,7 +445,7 @@ class Router:
         if not isinstance(task, Task):
             remedy = "Make one with Task.from_pairs or Task.parse."
             raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=remedy)
-        if arm is not None and arm not in tuple(Arm):
+        if arm is not None and arm not in (*Arm, REMOTE):
             raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s
         if limit is not None and not limit > 0:
@@ -533,7 +538,12 @@ class Router:
             policy=self._policy or self._deciding(ledger, model.fingerprint),
             ledger=ledger,
             ttt=ttt,
-            costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
+            costs=CostModel(
+                n_views=settings.n_views,
+                training_sequences=training.steps * training.batch_size,
+                remote_s=_REMOTE_S,
+            ),
+            remote=self._remote_model(),
             arms=settings.arms,
             training=training,
             text_training=chosen.text,
@@ -544,6 +554,20 @@ class Router:
             traces=self._writer(ledger),
             redact=Redactor.of(settings),
         )
+
+    def _remote_model(self) -> RemoteModel | None:
+        settings = self.settings
+        if settings.remote_url is None or settings.remote_model is None:
+            return None
+        from icl_engine.remote_model import RemoteModel
+
+        self._remote = RemoteModel(
+            settings.remote_url,
+            settings.remote_model,
+            api_key=settings.remote_api_key,
+            timeout_s=settings.remote_timeout_s,
+        )
+        return self._remote
 
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
         """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""

@@ -37,6 +37,7 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling; not behind what else this machine does
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
