@@ -576,8 +576,7 @@ class Router:
         if ledger is None or settings.learning == "off" or not {Arm.ICL, Arm.TTT} <= set(settings.arms):
             return stated
         try:
-            if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
-                return stated
+            ledger.policy_versions.alias("champion")  # whether it can be read at all
             return self._learning(ledger, model_fingerprint)
         except LedgerUnavailable as error:  # who is champion cannot be read; the answer must not hang on it
             self._policy_fault = str(error)
@@ -592,6 +591,7 @@ class Router:
             if self.audits is None:
                 self.audits = Audits(self.settings.audit_rate, self._learner.later)
             self._learner.start()
+        self._learner.follow()
         return self._learner.policy
 
     def _writer(self, ledger: Ledger | None) -> TraceWriter | None:

@@ -323,7 +323,7 @@ class Steps:
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
         asks = state["forced_arm"] is None and isinstance(self.policy, AsksForStages)
-        return "look_closer" if asks else "decide"
+        return "look_closer" if asks and getattr(self.policy, "asks_for_stages", True) else "decide"
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""

@@ -119,9 +119,9 @@ class RayExecutor(Generic[Asked, Result]):
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """The names of the workers that are there or have been asked for."""
+        """The names of the workers that are there."""
         with self._changed:
-            return tuple(self._threads)
+            return tuple(sorted(self._present))
 
     def close(self) -> None:
         """End the workers, and the cluster, if it is ours; see `Executor`."""
