@@ -5,7 +5,7 @@ training, or with an adapter that is kept. Decision and trace are committed one 
 ledger take turns. Adapters go to a Redis of a certain size, which forgets the oldest when it is full.
 
     python -m benchmarks.capacity                    # the table of docs/scale.md
-    python -m benchmarks.capacity --measure          # the unit costs of the ledger, on a PostgreSQL of its own
+    python -m benchmarks.capacity --measure          # unit costs of ledger and hits, on a PostgreSQL of its own
     python -m benchmarks.capacity --trained-s 0.5 --redis-gb 16 --loads 100000
 """
 
@@ -189,6 +189,23 @@ def measure(n_solves: int = 400) -> tuple[float, float]:
     return 2 * float(np.median(spent)), (after - before) / n_solves
 
 
+def measure_hit(n_tasks: int = 6) -> float:
+    """Return what a trained answer takes with its adapter at hand, as a share of what it takes without."""
+    from icl_engine.loaders import load_tasks
+    from router.demo import TASKS
+    from router.router import Router
+    from router.settings import Settings
+
+    tasks = [each.task for each in load_tasks(TASKS / "1d_arc.json")][: n_tasks + 1]
+    shares = []
+    with tempfile.TemporaryDirectory() as home, Router(Settings(home=Path(home), learning="off")) as router:
+        router.solve(tasks.pop(), arm="ttt")  # everything is loaded
+        for task in tasks:
+            first, again = (router.solve(task, arm="ttt").cost.seconds for _ in range(2))
+            shares.append(again / first)
+    return float(np.median(shares))
+
+
 def table(loads: Sequence[Load]) -> str:
     """Return what loads come to, as a table of Markdown."""
     lines = [
@@ -217,6 +234,7 @@ def main() -> None:
     if given.measure:
         commit_s, row_bytes = measure()
         print(f"commits of a decision and its trace {1000 * commit_s:.2f} ms, {row_bytes:,.0f} bytes a task")
+        print(f"a trained answer takes {measure_hit():.2f} of that time with its adapter at hand")
         return
     values = {field.name: getattr(given, field.name) for field in fields(UnitCosts)}
     if given.redis_gb is not None:
