@@ -20,7 +20,7 @@ from icl_engine.voting import Candidate
 
 _ASKED = "Every Input is followed by its Output. Write the Output that belongs to the last Input, and nothing else."
 _MOST_BYTES = 2**20  # of a reply
-_UNKNOWN = -745.0  # nats, a probability of 0: said of an answer for which the server gives none
+_UNKNOWN = -800.0  # nats, a probability of 0: said of an answer for which the server gives none
 
 
 class RemoteModel:

@@ -7,9 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.redis_server import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(slots=True)
@@ -18,6 +23,7 @@ class RayCluster:
 
     cluster: Any
     nodes: list[Any]
+    client_port: int  # for those who are no node of it
 
     def grow(self, *, num_cpus: int = 1) -> None:
         """Add a node."""
@@ -36,13 +42,15 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
+    port = free_port()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling; not behind what else this machine does
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port})
         try:
-            made = RayCluster(cluster, [])
+            made = RayCluster(cluster, [], port)
             for _ in range(n_workers):
                 made.grow()
             ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)

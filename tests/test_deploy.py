@@ -278,13 +278,14 @@ def test_redis_runs_as_the_compose_file_has_it(tmp_path: Path) -> None:
         [installed(), "--port", port, "--dir", str(tmp_path), *arguments], stdout=subprocess.DEVNULL
     )
     try:
-        check = [*service["healthcheck"]["test"][1:], "-p", port]
+        client, *asks = service["healthcheck"]["test"][1:]
+        check = [client, "-p", port, *asks]
         until = time.monotonic() + 20
         while (said := _said(check, environment)) != "PONG" and time.monotonic() < until:
             time.sleep(0.05)
-        asked = [check[0], "-p", port, "config", "get", "maxmemory-policy"]
+        asked = [client, "-p", port, "config", "get", "maxmemory-policy"]
         policy = _said(asked, environment)
-        nobody = _said([check[0], "-p", port, "get", "x"], {**os.environ, "REDISCLI_AUTH": ""})
+        nobody = _said([client, "-p", port, "get", "x"], {**os.environ, "REDISCLI_AUTH": ""})
     finally:
         server.terminate()
         server.wait(20)

@@ -60,6 +60,7 @@ def resolver(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return resolvers[NAME]
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
 def test_an_adapter_in_redis_is_served_under_its_key(
     settings: Settings, adapter: AdapterTrace, resolver: LoRAResolver
 ) -> None:

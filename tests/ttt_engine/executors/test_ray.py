@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from icl_engine.errors import ModelUnavailable, TaskRefused
-from tests.ray_cluster import RayCluster, ray_cluster
+from tests.ray_cluster import ROOT, RayCluster, ray_cluster
 from tests.ttt_engine.executors.workers import TellingWorker, What, begun, task_of, without_a_model
 from ttt_engine.errors import ExecutorUnavailable
 from ttt_engine.executors import Batch
@@ -120,6 +122,34 @@ def test_a_cluster_that_grows_takes_up_what_waits(cluster: RayCluster, tmp_path:
 
         assert asked.result(60)[0][0][1] == "1"
     executor.close()
+
+
+FROM_ELSEWHERE = """
+import functools, pathlib, sys
+from tests.ttt_engine.executors.workers import TellingWorker, task_of
+from ttt_engine.executors import Batch, open_executor
+
+executor = open_executor(sys.argv[1])
+executor.start(functools.partial(TellingWorker, pathlib.Path(sys.argv[2])))
+print(*(told[0][1] for told in executor.run([Batch((task_of(n),), "say") for n in (3, 2, 1)])))
+executor.close()
+"""
+
+
+def test_a_process_that_is_no_node_of_the_cluster_is_served_through_its_client_port(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    url = f"ray://127.0.0.1:{cluster.client_port}?workers=1&cpus=0.5"
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_ELSEWHERE, url, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["3", "2", "1"]
 
 
 def test_workers_without_work_are_ended_and_made_anew(cluster: RayCluster, tmp_path: Path) -> None:
