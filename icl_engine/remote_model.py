@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from icl_engine.answer import Answer
@@ -49,8 +50,8 @@ class RemoteModel:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         self._url = f"{url.rstrip('/')}/chat/completions"
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._new_client = lambda: httpx.Client(headers=headers, follow_redirects=False)
-        self._client: httpx.Client | None = None
+        self._new_client: Callable[[], Any] = lambda: httpx.Client(headers=headers, follow_redirects=False)
+        self._client: Any = None  # made with the first task
         self._lock = threading.Lock()
 
     def answer(self, task: Task, *, deadline: float | None = None) -> tuple[Answer, ...]:

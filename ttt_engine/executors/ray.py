@@ -305,7 +305,7 @@ class RayExecutor(Generic[Asked, Result]):
             return
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray takes this from nowhere else
-            local = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
+            local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
             try:
                 with _sigterm_kept():
                     ray.init(
