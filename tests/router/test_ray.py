@@ -158,7 +158,7 @@ def test_an_object_of_this_process_is_refused_by_workers_elsewhere(settings: Set
     handed = {"model": tiny_model()} if given == "model" else {"store": MemoryAdapterStore()}
 
     with pytest.raises(SettingsError, match=f"^{given}: "):
-        Router(settings, executor=open_executor("ray://auto"), **handed)  # type: ignore[arg-type]
+        Router(settings, executor=open_executor("ray://auto"), **handed)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("ledger_url", None), ("store_url", "local:"), ("store_secrets", None)])
