@@ -32,14 +32,14 @@ class UnitCosts:
 
     icl_s: float = 0.18  # docs/model.md: embedded model, two cores, median of 36 tasks of 1D-ARC
     trained_s: float = 5.4  # likewise; training takes most of it
-    hit_s: float = 3.9  # as trained, less the 1.5 s of training of docs/reliability.md (adapter_cache.py)
+    hit_s: float = 0.38  # 0.07 of a trained answer: --measure, median of 6 tasks of 1D-ARC
     trained_share: float = 0.43  # README: 77 of 180 tasks of 1D-ARC are not solved in context
     adapter_bytes: float = 1.2e6  # docs/reliability.md
     fetch_s: float = 0.006  # docs/reliability.md: a cached adapter from Redis, 1.5 s / 249
     redis_bytes_per_s: float = 50e6 / 0.034  # docs/reliability.md: 50 MB over TCP
     redis_bytes: float = 2e9  # deploy/compose.yaml
-    commit_s: float = 0.004  # of a decision and of its trace, one after the other: --measure
-    row_bytes: float = 20e3  # of both in PostgreSQL, indexes included: --measure
+    commit_s: float = 0.026  # of a decision and of its trace, one after the other: --measure, on a busy machine
+    row_bytes: float = 4650.0  # of both in PostgreSQL, indexes included: --measure, ARC tasks answered in context
     n_different: int = 100_000  # tasks that come again and again, the common ones more often
     skew: float = 1.0  # of how often (Zipf); 0: all alike
     new_share: float = 0.5  # of tasks, which never come again
