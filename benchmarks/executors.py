@@ -60,7 +60,8 @@ def variants(tasks: Sequence[Task], n: int) -> list[Task]:
 
 def seconds(tasks: Sequence[Task], home: Path, executor: Executor[Any, Any], n_workers: int) -> float:
     """Return what solving the tasks by training takes, once so many workers are there and have solved something."""
-    warm_up = [Task.from_pairs([([i, 1], [1, i]), ([3, i], [i, 3])], [5, 6]) for i in range(64)]
+    rows = [[i // 10, i % 10, 0] for i in range(64)]
+    warm_up = [Task.from_pairs([(row, row[::-1]), ([1, 2, 3], [3, 2, 1])], [5, 6, 7]) for row in rows]
     with Router(Settings(home=home), executor=executor) as router:
         router.solve_many(warm_up, arm="icl")
         while isinstance(executor, RayExecutor) and len(executor.workers) < n_workers:

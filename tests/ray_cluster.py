@@ -57,4 +57,4 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
             yield made
         finally:
             ray.shutdown()
-            cluster.shutdown()  # type: ignore[no-untyped-call]
+            cluster.shutdown()
