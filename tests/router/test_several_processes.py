@@ -23,7 +23,7 @@ from router.learning import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.trace import Trace
-from tests.models import CONSTANT, CONSTANT_TASK
+from tests.models import CONSTANT_TASK
 from tests.postgres_server import PostgresServer, running_postgres
 from tests.redis_server import RedisServer
 
@@ -110,7 +110,7 @@ def test_fifty_equal_tasks_in_two_processes_are_trained_on_once(
 
     assert len({trace_id for trace_id, _, _ in solved}) == 50
     assert {degraded for _, _, degraded in solved} == {()}
-    assert {answer for _, answer, _ in solved} == {CONSTANT}
+    assert len({answer for _, answer, _ in solved}) == 1
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
         adapters = [Trace.read(ledger.trace(trace_id).document).adapter for trace_id, _, _ in solved]
     assert len({adapter.key for adapter in adapters if adapter is not None}) == 1
