@@ -30,6 +30,7 @@ from ttt_engine.executors.in_process import already_started, seconds_left
 
 _LOOK_S = 0.5  # how often one who waits looks whether it is still needed
 _ADAPTERS_KNOWN = 100_000  # of which it is remembered with whom they lie
+_PASSED_AT_MOST = 16  # times that the first in the queue lets others go before
 _DEAD_KNOWN = 64  # leases of those before have run out
 _OBJECT_BYTES = 100 * 2**20  # tasks and answers are small
 
@@ -42,6 +43,7 @@ class _Job(Generic[Asked, Result]):
     adapters: frozenset[str]  # fingerprints of the demonstrations
     since: float = field(default_factory=time.monotonic)
     deaths: int = 0  # of workers that had it
+    passed: int = 0  # times that another was taken although this one came first
     wanted: bool = True  # somebody waits for it
     done: concurrent.futures.Future[Sequence[Result]] = field(default_factory=concurrent.futures.Future)
 
@@ -165,7 +167,11 @@ class RayExecutor(Generic[Asked, Result]):
             self._changed.wait_for(lambda: self._closed or self._waiting, idle_until - time.monotonic())
             if self._closed or not self._waiting:
                 return None
+            first = self._waiting[0]
             job = min(self._waiting, key=lambda job: self._distance(job, name))  # of equals the first
+            if first.passed >= _PASSED_AT_MOST:
+                job = first
+            first.passed += 1
             self._waiting.remove(job)
             self._n_under_way += 1
             for adapter in job.adapters:
@@ -208,10 +214,11 @@ class RayExecutor(Generic[Asked, Result]):
 
     def _attend(self, name: str) -> None:
         """Start a worker, and keep it at work until there is no more, or it is no more."""
-        actor = None
+        actor, begun = None, False
         try:
             actor = _actor(self._cpus, self._gpus_each())
-            if self._begun(actor, name):
+            begun = self._begun(actor, name)
+            if begun:
                 while (job := self._next(name)) is not None:
                     if not self._done(actor, name, job):
                         break
@@ -227,7 +234,8 @@ class RayExecutor(Generic[Asked, Result]):
                 self._present.discard(name)
                 for adapter in [adapter for adapter, worker in self._with_whom.items() if worker == name]:
                     del self._with_whom[adapter]
-                self._ask_for_workers()
+                if begun or not self._present:  # else those who are there do what there is
+                    self._ask_for_workers()
 
     def _begun(self, actor: Any, name: str) -> bool:
         """Wait until a worker is there, which may take until the cluster has grown; say whether it is."""
@@ -245,13 +253,14 @@ class RayExecutor(Generic[Asked, Result]):
         except RayActorError as died:
             with self._changed:
                 self._n_failed_starts += 1
-                if self._n_failed_starts > self._retries:
+                if self._n_failed_starts > self._retries and not self._present:
                     self._n_failed_starts = 0
                     self._fail(self._waiting, _unavailable(died))
             return False
         with self._changed:
-            if error is not None:  # as a model that cannot be loaded: nobody else would fare better
-                self._fail(self._waiting, error)
+            if error is not None:
+                if not self._present:  # as of a model that cannot be loaded: the next would fare no better
+                    self._fail(self._waiting, error)
                 return False
             self._n_failed_starts = 0
             self._present.add(name)
