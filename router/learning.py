@@ -65,6 +65,7 @@ class LearningSettings:
     canary_rows: int = 200  # known outcomes of a canary's time, before it may become champion
     margin: float = 0.02  # of utility a task: a canary must be shown not to lose more
     interval_s: float = 30.0  # between two turns
+    follow_s: float = 1.0  # between two looks at who was promoted, maybe by another process
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,9 @@ class Learner:
         self._jobs: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._following: threading.Thread | None = None
+        self._followed: tuple[int, int, PolicyState | None] | None = None
+        self._refreshing = threading.Lock()
         self.fault: str | None = None  # of the last turn; None: it went well
         self.policy = ActingPolicy(act_as(prior.policy, 0))
         try:
@@ -133,12 +137,20 @@ class Learner:
             self._thread = threading.Thread(target=self._run, name="learning", daemon=True)
             self._thread.start()
 
+    def follow(self) -> None:
+        """Look every `follow_s`, in a thread of its own until `stop`, whom the ledger names, and let those decide."""
+        if self._following is None:
+            self._stop.clear()
+            self._following = threading.Thread(target=self._follow, name="following", daemon=True)
+            self._following.start()
+
     def stop(self) -> None:
         """Let the turn that runs end, and no other begin; then do the jobs that wait."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in (self._thread, self._following):
+            if thread is not None:
+                thread.join()
+        self._thread = self._following = None
         self._do_jobs()
 
     @property
@@ -154,6 +166,22 @@ class Learner:
         while not self._stop.is_set():
             self.turn()
             self._stop.wait(self.settings.interval_s)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self.settings.follow_s):
+            try:
+                self.look()
+            except Exception as error:  # a ledger that is away is told of by whoever records; the next look may succeed
+                _LOG.debug("cannot look who was promoted: %s", error)
+
+    def look(self) -> None:
+        """Let those decide whom the ledger names, if that has changed since the last look."""
+        champion, challenger = self._versions.alias(CHAMPION), self._versions.alias(CHALLENGER)
+        state = None if challenger.version_id is None else self._versions.version(challenger.version_id).state
+        named = (champion.epoch, challenger.epoch, state)
+        if named != self._followed:
+            self._refresh()
+            self._followed = named
 
     def turn(self) -> tuple[Event, ...]:
         """Do one step, whatever happens: a fault is kept in `fault` and logged, and the next turn tries again."""
@@ -471,12 +499,14 @@ class Learner:
 
     def _refresh(self) -> None:
         """Let those decide whom the ledger names."""
-        challenger = self._versions.alias(CHALLENGER).version_id
-        canary = None
-        if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
-            canary = self._act_as(self._open(challenger).policy, self._trained_to(challenger))
-        champion = self._act_as(self._champion().policy, self._trained_to(self._versions.alias(CHAMPION).version_id))
-        self.policy.use(champion, canary, self.settings.canary_share)
+        with self._refreshing:  # what was read last is used last
+            challenger = self._versions.alias(CHALLENGER).version_id
+            canary = None
+            if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
+                canary = self._act_as(self._open(challenger).policy, self._trained_to(challenger))
+            champion_id = self._versions.alias(CHAMPION).version_id
+            champion = self._act_as(self._champion().policy, self._trained_to(champion_id))
+            self.policy.use(champion, canary, self.settings.canary_share)
 
     def _trained_to(self, version_id: str | None) -> int:
         return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0
