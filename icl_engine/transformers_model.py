@@ -127,7 +127,7 @@ class TransformersModel:
         """Whether products in bfloat16 are quicker where the model is, and its weights more precise."""
         if self.device.type != "cpu" or self.module.dtype != torch.float32:
             return False
-        known = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not tell
+        known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not tell
         return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
     @property

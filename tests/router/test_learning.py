@@ -275,7 +275,7 @@ def test_who_follows_decides_by_whoever_is_promoted_elsewhere_whatever_happens_b
 
 
 def _learned(loop: Learner, policy: Sloped) -> bool:
-    champion = loop.policy.champion
+    champion = loop.policy.now().champion
     return isinstance(champion, Sloped) and (champion.low, champion.high) == (policy.low, policy.high)
 
 

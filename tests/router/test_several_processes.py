@@ -19,7 +19,7 @@ from policies.features import SCHEMA_HASH
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
 from router.learned_policies import fit_with
-from router.learning import sealed_for
+from router.policy_seal import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.trace import Trace
