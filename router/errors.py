@@ -8,6 +8,8 @@
     │   └── ContextOverflow         a prompt longer than the model's context
     ├── OutOfMemory                 memory that does not hold one pass over one prompt (1)
     ├── ModelUnavailable            a language model that cannot be loaded (4)
+    ├── Cancelled                   whoever asked does not want it any more (1)
+    ├── DeadlinePassed              time ran out before there was any answer (1)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
     │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
@@ -74,7 +76,15 @@ from policies.errors import (
 from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, UnknownPolicy, UnreadableTrace
-from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import (
+    AdapterRefused,
+    AdapterRejected,
+    Cancelled,
+    DeadlinePassed,
+    StoreMisconfigured,
+    StoreUnavailable,
+    TrainingFailed,
+)
 
 __all__ = [
     "AdapterRefused",
@@ -82,7 +92,9 @@ __all__ = [
     "AmbiguousTrace",
     "ArmUnavailable",
     "BudgetUnreachable",
+    "Cancelled",
     "ContextOverflow",
+    "DeadlinePassed",
     "DecisionConflict",
     "FewShotError",
     "LedgerCorrupt",
