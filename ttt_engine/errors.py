@@ -32,7 +32,9 @@ class DeadlinePassed(FewShotError):
     """
 
     def __init__(self, during: str, *, task_id: str | None = None) -> None:
-        super().__init__(f"deadline reached while {during}. Give more time, or ask when less is going on.", task_id=task_id)
+        super().__init__(
+            f"deadline reached while {during}. Give more time, or ask when less is going on.", task_id=task_id
+        )
         self.during = during
 
 

@@ -1,4 +1,4 @@
-"""The routes: each reads what it is asked, calls one function, and writes what that gives. All need a key but /health."""
+"""The routes: each reads what it is asked, calls one function, and writes what that gives. All but /health need a key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from router.serve.gate import Gate
 from router.serve.jobs import Asked, Job
 from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
-from router.serve.openapi import ERRORS, complete, takes
+from router.serve.openapi import ERRORS, complete, link, takes
 from router.serve.pages import Pages
 from router.serve.problems import problem, problem_of, response_of
 from router.serve.reading import policy_json, trace_json, traces_json
@@ -71,9 +71,9 @@ def make_api(service: Service) -> FastAPI:
     )
     api = _Api(service)
     for path, method, route, reply, said in (
-        ("/v1/solve", "POST", api.solve, wire.SolveReply, (202, 409, 413, 415, 429, 503, 504)),
-        ("/v1/decide", "POST", api.decide, wire.DecisionReply, (413, 415, 429, 503)),
-        ("/v1/feedback", "POST", api.feedback, wire.RecordedReply, (404, 409, 413, 415, 429, 503)),
+        ("/v1/solve", "POST", api.solve, wire.SolveReply, (408, 409, 413, 415, 429, 503, 504)),
+        ("/v1/decide", "POST", api.decide, wire.DecisionReply, (408, 413, 415, 429, 503)),
+        ("/v1/feedback", "POST", api.feedback, wire.RecordedReply, (404, 408, 409, 413, 415, 429, 503)),
         ("/v1/jobs/{job_id}", "GET", api.job, wire.JobReply, (404, 429)),
         ("/v1/jobs/{job_id}", "DELETE", api.cancel_job, wire.JobReply, (404, 429)),
         ("/v1/traces", "GET", api.traces, wire.TracesReply, (429, 503)),
@@ -90,7 +90,8 @@ def make_api(service: Service) -> FastAPI:
             responses[200] = {"model": reply, **responses.get(200, {})}
         if path == "/health":
             del responses[401]
-        app.add_api_route(path, route, methods=[method], responses=responses, openapi_extra=takes(path))
+        about: dict[str, Any] = {"responses": responses, "openapi_extra": takes(path), "operation_id": route.__name__}
+        app.add_api_route(path, route, methods=[method], **about)
     app.router.routes += Pages(service).routes()
     app.add_exception_handler(FewShotError, api.refused)
     app.add_exception_handler(RequestValidationError, api.malformed)
@@ -102,14 +103,30 @@ def make_api(service: Service) -> FastAPI:
 
 _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
     ("/v1/solve", "POST"): {
-        200: {"description": "the results of all tasks, or a stream of events", "content": {_EVENTS: {}}},
-        202: {"model": wire.JobReply, "description": "taken; Location says where to look"},
+        200: {
+            "description": "the results of all tasks, or a stream of events",
+            "content": {_EVENTS: {"schema": {"type": "string"}}},
+            "links": {
+                "trace": link("trace", "/results/0/solution/trace_id", "trace_id"),
+                "adapter": link("adapter", "/results/0/solution/trace_id", "trace_id"),
+            },
+        },
+        202: {
+            "model": wire.JobReply,
+            "description": "taken; Location says where to look",
+            "links": {"job": link("job", "/id", "job_id"), "cancel": link("cancel_job", "/id", "job_id")},
+        },
     },
-    ("/v1/jobs/{job_id}", "GET"): {200: {"content": {_EVENTS: {}}}},
+    ("/v1/jobs/{job_id}", "GET"): {200: {"content": {_EVENTS: {"schema": {"type": "string"}}}}},
     ("/v1/adapters/{trace_id}", "GET"): {
-        200: {"description": "a PEFT folder", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+        200: {
+            "description": "a PEFT folder",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        }
     },
-    ("/metrics", "GET"): {200: {"description": "all families", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    ("/metrics", "GET"): {
+        200: {"description": "all families", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    },
     ("/health", "GET"): {503: {"model": wire.HealthReply, "description": "stopping"}},
     ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "stopping, or without its ledger"}},
 }
@@ -221,7 +238,9 @@ class _Api:
 
         path = await run_in_threadpool(make)
         name = f"adapter-{trace_id[:12]}.zip"
-        return FileResponse(path, media_type="application/zip", filename=name, background=BackgroundTask(os.unlink, path))
+        return FileResponse(
+            path, media_type="application/zip", filename=name, background=BackgroundTask(os.unlink, path)
+        )
 
     async def health(self) -> Response:
         """Say in one word how it goes. The one route without a key; it waits for nothing."""
@@ -269,7 +288,9 @@ class _Api:
     async def http_fault(self, request: Request, error: Exception) -> Response:
         """Answer where there is no such route, or the body is too long."""
         assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code, "refused")
+        code = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}.get(
+            error.status_code, "refused"
+        )
         detail = str(error.detail)
         if error.status_code == 413:
             detail = f"the body has more than {self._settings.serve_body_bytes} bytes. Send fewer tasks at once."
@@ -296,9 +317,7 @@ class _Api:
         """Return what `then` makes of the body; a long one is looked at in another thread."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise BodyRefused(
-                f"got {ascii(kind[:40])}", field="Content-Type", remedy="Send application/json.", status=415
-            )
+            raise BodyRefused(f"got {kind[:40]!a}", field="Content-Type", remedy="Send application/json.", status=415)
         try:
             async with asyncio.timeout(self._settings.serve_body_s):
                 body = await request.body()

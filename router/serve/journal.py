@@ -5,7 +5,6 @@ A file a job, written before the promise is given and rewritten with its results
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator

@@ -19,9 +19,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         named = {"registry": self.registry, "namespace": "ttt_router"}
         self.requests = Counter("requests", "HTTP requests", ["route", "status"], **named)
-        self.request_s = Histogram("request_seconds", "Until the answer has gone", ["route"], buckets=_REQUEST_S, **named)
+        self.request_s = Histogram(
+            "request_seconds", "Until the answer has gone", ["route"], buckets=_REQUEST_S, **named
+        )
         self.solves = Counter("solves", "Tasks by what became of them", ["answered_by", "outcome"], **named)
-        self.solve_s = Histogram("solve_seconds", "Of one task, waiting included", ["answered_by"], buckets=_SOLVE_S, **named)
+        self.solve_s = Histogram(
+            "solve_seconds", "Of one task, waiting included", ["answered_by"], buckets=_SOLVE_S, **named
+        )
         self.refused = Counter("refused", "Requests that were not taken", ["code"], **named)
         self.degraded = Counter("degraded", "Tasks answered in spite of a fault", **named)
         self.compute_s = Counter("compute_seconds", "Of the model, all tenants", **named)

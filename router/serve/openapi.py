@@ -57,6 +57,11 @@ def takes(path: str) -> dict[str, Any]:
     return extra
 
 
+def link(operation: str, pointer: str, parameter: str) -> dict[str, Any]:
+    """Return that a value of an answer is what another route takes."""
+    return {"operationId": operation, "parameters": {parameter: f"$response.body#{pointer}"}}
+
+
 def complete(app: FastAPI) -> None:
     """Let the document name the schemas of bodies and problems, and say that a key is needed."""
     made = app.openapi
