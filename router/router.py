@@ -248,7 +248,12 @@ class Router:
         found: dict[int, ProbeResult | None] = {}
         for seed in dict.fromkeys(seed for _, seed in asked):
             places = [i for i, each in enumerate(asked) if each[1] == seed]
-            probed = self._steps().prober.probe_together([asked[i][0] for i in places], seed=seed)
+            try:
+                probed = self._steps().prober.probe_together([asked[i][0] for i in places], seed=seed)
+            except Exception:
+                if len(places) == 1:
+                    raise
+                probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
             found.update(zip(places, probed, strict=True))
         return [found[i] for i in range(len(asked))]
 

@@ -1,4 +1,4 @@
-"""The routes: each reads what it is asked, calls one function, and writes what that gives. All but /health need a key."""
+"""The routes: each reads what it is asked, calls one function and writes what that gives. Only /health needs no key."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from icl_engine.errors import FewShotError
 from policies.decision import Arm
@@ -24,9 +25,9 @@ from policies.errors import LedgerUnavailable
 from policies.trace_log import TraceFilter, Verdict
 from router.serve import messages as wire
 from router.serve.adapters import zipped
-from router.serve.errors import BodyRefused, Stopping
+from router.serve.errors import BodyRefused, BodyTooLarge, Stopping
 from router.serve.gate import Gate
-from router.serve.jobs import Asked, Job
+from router.serve.jobs import Asked, Event, Job
 from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
 from router.serve.openapi import ERRORS, complete, link, takes
@@ -48,7 +49,8 @@ JobId = Annotated[str, Path(pattern=wire.JOB_ID, description="as the answer 202 
 
 def make_app(service: Service, keys: ApiKeys) -> Gate:
     """Make the ASGI application: the routes behind the keys."""
-    return Gate(make_api(service), keys, service.allowances, service.metrics)
+    limit = service.settings.serve_body_bytes
+    return Gate(make_api(service), keys, service.allowances, service.metrics, max_body_bytes=limit)
 
 
 def make_api(service: Service) -> FastAPI:
@@ -149,8 +151,9 @@ class _Api:
         later, tenant = "respond-async" in prefers, request.state.tenant
         key = _idempotency_key(request)
         asked = await self._read(request, wire.SolveBody, self._asked)
-        job = await self._service.submit(tenant, asked, kept=later, key=key)
-        if _wants_events(request):
+        followed = _wants_events(request)
+        job = await self._service.submit(tenant, asked, kept=later, key=key, followed=followed)
+        if followed:
             return self._stream(job)
         if later:
             return _json(job.as_json(), 202, {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": "respond-async"})
@@ -288,13 +291,10 @@ class _Api:
     async def http_fault(self, request: Request, error: Exception) -> Response:
         """Answer where there is no such route, or the body is too long."""
         assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}.get(
-            error.status_code, "refused"
-        )
-        detail = str(error.detail)
+        code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
         if error.status_code == 413:
-            detail = f"the body has more than {self._settings.serve_body_bytes} bytes. Send fewer tasks at once."
-        return response_of(problem(error.status_code, code, detail), error.headers)
+            return response_of(problem_of(BodyTooLarge(self._settings.serve_body_bytes)), error.headers)
+        return response_of(problem(error.status_code, code, str(error.detail)), error.headers)
 
     async def fault(self, request: Request, error: Exception) -> Response:
         """Answer to what nobody foresaw; the log says more."""
@@ -345,32 +345,48 @@ class _Api:
             self._leave(job)
 
     def _stream(self, job: Job) -> Response:
-        async def events() -> AsyncIterator[bytes]:
-            job.n_waiting_for += 1
-            listener = job.listen()
-            try:
-                while True:
-                    try:
-                        async with asyncio.timeout(_STILL_HERE_S):
-                            name, content = await listener.get()
-                    except TimeoutError:
-                        yield b": still here\n\n"
-                        continue
-                    yield f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
-                    if name == "done":
-                        return
-            finally:
-                job.listeners.discard(listener)
-                self._leave(job)
+        listener = job.listener()
+        job.n_waiting_for += 1
 
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(events(), media_type=_EVENTS, headers=headers)
+        def gone() -> None:
+            job.listeners.discard(listener)
+            self._leave(job)
+
+        return _Stream(_events(listener), gone)
 
     def _leave(self, job: Job) -> None:
         """Cancel a job that nobody waits for and that was not to be kept."""
         job.n_waiting_for -= 1
         if not job.n_waiting_for and not job.kept and not job.over.is_set():
             self._service.cancel(job)
+
+
+class _Stream(StreamingResponse):
+    """A stream of events; `gone` is told of its end, also where nobody was there to begin with."""
+
+    def __init__(self, content: AsyncIterator[bytes], gone: Callable[[], None]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type=_EVENTS, headers=headers)
+        self._told = gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._told()
+
+
+async def _events(listener: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(_STILL_HERE_S):
+                name, content = await listener.get()
+        except TimeoutError:
+            yield b": still here\n\n"
+            continue
+        yield f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
+        if name == "done":
+            return
 
 
 async def _gone(request: Request) -> None:

@@ -94,6 +94,16 @@ class SolveFailed(FewShotError):
     """A task that was not answered, where a page needs its trace."""
 
 
+class BodyTooLarge(FewShotError):
+    """A body that is longer than the server takes."""
+
+    status = 413
+    field = "body"
+
+    def __init__(self, at_most: int) -> None:
+        super().__init__(f"the body has more than {at_most} bytes. Send fewer tasks at once.")
+
+
 class NoAdapter(FewShotError):
     """A trace whose solve trained nothing, or whose adapter is not kept any more."""
 

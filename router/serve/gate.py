@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.serve.allowances import Allowances
-from router.serve.errors import KeyRequired, RateExceeded
+from router.serve.errors import BodyTooLarge, KeyRequired, RateExceeded
 from router.serve.keys import ApiKeys, presented_in
 from router.serve.metrics import Metrics
 from router.serve.problems import problem_of, response_of
@@ -25,8 +25,11 @@ log = logging.getLogger("ttt_router.access")
 class Gate:
     """An ASGI application around another; `scope["state"]["tenant"]` says whose request it is."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, allowances: Allowances, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, allowances: Allowances, metrics: Metrics, *, max_body_bytes: int
+    ) -> None:
         self._app, self._keys, self._allowances, self._metrics = app, keys, allowances, metrics
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -60,6 +63,9 @@ class Gate:
             if path.startswith(API) and (wait_s := self._allowances.request(tenant)):
                 await self._refuse(RateExceeded(wait_s), scope, receive, send)
                 return
+            if _declared_bytes(scope) > self._max_body_bytes:  # what comes without a length is counted as it is read
+                await self._refuse(BodyTooLarge(self._max_body_bytes), scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def _tenant(self, scope: Scope, *, basic: bool) -> str | None:
@@ -81,6 +87,11 @@ class Gate:
         tenant = scope.get("state", {}).get("tenant")
         about = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 1)}
         log.info("request", extra={**about, "tenant": tenant})
+
+
+def _declared_bytes(scope: Scope) -> int:
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
 
 class JsonFormatter(logging.Formatter):

@@ -59,6 +59,7 @@ class Job:
     unwanted: threading.Event = field(default_factory=threading.Event)  # read by the workers
     over: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: set[asyncio.Queue[Event]] = field(default_factory=set)
+    first_listener: asyncio.Queue[Event] | None = None  # there before the work begins, so that it misses nothing
 
     @property
     def state(self) -> State:
@@ -88,6 +89,11 @@ class Job:
         for listener in self.listeners:
             if name != "step" or listener.qsize() < _EVENTS_WAITING:
                 listener.put_nowait((name, content))
+
+    def listener(self) -> asyncio.Queue[Event]:
+        """Return the queue of whoever has asked for this job and hears nothing yet, or a new one."""
+        first, self.first_listener = self.first_listener, None
+        return first or self.listen()
 
     def listen(self) -> asyncio.Queue[Event]:
         """Return a queue of what happens from now on, and of the results so far."""

@@ -156,8 +156,13 @@ class Service:
         """Decisions that are asked for."""
         return self._n_deciding
 
-    async def submit(self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None) -> Job:
+    async def submit(
+        self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None, followed: bool = False
+    ) -> Job:
         """Take in a job and begin with it; one that is kept is on disk when this returns.
+
+        Args:
+            followed: somebody will listen from the first step on.
 
         Raises:
             Stopping, Overloaded, ComputeSpent, JobNotKept: it is not taken.
@@ -169,6 +174,8 @@ class Service:
         job = Job(tenant, asked, kept, key)
         limit_s = self.settings.deadline_s if asked.deadline_s is None else asked.deadline_s
         job.deadline = None if limit_s is None else time.monotonic() + limit_s
+        if followed:
+            job.first_listener = job.listen()
         if kept or key is not None:
             self.jobs.add(job)
         if kept and self.journal is not None:

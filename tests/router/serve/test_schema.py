@@ -10,11 +10,13 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import run_state_machine_as_test
+from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from icl_engine.task import Task, Value
 from tests.icl_engine.task_strategies import grid_tasks, text_tasks
 from tests.router.serve.serving import LAB, Running, serving, shouting, text
+from tests.router.serve.test_routes import ROUTES
 
 FAST = settings(
     max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -42,14 +44,27 @@ def document(running: Running) -> Any:
     return schemathesis.openapi.from_url(f"{running.url}/openapi.json", headers=HEADERS)
 
 
-schema = schemathesis.pytest.from_fixture("document")
-
-
-@schema.parametrize()
-@FAST
-def test_every_route_keeps_to_the_document_whatever_is_sent(case: schemathesis.Case) -> None:
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith("/v1/")])
+def test_every_route_keeps_to_the_document_whatever_is_sent(
+    document: Any, method: str, path: str, mode: GenerationMode
+) -> None:
     """No 5xx, no answer that the document does not describe, nothing malformed accepted, nothing without its key."""
-    case.call_and_validate(headers=HEADERS, excluded_checks=BEYOND_A_SCHEMA)
+    operation = document[path][method]
+    if mode == GenerationMode.NEGATIVE and path == "/v1/policy":
+        return  # it takes nothing that could be malformed
+
+    @FAST
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def holds(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers=HEADERS, excluded_checks=BEYOND_A_SCHEMA)
+
+    holds()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_the_routes_of_orchestrators_keep_to_the_document(document: Any, path: str) -> None:
+    document[path]["GET"].Case().call_and_validate(headers=HEADERS)
 
 
 def test_requests_that_follow_from_each_other_keep_to_the_document(document: Any) -> None:

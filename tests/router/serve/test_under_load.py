@@ -88,7 +88,8 @@ def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_
     tasks = [{**CONSTANT, "queries": [[n, 1]]} for n in range(3)]
     for n, task in enumerate(tasks):  # three adapters, not one
         task["demonstrations"] = [*CONSTANT["demonstrations"], {"input": [n, n], "output": [0, 0]}]
-    with serving(tmp_path, tiny_model(), ttt_steps=12, ttt_rank=2, n_views=2) as running, running.client() as lab:
+    taught = {"ttt_steps": 20, "ttt_rank": 4, "ttt_alpha": 8.0, "ttt_learning_rate": 3e-2, "n_views": 2}
+    with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
         lock = running.service.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         with lock, ThreadPoolExecutor(3) as pool:
             asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks]
