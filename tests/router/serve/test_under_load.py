@@ -126,12 +126,12 @@ def test_what_nobody_wants_any_more_stops_within_a_step_and_its_place_is_free(tm
         if how == "the job is deleted":
             place = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
             with lab.stream("GET", place, headers={"Accept": "text/event-stream"}) as stream:
-                _wait_for_steps(stream, 3)
+                _rest = _wait_for_steps(stream, 3)
             began = time.monotonic()
             lab.delete(place)
         else:
             with lab.stream("POST", "/v1/solve", json=body, headers={"Accept": "text/event-stream"}) as stream:
-                _wait_for_steps(stream, 3)
+                _rest = _wait_for_steps(stream, 3)
                 began = time.monotonic()
         until(lambda: running.service.n_running == 0, "it is still at work")
         took_s = time.monotonic() - began
@@ -145,12 +145,13 @@ def test_what_nobody_wants_any_more_stops_within_a_step_and_its_place_is_free(tm
         assert running.solves() == 1  # what was cancelled is not recorded
 
 
-def _wait_for_steps(stream: httpx.Response, n: int) -> None:
-    seen = 0
-    for line in stream.iter_lines():
+def _wait_for_steps(stream: httpx.Response, n: int) -> Iterator[str]:
+    """Read until so many steps are trained; return what is not read yet: without it the connection would be closed."""
+    seen, lines = 0, stream.iter_lines()
+    for line in lines:
         seen += '"step": "adapt"' in line
         if seen > n:
-            return
+            return lines
     raise AssertionError("the stream ended")
 
 
@@ -190,8 +191,9 @@ def test_a_job_that_waits_is_dropped_at_once(tmp_path: Path) -> None:
         held.wait_begun()
         later = lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Prefer": "respond-async"})
         assert later.json()["state"] == "waiting"
-        cancelled = lab.delete(later.headers["Location"]).json()
+        lab.delete(later.headers["Location"])
         until(lambda: lab.get(later.headers["Location"]).json()["state"] == "cancelled", "it is not cancelled")
+        cancelled = lab.get(later.headers["Location"]).json()
         held.go.set()
     assert cancelled["results"][0]["problem"]["code"] == "cancelled"
     assert answers[0].status_code == 200
@@ -225,7 +227,7 @@ def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tm
     with serving(tmp_path, tiny_model(), **LONG) as running, running.client() as lab, running.client() as second:
         request = {"json": {"tasks": [CONSTANT], "arm": "ttt"}, "headers": {"Accept": "text/event-stream"}}
         with lab.stream("POST", "/v1/solve", **request) as stream:
-            _wait_for_steps(stream, 1)
+            _rest = _wait_for_steps(stream, 1)
             began = time.monotonic()
             answer = second.post("/v1/solve", json={"tasks": [other], "arm": "ttt", "deadline_s": 0.7})
             took_s = time.monotonic() - began
