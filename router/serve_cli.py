@@ -41,7 +41,7 @@ def serve(
         folder = settings.home / "jobs" / str(port)
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
-        service.open()
+        service.tenants.open()
         server, listening = make_server(make_app(service, known), service, host=host, port=port)
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"

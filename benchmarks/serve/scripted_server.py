@@ -122,7 +122,7 @@ def main() -> None:
         folder = settings.home / "jobs"
         service = Service(settings, ledger, model=SlowModel(given.arm_s), jobs_folder=folder, secrets=keys.secrets)
         log_as_json(service.redact, "warning")
-        service.open()
+        service.tenants.open()
         server, listening = make_server(make_app(service, keys), service, host="127.0.0.1", port=given.port)
         server.run(sockets=[listening])
 

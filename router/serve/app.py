@@ -16,8 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, Response
 
 from icl_engine.errors import FewShotError
 from policies.decision import Arm
@@ -26,8 +25,9 @@ from policies.trace_log import TraceFilter, Verdict
 from router.serve import messages as wire
 from router.serve.adapters import zipped
 from router.serve.errors import BodyRefused, BodyTooLarge, Stopping
+from router.serve.events import MEDIA_TYPE, EventStream
 from router.serve.gate import Gate
-from router.serve.jobs import Asked, Event, Job
+from router.serve.jobs import Asked, Job
 from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
 from router.serve.openapi import ERRORS, complete, link, takes
@@ -38,8 +38,6 @@ from router.serve.service import Service
 
 log = logging.getLogger("ttt_router.serve")
 
-_EVENTS = "text/event-stream"
-_STILL_HERE_S = 15.0  # between signs of life in a stream in which nothing happens
 _PARSED_ASIDE_BYTES = 64 * 2**10  # a longer body is read in another thread: others should not wait
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _Body = TypeVar("_Body", wire.SolveBody, wire.DecideBody, wire.FeedbackBody)
@@ -107,7 +105,7 @@ _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
     ("/v1/solve", "POST"): {
         200: {
             "description": "the results of all tasks, or a stream of events",
-            "content": {_EVENTS: {"schema": {"type": "string"}}},
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
             "links": {
                 "trace": link("trace", "/results/0/solution/trace_id", "trace_id"),
                 "adapter": link("adapter", "/results/0/solution/trace_id", "trace_id"),
@@ -119,7 +117,7 @@ _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
             "links": {"job": link("job", "/id", "job_id"), "cancel": link("cancel_job", "/id", "job_id")},
         },
     },
-    ("/v1/jobs/{job_id}", "GET"): {200: {"content": {_EVENTS: {"schema": {"type": "string"}}}}},
+    ("/v1/jobs/{job_id}", "GET"): {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     ("/v1/adapters/{trace_id}", "GET"): {
         200: {
             "description": "a PEFT folder",
@@ -181,9 +179,9 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def record() -> None:
-            service.check_own(tenant, given.trace_id)
+            service.tenants.check_own(tenant, given.trace_id)
             said = {"answer": given.answer, "reward": given.reward, "source": given.source}
-            service.router(tenant).feedback(given.trace_id, given.correct, **said)
+            service.tenants.router(tenant).feedback(given.trace_id, given.correct, **said)
 
         await run_in_threadpool(record)
         return _json({"trace_id": given.trace_id, "recorded": True})
@@ -219,8 +217,8 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def read() -> dict[str, Any]:
-            service.check_own(tenant, trace_id)
-            service.router(tenant).flush()
+            service.tenants.check_own(tenant, trace_id)
+            service.tenants.router(tenant).flush()
             return trace_json(service.ledger, trace_id)
 
         return _json(await run_in_threadpool(read))
@@ -234,8 +232,8 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def make() -> str:
-            service.check_own(tenant, trace_id)
-            router = service.router(tenant)
+            service.tenants.check_own(tenant, trace_id)
+            router = service.tenants.router(tenant)
             router.flush()
             return zipped(router, service.ledger, trace_id)
 
@@ -266,7 +264,7 @@ class _Api:
                 "n_running": service.n_running,
                 "n_waiting": service.n_waiting,
                 "n_deciding": service.n_deciding,
-                "model": service.model_name,
+                "model": service.tenants.model_name,
             },
             code,
         )
@@ -352,41 +350,13 @@ class _Api:
             job.listeners.discard(listener)
             self._leave(job)
 
-        return _Stream(_events(listener), gone)
+        return EventStream(listener, gone)
 
     def _leave(self, job: Job) -> None:
         """Cancel a job that nobody waits for and that was not to be kept."""
         job.n_waiting_for -= 1
         if not job.n_waiting_for and not job.kept and not job.over.is_set():
             self._service.cancel(job)
-
-
-class _Stream(StreamingResponse):
-    """A stream of events; `gone` is told of its end, also where nobody was there to begin with."""
-
-    def __init__(self, content: AsyncIterator[bytes], gone: Callable[[], None]) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(content, media_type=_EVENTS, headers=headers)
-        self._told = gone
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._told()
-
-
-async def _events(listener: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(_STILL_HERE_S):
-                name, content = await listener.get()
-        except TimeoutError:
-            yield b": still here\n\n"
-            continue
-        yield f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
-        if name == "done":
-            return
 
 
 async def _gone(request: Request) -> None:
@@ -403,7 +373,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _wants_events(request: Request) -> bool:
-    return _EVENTS in request.headers.get("accept", "").lower()
+    return MEDIA_TYPE in request.headers.get("accept", "").lower()
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

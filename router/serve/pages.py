@@ -54,7 +54,9 @@ class Pages:
 
         def run(task: Task, arm: str, seed: int) -> str:
             trace_id = asyncio.run_coroutine_threadsafe(solved(task, arm, seed), loop).result()
-            service.router(tenant).flush()  # traces are written behind the answer, and the page shows this one next
+            service.tenants.router(
+                tenant
+            ).flush()  # traces are written behind the answer, and the page shows this one next
             return trace_id
 
         return run

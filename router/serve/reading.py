@@ -48,7 +48,7 @@ def policy_json(service: Service) -> dict[str, Any]:
     versions = service.ledger.policy_versions
     listed = [(version.version_id, versions.history(version.version_id)[-1]) for version in versions.all()]
     return {
-        "deciding": policy_id(service.policy),
+        "deciding": policy_id(service.tenants.policy),
         "learning": service.settings.learning,
         **{name: versions.alias(name).version_id for name in ("champion", "challenger", "previous")},
         "versions": [

@@ -1,7 +1,7 @@
 """The service without its HTTP: who asks what, in threads of its own, bounded, with deadlines, and stopped with grace.
 
-Everything that is counted and kept here belongs to the event loop's thread; workers solve, and tell the loop. A router
-for each tenant, all on one model, one ledger and one policy; what waits for the model at the same time is done at once.
+Everything that is counted and kept here belongs to the event loop's thread; workers solve, and tell the loop. What
+waits for the model at the same time is done at once.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_engine.task import Task
-from policies.errors import UnknownTrace
 from router.errors import Cancelled, DeadlinePassed
 from router.lanes import Lanes
 from router.redaction import Redactor
-from router.router import Router
 from router.serve.allowances import Allowances
 from router.serve.errors import ComputeSpent, JobNotKept, Overloaded, SolveFailed, Stopping
 from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal
 from router.serve.messages import solution_json
 from router.serve.metrics import Metrics
-from router.serve.problems import code_of, problem_of
+from router.serve.problems import problem_of
+from router.serve.tenants import Tenants
 from router.solution import Solution
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
-    from policies.decision import Decision, Policy
+    from policies.decision import Decision
     from policies.ledger import Ledger
     from router.settings import Settings
 
@@ -71,8 +70,7 @@ class Service:
         self.jobs = Jobs(settings.serve_job_s, self._dropped)
         self.lanes = Lanes()
         self.stopping = False
-        self._base = Router(settings, model=model, ledger=ledger)
-        self._routers: dict[str, Router] = {settings.tenant: self._base}
+        self.tenants = Tenants(settings, ledger, model)
         self._workers = ThreadPoolExecutor(settings.serve_workers, thread_name_prefix="solve")
         self._deciders = ThreadPoolExecutor(_DECIDING_AT_ONCE, thread_name_prefix="decide")
         self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
@@ -81,15 +79,6 @@ class Service:
         self._mean_solve_s = 1.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch()
-
-    def open(self) -> None:
-        """Load the model, so that the first request need not wait for it.
-
-        Raises:
-            ModelUnavailable: it cannot be loaded.
-            StoreMisconfigured: the store of adapters never will work as it is set up.
-        """
-        self._base.steps  # noqa: B018  binds the engines
 
     def begin(self) -> None:
         """Go to work in the loop that is running; jobs that were promised before are taken up again."""
@@ -102,27 +91,6 @@ class Service:
             else:
                 log.info("taken up again", extra={"job": restored.job.id})
                 self._start(restored.job)
-
-    def router(self, tenant: str) -> Router:
-        """Return the tenant's router, on the model, ledger and policy of all."""
-        found = self._routers.get(tenant)
-        if found is None:
-            settings = self.settings.model_copy(update={"tenant": tenant, "learning": "off"})
-            policy = self._base.steps.policy  # one for all, with whatever learns it
-            found = Router(settings, model=self._base.model, policy=policy, ledger=self.ledger)
-            found.audits = self._base.audits
-            found = self._routers.setdefault(tenant, found)
-        return found
-
-    @property
-    def policy(self) -> Policy:
-        """What decides for all tenants."""
-        return self._base.steps.policy
-
-    @property
-    def model_name(self) -> str:
-        """The fingerprint of the model, its beginning."""
-        return self._base.steps.model.fingerprint[:12]
 
     def trace_id_of(self, job: Job) -> str:
         """Return the trace of a job of one task.
@@ -139,7 +107,7 @@ class Service:
     @property
     def degraded(self) -> tuple[str, ...]:
         """What does not go as it should, of what is known without asking anybody."""
-        return tuple(self.redact(each) for each in self._base.faults)
+        return tuple(map(self.redact, self.tenants.faults))
 
     @property
     def n_running(self) -> int:
@@ -206,20 +174,11 @@ class Service:
         self._n_deciding += 1
         began = time.perf_counter()
         try:
-            decide = functools.partial(self.router(tenant).decide, task, seed=seed)
+            decide = functools.partial(self.tenants.router(tenant).decide, task, seed=seed)
             return await asyncio.get_running_loop().run_in_executor(self._deciders, decide)
         finally:
             self._n_deciding -= 1
             self._spent(tenant, time.perf_counter() - began)
-
-    def check_own(self, tenant: str, trace_id: str) -> None:
-        """Make sure that a trace is this tenant's.
-
-        Raises:
-            UnknownTrace: it is nobody's, or another's.
-        """
-        if self.ledger.decision(trace_id).tenant != tenant:
-            raise UnknownTrace(trace_id, self.ledger.location)
 
     def begin_to_stop(self) -> None:
         """Take nothing more, and let go after a while of what is not done by then."""
@@ -242,8 +201,7 @@ class Service:
     def _close(self) -> None:
         self._workers.shutdown()
         self._deciders.shutdown()
-        for router in self._routers.values():
-            router.close()
+        self.tenants.close()
 
     def _admit(self, tenant: str, n_tasks: int) -> None:
         self._check_taking(tenant)
@@ -304,7 +262,7 @@ class Service:
             if job.listeners:
                 self._tell(job.tell, "step", {"task": place, "step": step, "done": done, "of": of})
 
-        solution = self.router(job.tenant).solve_among(
+        solution = self.tenants.router(job.tenant).solve_among(
             task,
             self.lanes,
             arm=asked.arm,
@@ -376,7 +334,7 @@ class Service:
         try:
             self._loop.call_soon_threadsafe(what, *content)
         except RuntimeError:  # the loop is closed, and nobody listens any more
-            log.debug("told nobody", extra={"what": code_of(type(what))})
+            log.debug("nobody was there to be told")
 
     def _watch(self) -> None:
         metrics = self.metrics

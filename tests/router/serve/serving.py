@@ -89,7 +89,7 @@ def serving(
     scripted = ScriptedModel(model) if callable(model) else model
     with Ledger.open(home) as ledger:
         service = Service(settings, ledger, model=scripted, jobs_folder=home / "jobs", secrets=KEYS.secrets)
-        service.open()
+        service.tenants.open()
         server, listening = make_server(make_app(service, KEYS), service, host="127.0.0.1", port=0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -36,7 +36,7 @@ def test_an_answer_is_that_of_the_library(running: Running) -> None:
     with Client(running.url, LAB) as client:
         solution = client.solve(TASK, seed=1)
         followed = client.solve(TASK, seed=1, progress=lambda step, done, of: steps.append(step))
-        alone = running.service.router("lab").solve(TASK, seed=1)
+        alone = running.service.tenants.router("lab").solve(TASK, seed=1)
 
     assert solution.answers == followed.answers == alone.answers
     assert (solution.task, solution.arm, solution.reason) == (alone.task, alone.arm, alone.reason)
@@ -51,7 +51,7 @@ def test_what_came_of_it_can_be_said_and_asked(running: Running) -> None:
         decision = client.decide(TASK, seed=4)
 
         assert "It was right" in client.explain(solution.trace_id)
-        assert decision == running.service.router("lab").decide(TASK, seed=4)
+        assert decision == running.service.tenants.router("lab").decide(TASK, seed=4)
 
 
 def test_several_are_answered_at_once_in_an_event_loop(running: Running) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,6 +49,14 @@ def test_this_table_is_whole(running: Running) -> None:
     served = {(method, route.path) for route in make_api(running.service).routes for method in route.methods or {"GET"}}  # type: ignore[attr-defined]
 
     assert served - {("HEAD", "/openapi.json")} == set(ROUTES)
+
+
+def test_every_route_of_programs_is_explained_in_the_documentation() -> None:
+    explained = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+
+    for method, path in ROUTES[:12]:
+        name = re.sub(r"\{\w+\}", "ID", path)
+        assert f"`{method} {name}`" in explained or (method == "DELETE" and f"-X {method}" in explained), (method, path)
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
@@ -229,7 +239,7 @@ def test_a_trace_is_shown_with_what_came_of_it_and_why(lab: httpx.Client) -> Non
 
 def test_traces_are_listed_in_pages_newest_first(running: Running, lab: httpx.Client) -> None:
     ids = [solved(lab)["trace_id"] for _ in range(3)]
-    running.service.router("lab").flush()
+    running.service.tenants.router("lab").flush()
     first = lab.get("/v1/traces", params={"n": 2}).json()
     second = lab.get("/v1/traces", params={"n": 2, "before": first["next"]}).json()
 
@@ -240,7 +250,7 @@ def test_traces_are_listed_in_pages_newest_first(running: Running, lab: httpx.Cl
 def test_no_tenant_sees_or_judges_what_is_anothers(running: Running, lab: httpx.Client, other: httpx.Client) -> None:
     trace_id = solved(lab)["trace_id"]
     job = lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Prefer": "respond-async"}).json()["id"]
-    running.service.router("lab").flush()
+    running.service.tenants.router("lab").flush()
 
     for path in (f"/v1/traces/{trace_id}", f"/v1/adapters/{trace_id}", f"/v1/jobs/{job}", f"/traces/{trace_id}/json"):
         assert other.get(path).status_code == 404, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def test_requests_that_wait_together_are_probed_together(tmp_path: Path) -> None
     held = Held()
     with serving(tmp_path, held) as running, running.client() as lab:
         together: list[int] = []
-        steps = running.service.router("lab").steps
+        steps = running.service.tenants.router("lab").steps
         probe_together = steps.prober.probe_together
 
         def noted(tasks: Any, **options: Any) -> Any:
@@ -90,7 +91,7 @@ def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_
         task["demonstrations"] = [*CONSTANT["demonstrations"], {"input": [n, n], "output": [0, 0]}]
     taught = {"ttt_steps": 20, "ttt_rank": 4, "ttt_alpha": 8.0, "ttt_learning_rate": 3e-2, "n_views": 2}
     with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
-        lock = running.service.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
+        lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         with lock, ThreadPoolExecutor(3) as pool:
             asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks]
             until(lambda: running.service.lanes.training.n_waiting == 2, "they do not wait together")
@@ -136,7 +137,7 @@ def test_what_nobody_wants_any_more_stops_within_a_step_and_its_place_is_free(tm
         until(lambda: running.service.n_running == 0, "it is still at work")
         took_s = time.monotonic() - began
         again = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
-        lock = running.service.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
+        lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         until(lambda: lock.acquire(blocking=False), "the model is still held")
         lock.release()
 
@@ -169,7 +170,7 @@ def test_cancelled_before_any_step_of_the_graph_nothing_is_left_behind(tmp_path:
                 if name == at:
                     gone.set()
 
-            router = service.router("lab")
+            router = service.tenants.router("lab")
             task = Task.parse(text())
             before = running.solves()
             if step == "record":  # it has begun: what is done is done
@@ -235,6 +236,17 @@ def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tm
     assert answer.json()["results"][0]["solution"]["answered_by"] == "icl"
     assert "waiting for the model" in answer.json()["results"][0]["solution"]["degraded"][0]
     assert took_s < 5.0
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path: Path) -> None:
+    head = f"POST /v1/solve HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LAB}\r\nContent-Type: application/json\r\n"
+    with serving(tmp_path, serve_body_s=0.2) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode() + b'Content-Length: 100\r\n\r\n{"tasks": ')
+            said = connection.recv(4096)
+
+    assert said.startswith(b"HTTP/1.1 408")
 
 
 def test_a_tenant_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_kept(tmp_path: Path) -> None:
