@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,7 +34,7 @@ def serve(
     from router.serve.server import log_as_json, make_server
     from router.serve.service import Service
 
-    given = {"serve_keys_file": keys, "model": model, "home": home}
+    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:

@@ -71,7 +71,7 @@ class ServerProcess:
     def start(self, within_s: float = 60.0) -> float:
         """Start it; return the seconds until it was healthy."""
         began = time.monotonic()
-        arguments = [str(self.home), str(self.port), "--arm-s", str(self.arm_s), *self.settings]
+        arguments = ["--arm-s", str(self.arm_s), str(self.home), str(self.port), *self.settings]
         command = [sys.executable, "-m", "benchmarks.serve.scripted_server", *arguments]
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--arm-s", type=float, default=0.0)
     parser.add_argument("settings", nargs="*", help="name=value")
     given = parser.parse_args()
-    named = dict(each.split("=", 1) for each in given.settings)
+    named: dict[str, Any] = dict(each.split("=", 1) for each in given.settings)
     settings = Settings(home=given.home, **named)
     keys = ApiKeys([("bench", KEY)])
     with Ledger.open(settings.ledger_location) as ledger:

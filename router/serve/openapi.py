@@ -71,7 +71,8 @@ def complete(app: FastAPI) -> None:
             document = made()
             components = document.setdefault("components", {})
             schemas = components.setdefault("schemas", {})
-            for model in (*_BODIES.values(), wire.Problem):
+            models: list[type[BaseModel]] = [*_BODIES.values(), wire.Problem]
+            for model in models:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema

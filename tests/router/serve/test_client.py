@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -92,7 +93,7 @@ def test_errors_are_those_of_the_library_where_it_has_them(running: Running) -> 
 
 
 def test_a_server_that_is_full_is_asked_again_when_it_says(running: Running) -> None:
-    answers = iter(
+    answers: Iterator[httpx.Response | Exception] = iter(
         [
             httpx.Response(503, headers={"Retry-After": "0"}, json={"code": "overloaded", "detail": "full"}),
             httpx.ConnectError("refused"),

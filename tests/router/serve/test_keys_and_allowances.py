@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_each_tenant_has_its_own() -> None:
 def test_no_key_and_no_password_is_in_logs_answers_or_traces(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"store_secrets": CANARY, "serve_keys": f"lab={CANARY}"}
+    settings: dict[str, Any] = {"store_secrets": CANARY, "serve_keys": f"lab={CANARY}"}
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter(Redactor.of(Settings(home=tmp_path, **settings)).knowing([LAB])))

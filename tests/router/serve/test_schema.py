@@ -22,7 +22,9 @@ FAST = settings(
     max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 HEADERS = {"Authorization": f"Bearer {LAB}"}
-BEYOND_A_SCHEMA = [positive_data_acceptance]  # rows of one length, values of one kind: such a task is refused with 422
+BEYOND_A_SCHEMA: list[Any] = [
+    positive_data_acceptance
+]  # rows of one length, values of one kind: such a task is refused with 422
 
 
 def _answered(task: Task) -> Value:
@@ -32,7 +34,7 @@ def _answered(task: Task) -> Value:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose script answers everything."""
-    given = {"serve_rate": 100_000.0, "serve_queue": 1000}
+    given: dict[str, Any] = {"serve_rate": 100_000.0, "serve_queue": 1000}
     with serving(tmp_path_factory.mktemp("schema"), _answered, **given) as running, running.client() as lab:
         lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Prefer": "respond-async"})
         yield running
@@ -56,7 +58,7 @@ def test_every_route_keeps_to_the_document_whatever_is_sent(
 
     @FAST
     @given(case=operation.as_strategy(generation_mode=mode))
-    def holds(case: schemathesis.Case) -> None:
+    def holds(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(headers=HEADERS, excluded_checks=BEYOND_A_SCHEMA)
 
     holds()
@@ -71,10 +73,10 @@ def test_requests_that_follow_from_each_other_keep_to_the_document(document: Any
     machine: Any = document.as_state_machine()
 
     class Following(machine):  # type: ignore[misc]
-        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+        def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
             return {"headers": HEADERS}
 
-        def validate_response(self, response: Any, case: schemathesis.Case, **options: Any) -> None:
+        def validate_response(self, response: Any, case: schemathesis.Case[Any], **options: Any) -> None:
             options.pop("headers", None)
             case.validate_response(response, excluded_checks=BEYOND_A_SCHEMA, headers=HEADERS)
 

@@ -18,7 +18,7 @@ from icl_engine.task import Task, Value
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
 
-LONG = {"ttt_steps": 100_000, "ttt_token_budget": 10**9, "ttt_rank": 2, "n_views": 2}
+LONG: dict[str, Any] = {"ttt_steps": 100_000, "ttt_token_budget": 10**9, "ttt_rank": 2, "n_views": 2}
 CONSTANT = CONSTANT_TASK.model_dump(mode="json", exclude_none=True)
 
 
@@ -89,7 +89,7 @@ def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_
     tasks = [{**CONSTANT, "queries": [[n, 1]]} for n in range(3)]
     for n, task in enumerate(tasks):  # three adapters, not one
         task["demonstrations"] = [*CONSTANT["demonstrations"], {"input": [n, n], "output": [0, 0]}]
-    taught = {"ttt_steps": 20, "ttt_rank": 4, "ttt_alpha": 8.0, "ttt_learning_rate": 3e-2, "n_views": 2}
+    taught: dict[str, Any] = {"ttt_steps": 20, "ttt_rank": 4, "ttt_alpha": 8.0, "ttt_learning_rate": 3e-2, "n_views": 2}
     with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
         lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         with lock, ThreadPoolExecutor(3) as pool:
@@ -226,7 +226,10 @@ def test_a_deadline_that_passes_in_training_gives_the_answer_in_context(tmp_path
 def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tmp_path: Path) -> None:
     other = {**CONSTANT, "demonstrations": CONSTANT["demonstrations"][:2]}
     with serving(tmp_path, tiny_model(), **LONG) as running, running.client() as lab, running.client() as second:
-        request = {"json": {"tasks": [CONSTANT], "arm": "ttt"}, "headers": {"Accept": "text/event-stream"}}
+        request: dict[str, Any] = {
+            "json": {"tasks": [CONSTANT], "arm": "ttt"},
+            "headers": {"Accept": "text/event-stream"},
+        }
         with lab.stream("POST", "/v1/solve", **request) as stream:
             _rest = _wait_for_steps(stream, 1)
             began = time.monotonic()
