@@ -16,7 +16,9 @@ _NEEDED = ("fastapi", "jinja2", "prometheus_client", "uvicorn")
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8770,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0: any that is free; jobs are then in memory alone.")
+    ] = 8770,
     keys: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of tenant=key lines, instead of TTT_ROUTER_SERVE_KEYS_FILE.")
     ] = None,
@@ -38,7 +40,7 @@ def serve(
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
-        folder = settings.home / "jobs" / str(port)
+        folder = settings.home / "jobs" / str(port) if port else None  # nobody else has this port, and this folder
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
         service.tenants.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -184,6 +185,27 @@ def test_cancelled_before_any_step_of_the_graph_nothing_is_left_behind(tmp_path:
             assert service.lanes.training.n_waiting == service.lanes.probing.n_waiting == 0
         with running.client() as lab:
             assert lab.post("/v1/solve", json={"tasks": [text()]}).status_code == 200
+
+
+def test_cancelled_again_and_again_nothing_piles_up(tmp_path: Path) -> None:
+    def open_now() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with serving(tmp_path, tiny_model(), serve_workers=2, serve_queue=2, **LONG) as running, running.client() as lab:
+        request: dict[str, Any] = {"json": {"tasks": [CONSTANT], "arm": "ttt"}}
+        service, sizes = running.service, list[tuple[int, int]]()
+        for _ in range(8):
+            with lab.stream("POST", "/v1/solve", headers={"Accept": "text/event-stream"}, **request) as stream:
+                _rest = _wait_for_steps(stream, 1)
+            until(lambda: service.n_running == 0, "it is still at work")
+            sizes.append(open_now())
+        flight = service.tenants.router("lab").steps.ttt.flight  # type: ignore[union-attr]
+
+        assert service.n_waiting == 0
+        assert service.lanes.training.n_waiting == 0
+        assert flight._flights == {}
+        assert max(sizes[4:]) <= max(sizes[:4])
+        assert list((tmp_path / "adapters").rglob("*.lease")) == []
 
 
 def test_a_job_that_waits_is_dropped_at_once(tmp_path: Path) -> None:
