@@ -40,7 +40,7 @@
     ├── PushFailed                  a collector did not take the traces (4)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
-What the HTTP service refuses by itself is in `router.serve.errors`, what its client raises beside these in `router.client`.
+What the HTTP service refuses by itself is in `router.serve.errors`, what its client raises beside in `router.client`.
 `CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch; the others are here.
 """
 
