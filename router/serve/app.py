@@ -156,7 +156,7 @@ class _Api:
         if later:
             return _json(job.as_json(), 202, {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": "respond-async"})
         await self._wait(request, job)
-        if job.unwanted.is_set() and self._service.stopping:
+        if job.handed_back:
             raise Stopping
         results = job.ordered_results()
         if len(results) == 1 and "problem" in results[0]:

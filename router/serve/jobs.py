@@ -44,6 +44,7 @@ class Job:
 
     Attributes:
         kept: its result is to be had by its id, after whoever asked has gone.
+        handed_back: it was let go because the server stops; on disk it is as it was.
     """
 
     tenant: str
@@ -53,6 +54,7 @@ class Job:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     deadline: float | None = None  # on the clock of time.monotonic
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by place among the tasks
+    handed_back: bool = False
     n_begun: int = 0
     n_waiting_for: int = 0  # requests that wait for it now
     ended_at: float | None = None

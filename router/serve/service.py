@@ -7,7 +7,6 @@ waits for the model at the same time is done at once.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -137,6 +136,9 @@ class Service:
             KeyReused: the idempotency key was used for another.
         """
         if key is not None and (same := self.jobs.same(tenant, key, asked)) is not None:
+            if kept:
+                same.kept = True
+                await self._promise(same)
             return same
         self._admit(tenant, len(asked.tasks))
         job = Job(tenant, asked, kept, key)
@@ -146,8 +148,15 @@ class Service:
             job.first_listener = job.listen()
         if kept or key is not None:
             self.jobs.add(job)
-        if kept and self.journal is not None:
-            await self._promise(job)
+        self._n_promised += len(asked.tasks)  # its place is held while it is written down
+        try:
+            if kept:
+                await self._promise(job)
+        except JobNotKept:
+            self.jobs.remove(job)
+            raise
+        finally:
+            self._n_promised -= len(asked.tasks)
         self._start(job)
         return job
 
@@ -171,14 +180,19 @@ class Service:
         self._check_taking(tenant)
         if self._n_deciding >= self.settings.serve_decides:
             raise Overloaded(f"{self._n_deciding} decisions wait", 1.0)
+
+        def decided() -> Decision:
+            began = time.perf_counter()
+            try:
+                return self.tenants.router(tenant).decide(task, seed=seed)
+            finally:
+                self._tell(self._spent, tenant, time.perf_counter() - began)
+
         self._n_deciding += 1
-        began = time.perf_counter()
         try:
-            decide = functools.partial(self.tenants.router(tenant).decide, task, seed=seed)
-            return await asyncio.get_running_loop().run_in_executor(self._deciders, decide)
+            return await asyncio.get_running_loop().run_in_executor(self._deciders, decided)
         finally:
             self._n_deciding -= 1
-            self._spent(tenant, time.perf_counter() - began)
 
     def begin_to_stop(self) -> None:
         """Take nothing more, and let go after a while of what is not done by then."""
@@ -196,6 +210,7 @@ class Service:
     def _hand_back(self) -> None:
         """Let go of all that is not done; what was promised stays on disk, and is taken up at the next start."""
         for job in {job for job, _ in self._futures}:
+            job.handed_back = not job.unwanted.is_set()
             self.cancel(job)
 
     def _close(self) -> None:
@@ -217,16 +232,12 @@ class Service:
             raise ComputeSpent(wait_s)
 
     async def _promise(self, job: Job) -> None:
-        """Put a job on disk, while its place is held."""
-        assert self.journal is not None
-        self._n_promised += len(job.asked.tasks)
+        if self.journal is None:
+            return
         try:
             await asyncio.to_thread(self.journal.write, job)
         except OSError as error:
-            self.jobs.remove(job)
             raise JobNotKept(error.strerror or type(error).__name__) from error
-        finally:
-            self._n_promised -= len(job.asked.tasks)
 
     def _start(self, job: Job) -> None:
         for place in range(len(job.asked.tasks)):
@@ -286,8 +297,7 @@ class Service:
         job.tell("result", {"task": place, **result})
         if len(job.results) < len(job.asked.tasks):
             return
-        handed_back = self.stopping and job.unwanted.is_set()
-        if job.kept and self.journal is not None and not handed_back:
+        if job.kept and self.journal is not None and not job.handed_back:
             self._writing += 1
             written = asyncio.get_running_loop().run_in_executor(None, self._write, job)
             written.add_done_callback(lambda _: self._kept(job))
