@@ -420,7 +420,7 @@ def _backoff_s(attempt: int) -> float:
 
 
 def _unreachable(error: httpx.TransportError) -> ServiceError:
-    said = f"the service cannot be reached: {error or type(error).__name__}. Check its address, and that it runs."
+    said = f"the service cannot be reached: {str(error) or type(error).__name__}. Check its address, and that it runs."
     return ServiceError({"detail": said, "code": "unreachable"})
 
 

@@ -22,9 +22,9 @@ from router.solution import Solution
 TRACE_ID = r"^[0-9a-f]{32}$"
 JOB_ID = r"^[0-9a-f]{32}$"
 _LONGEST_S = 7 * 24 * 3600.0
-_CELL = {"type": "integer", "minimum": 0, "maximum": 9}
-_ROW = {"type": "array", "items": _CELL, "minItems": 1, "maxItems": 30}
-_VALUE = {
+_CELL: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 9}
+_ROW: dict[str, Any] = {"type": "array", "items": _CELL, "minItems": 1, "maxItems": 30}
+_VALUE: dict[str, Any] = {
     "description": "a text, a grid as a list of rows of equal length, or a single row; all of one kind in a task",
     "anyOf": [
         {"type": "string", "minLength": 1},
@@ -32,7 +32,7 @@ _VALUE = {
         _ROW,
     ],
 }
-_TASK = {
+_TASK: dict[str, Any] = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "maxLength": 200},
@@ -52,7 +52,7 @@ _TASK = {
     "required": ["demonstrations", "queries"],
     "additionalProperties": False,
 }
-EXAMPLE_TASK = {
+EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
     "demonstrations": [
         {"input": [0, 2, 2, 0, 0, 0], "output": [0, 0, 2, 2, 0, 0]},

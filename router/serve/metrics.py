@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -17,7 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        named = {"registry": self.registry, "namespace": "ttt_router"}
+        named: dict[str, Any] = {"registry": self.registry, "namespace": "ttt_router"}
         self.requests = Counter("requests", "HTTP requests", ["route", "status"], **named)
         self.request_s = Histogram(
             "request_seconds", "Until the answer has gone", ["route"], buckets=_REQUEST_S, **named

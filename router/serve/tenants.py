@@ -27,13 +27,13 @@ class Tenants:
         self._routers = {settings.tenant: self._base}
 
     def open(self) -> None:
-        """Load the model.
+        """Load the model and whatever else the first task would wait for.
 
         Raises:
             ModelUnavailable: it cannot be loaded.
             StoreMisconfigured: the store of adapters never will work as it is set up.
         """
-        self._base.steps  # noqa: B018  binds the engines
+        self._base.graph  # noqa: B018  binds the engines, too
 
     def router(self, tenant: str) -> Router:
         """Return the tenant's router."""
