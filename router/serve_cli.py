@@ -33,7 +33,7 @@ def serve(
     from policies.ledger import Ledger
     from router.serve.app import make_app
     from router.serve.keys import ApiKeys
-    from router.serve.server import log_as_json, make_server
+    from router.serve.server import favour_the_loop, log_as_json, make_server
     from router.serve.service import Service
 
     given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home}
@@ -43,6 +43,7 @@ def serve(
         folder = settings.home / "jobs" / str(port) if port else None  # nobody else has this port, and this folder
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
+        favour_the_loop()
         service.tenants.open()
         server, listening = make_server(make_app(service, known), service, host=host, port=port)
         named = f"[{host}]" if ":" in host else host

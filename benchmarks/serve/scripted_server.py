@@ -21,7 +21,7 @@ from icl_engine.task import Task, Value
 from policies.ledger import Ledger
 from router.serve.app import make_app
 from router.serve.keys import ApiKeys
-from router.serve.server import log_as_json, make_server
+from router.serve.server import favour_the_loop, log_as_json, make_server
 from router.serve.service import Service
 from router.settings import Settings
 
@@ -122,6 +122,7 @@ def main() -> None:
         folder = settings.home / "jobs"
         service = Service(settings, ledger, model=SlowModel(given.arm_s), jobs_folder=folder, secrets=keys.secrets)
         log_as_json(service.redact, "warning")
+        favour_the_loop()
         service.tenants.open()
         server, listening = make_server(make_app(service, keys), service, host="127.0.0.1", port=given.port)
         server.run(sockets=[listening])
