@@ -33,9 +33,11 @@ async def overhead(home: Path, port: int, n: int) -> dict[str, Any]:
     try:
         connections = Connections(server.url, KEY)
         await closed_loop(connections, solving, _WARM_UP)
-        found = {"solve": (await closed_loop(connections, solving, n)).as_json()}
-        found["decide"] = (await closed_loop(connections, deciding, n)).as_json()
-        found["health"] = (await closed_loop(connections, health, n)).as_json()
+        found: dict[str, Any] = {}
+        for name, ask in (("solve", solving), ("decide", deciding), ("health", health)):
+            before_s = server.cpu_s()
+            taken = await closed_loop(connections, ask, n)
+            found[name] = {**taken.as_json(), "cpu_ms": round(1000 * (server.cpu_s() - before_s) / n, 2)}
         return found
     finally:
         server.stop()
@@ -48,7 +50,7 @@ async def open_rate(home: Path, port: int, rate: float, seconds: float) -> dict[
     try:
         connections = Connections(server.url, KEY)
         await open_loop(connections, solving, rate=rate, seconds=_WARM_UP / rate)
-        sizes, n_parts = [server.rss_bytes()], 4
+        sizes, n_parts, before_s = [server.rss_bytes()], 4, server.cpu_s()
         parts = []
         for _ in range(n_parts):
             parts.append(await open_loop(connections, solving, rate=rate, seconds=seconds / n_parts))
@@ -57,7 +59,9 @@ async def open_rate(home: Path, port: int, rate: float, seconds: float) -> dict[
         for part in parts[1:]:
             whole.latencies_s += part.latencies_s
             whole.statuses += part.statuses
-        return {"rate": rate, **whole.as_json(), "rss_mb": [round(size / 2**20, 1) for size in sizes]}
+        cpu_ms = round(1000 * (server.cpu_s() - before_s) / sum(whole.statuses.values()), 2)
+        rss_mb = [round(size / 2**20, 1) for size in sizes]
+        return {"rate": rate, **whole.as_json(), "cpu_ms": cpu_ms, "rss_mb": rss_mb}
     finally:
         server.stop()
 
@@ -99,7 +103,8 @@ async def _capacity(url: str, seconds: float = 3.0) -> float:
     async def client(connections: Connections) -> None:
         nonlocal done
         while time.perf_counter() < end:
-            done += (await connections.ask(*solving(done)))[0] == 200
+            status, _, _ = await connections.ask(*solving(done))
+            done += status == 200
 
     connections = Connections(url, KEY)
     await asyncio.gather(*(client(connections) for _ in range(8)))

@@ -64,12 +64,21 @@ class Connections:
         sent = {"Host": "x", "Authorization": f"Bearer {self._key}", "Content-Length": str(len(content))}
         sent |= {"Content-Type": "application/json"} if content else {}
         lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in {**sent, **(headers or {})}.items())]
-        if self._idle:
+        message = "\r\n".join([*lines, "", ""]).encode() + content
+        while self._idle:
             reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection(self._host, self._port)
+            try:
+                return await self._exchange(reader, writer, message)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                if getattr(error, "partial", b""):  # else the server had closed it, since nothing came for a while
+                    raise
+        return await self._exchange(*await asyncio.open_connection(self._host, self._port), message)
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
         try:
-            writer.write("\r\n".join([*lines, "", ""]).encode() + content)
+            writer.write(message)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             received = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
             answered = await reader.readexactly(int(received.get("content-length", "0")))
