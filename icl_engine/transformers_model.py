@@ -7,6 +7,7 @@ it answers with whatever weights are active.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.util
 import json
@@ -115,6 +116,20 @@ class TransformersModel:
             encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size, turn_ends)
         placed = module if four_bit else module.to(device)
         return cls(placed, encoding, _fingerprint(source, config, FOUR_BIT if four_bit else str(dtype)))
+
+    def twin(self) -> TransformersModel:
+        """Return a model on the very same weights, with modules and a lock of its own.
+
+        Passes on it do not wait for passes on this one, and an adapter that is put on either does not show on the
+        other. It takes no memory but that of its passes.
+        """
+        with self.lock:  # so that nothing of an adapter is copied
+            shared: dict[int, Any] = {id(buffer): buffer for buffer in self.module.buffers()}
+            for parameter in self.module.parameters():
+                plain = type(parameter) is torch.nn.Parameter  # a quantised one holds more than its tensor
+                weights = parameter.detach()
+                shared[id(parameter)] = torch.nn.Parameter(weights, requires_grad=False) if plain else parameter
+            return TransformersModel(copy.deepcopy(self.module, shared), self.encoding, self.fingerprint)
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class Database:
         self._reached = reached
         self._quarantined_too = quarantined_too
         self._pid = os.getpid()
+        self._writers, self._busy_timeout_s = threading.Lock(), busy_timeout_s
         with faults_named(place):
             if place.url.get_backend_name() == "sqlite":
                 self.durability = durability_for(sqlite3.sqlite_version_info[:3])
@@ -132,7 +134,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that no other writer shares, and commit it."""
-        with faults_named(self.place):
+        with faults_named(self.place), self._turn():
             with self._usable_engine().begin() as connection:
                 take_write_lock(connection)
                 yield connection
@@ -161,13 +163,32 @@ class Database:
                 if found != ["ok"]:
                     raise DamagedRow("; ".join(str(line) for line in found))
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the threads of this process write to a file one after the other.
+
+        SQLite would let them look again now and then, for up to a tenth of a second each time. Whoever waits for longer
+        than SQLite would tries all the same, and hears from it that the file is locked.
+        """
+        self._note_fork()
+        writers = self._writers
+        taken = self.place.file is not None and writers.acquire(timeout=self._busy_timeout_s)
+        try:
+            yield
+        finally:
+            if taken:
+                writers.release()
+
+    def _note_fork(self) -> None:
+        if os.getpid() != self._pid:  # the connections are the parent's, who still talks through them, and so are turns
+            self._engine.dispose(close=False)
+            self._writers, self._pid = threading.Lock(), os.getpid()
+
     def _usable_engine(self) -> Engine:
         mark = self.place.mark
         if mark is not None and mark.exists() and not self._quarantined_too:
             raise _corrupt(self.place, f"is set aside as damaged ({_said_of(mark)})")
-        if os.getpid() != self._pid:  # a fork: the connections are the parent's, who still talks through them
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
+        self._note_fork()
         return self._engine
 
 

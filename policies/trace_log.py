@@ -76,6 +76,7 @@ class TraceFilter:
     until: str | None = None  # exclusive
     task_id: str | None = None
     tenant: str | None = None
+    before: int | None = None  # seq, exclusive: for the page after one that ends with it
 
 
 _ALL = TraceFilter()
@@ -249,6 +250,8 @@ def _conditions(wanted: TraceFilter) -> list[ColumnElement[bool]]:
         conditions.append(kept.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(kept.created_at < wanted.until)
+    if wanted.before is not None:
+        conditions.append(kept.seq < wanted.before)
     if wanted.outcome is not None:
         lowest = lowest_outcome(kept.trace_id)
         conditions.append(

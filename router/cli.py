@@ -20,9 +20,11 @@ from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.task import LabelledTask
 from router.bench_cli import bench_app
 from router.cli_home import ledger_of
+from router.config_cli import config_app
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.policy_cli import policy_app
+from router.serve_cli import serve
 from router.settings import Settings
 from router.traces_cli import traces_app
 from router.ui_cli import ui
@@ -45,7 +47,9 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
 app.add_typer(policy_app, name="policy")
 app.add_typer(traces_app, name="traces")
+app.add_typer(config_app, name="config")
 app.command()(ui)
+app.command()(serve)
 
 File = Annotated[
     Path,

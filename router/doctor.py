@@ -6,7 +6,9 @@ would make too: the home folder and an empty ledger.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -56,6 +58,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("disk", _disk),
         ("ledger", _ledger),
         ("store", _store),
+        ("service", _service),
         ("device", _device),
         ("model", _model),
     )
@@ -108,12 +111,31 @@ def _packages(settings: Settings) -> Finding:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
+    if unfit := _unfit():
+        remedy = f"Install what is asked for: pip install {' '.join(repr(each.partition(' is ')[0]) for each in unfit)}"
+        return Finding("packages", "failed", f"{', '.join(unfit)}; {', '.join(found)}", remedy)
     if missing == ["ttt-router"]:
         return Finding("packages", "ok", f"{', '.join(found)}; ttt-router runs from its source folder")
     if missing:
         remedy = f"Install what is missing: pip install {' '.join(missing)}"
         return Finding("packages", "failed", f"missing: {', '.join(missing)}", remedy)
     return Finding("packages", "ok", ", ".join(found))
+
+
+def _unfit() -> list[str]:
+    """Return what is installed in a version that this project does not work with."""
+    from packaging.requirements import Requirement
+
+    unfit = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # runs from its source folder
+        for needed in map(Requirement, importlib.metadata.requires("ttt-router") or ()):
+            if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+                continue
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # what is missing is told of elsewhere
+                version = importlib.metadata.version(needed.name)
+                if not needed.specifier.contains(version, prereleases=True):
+                    unfit.append(f"{needed.name}{needed.specifier} is {version}")
+    return unfit
 
 
 def _variables(settings: Settings) -> Finding:
@@ -177,6 +199,17 @@ def _store(settings: Settings) -> Finding:
         return Finding("store", "warning", f"{url}: {error}; {found}", remedy)
     finally:
         store.close()
+
+
+def _service(settings: Settings) -> Finding:
+    lacking = [name for name in ("fastapi", "prometheus_client", "uvicorn") if importlib.util.find_spec(name) is None]
+    if settings.serve_keys is None and settings.serve_keys_file is None:
+        return Finding("service", "ok", "no keys are set, so `ttt-router serve` would not start")
+    if lacking:
+        return Finding("service", "warning", f"{', '.join(lacking)} not installed", "pip install 'ttt-router[serve]'")
+    from router.serve.keys import ApiKeys
+
+    return Finding("service", "ok", f"keys of {', '.join(ApiKeys.of(settings).tenants)}")
 
 
 def _device(settings: Settings) -> Finding:

@@ -9,6 +9,8 @@
     ├── OutOfMemory                 memory that does not hold one pass over one prompt (1)
     ├── ModelUnavailable            a language model that cannot be loaded (4)
     ├── RemoteFailed                a language model on a server that did not answer; the one here does instead (4)
+    ├── Cancelled                   whoever asked does not want it any more (1)
+    ├── DeadlinePassed              time ran out before there was any answer (1)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
     │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
@@ -41,6 +43,7 @@
     ├── PushFailed                  a collector did not take the traces (4)
     └── SettingsError               a setting that cannot be used; names the variable (2)
 
+What the HTTP service refuses by itself is in `router.serve.errors`, what its client raises beside in `router.client`.
 `CheckpointMismatch` stays in `icl_engine.embedded.pretraining`, which loads torch; the others are here.
 """
 
@@ -82,6 +85,8 @@ from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, Unknow
 from ttt_engine.errors import (
     AdapterRefused,
     AdapterRejected,
+    Cancelled,
+    DeadlinePassed,
     ExecutorUnavailable,
     StoreMisconfigured,
     StoreUnavailable,
@@ -94,7 +99,9 @@ __all__ = [
     "AmbiguousTrace",
     "ArmUnavailable",
     "BudgetUnreachable",
+    "Cancelled",
     "ContextOverflow",
+    "DeadlinePassed",
     "DecisionConflict",
     "ExecutorUnavailable",
     "FewShotError",

@@ -11,7 +11,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StreamMode
 
 from icl_engine.task import Task
-from router.steps import SolveState, Steps
+from router.steps import SolveState, Steps, check_wanted
 from router.trace import Step
 
 __all__ = ["CompiledStateGraph", "StreamMode", "build_graph"]
@@ -72,6 +72,7 @@ def _timed(node: Callable[[SolveState], SolveState]) -> Any:
     """Wrap a step so that the path through the graph, with its times, is part of the state."""
 
     def timed(state: SolveState) -> SolveState:
+        check_wanted(state)
         if "progress" in state:  # a graph around this one gives the first step no more than a task
             state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
@@ -34,13 +35,19 @@ class Redactor:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Know what the settings hold: what adapters are signed with, and the passwords of ledger, store and server."""
+        """Know what the settings hold: what adapters are signed with, keys, and passwords in URLs."""
         found = [each.strip() for each in (settings.store_secrets or "").split(",")]
+        found += [each.partition("=")[2].strip() for each in (settings.serve_keys or "").split(",")]
         found.append(settings.remote_api_key or "")
         for url in (settings.ledger_url or "", settings.store_url, settings.remote_url or ""):
             found += _passwords(url)
-        forms = {form for secret in found if len(secret) >= _SHORTEST for form in _forms(secret)}
-        return cls(tuple(sorted(forms, key=lambda form: (-len(form), form))))  # the longest first: one may hold another
+        return cls().knowing(found)
+
+    def knowing(self, secrets: Iterable[str]) -> Self:
+        """Return one that masks these as well."""
+        forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+        # the longest first: one may hold another
+        return type(self)(tuple(sorted({*self.secrets, *forms}, key=lambda form: (-len(form), form))))
 
     def __call__(self, text: str) -> str:
         for secret in self.secrets:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -21,7 +21,7 @@ from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
 from router.workers import Asked, Here, RouterWorker, check_reach
-from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import Cancelled, DeadlinePassed, StoreMisconfigured, StoreUnavailable
 from ttt_engine.executors import Batch, Executor, batches_of, open_executor
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
+    from router.lanes import Lanes
     from router.learning import Learner
     from router.steps import Progress, SolveState, Steps
     from router.traces.stored import StoredTrace
@@ -157,14 +158,7 @@ class Router:
         return [solutions[i] for i in range(len(tasks))]
 
     def _solution(self, state: SolveState) -> Solution:
-        degraded = tuple(state.get("degraded", ()))
-        if self._ledger_fault is not None:
-            degraded = (*degraded, f"not recorded: {self._ledger_fault}")
-        policy_fault = self._policy_fault if self._learner is None else self._learner.fault
-        if policy_fault is not None:
-            degraded = (*degraded, f"learning: {policy_fault}")
-        if self._store_fault is not None:
-            degraded = (*degraded, f"adapters are kept in memory only: {self._store_fault}")
+        degraded = (*state.get("degraded", ()), *self.faults)
         decision: Decision = state["decision"]
         return Solution(
             task=state["task"],
@@ -177,6 +171,17 @@ class Router:
             degraded=degraded,
             trace_id=state["trace_id"],
         )
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What does not go as it should whatever is solved, as far as it is known by now."""
+        learning = self._policy_fault if self._learner is None else self._learner.fault
+        found = (
+            ("not recorded", self._ledger_fault),
+            ("learning", learning),
+            ("adapters are kept in memory only", self._store_fault),
+        )
+        return tuple(f"{what}: {fault}" for what, fault in found if fault is not None)
 
     async def asolve(
         self,
@@ -246,6 +251,63 @@ class Router:
                     seat.leave()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def solve_among(
+        self,
+        task: Task,
+        lanes: Lanes,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        progress: Progress | None = None,
+        spent: Callable[[float], None] = lambda seconds: None,
+    ) -> Solution:
+        """As `solve`, in one of several threads: what waits for the model at the same time is done at once.
+
+        Args:
+            lanes: where those wait who share the model; the same for all of them.
+            deadline: on the clock of `time.monotonic`; also of waiting.
+            cancelled: looked at before each step and each step of training, and while waiting.
+            progress: must not raise, since others are trained beside this task.
+            spent: told of the seconds that the lanes were at work on this task, also after it was given up.
+
+        Raises:
+            Cancelled: it was; nothing is recorded.
+            DeadlinePassed: time ran out before there was an answer in context.
+            TaskRefused, ArmUnavailable, SettingsError, ModelUnavailable: as for `solve`.
+        """
+        initial = self._initial(task, arm, seed, None, progress)
+        initial.update({"deadline": deadline, "cancelled": cancelled})
+        graph, steps = self._graph(), self._steps()
+        steps.admit(initial)  # before anything is read
+
+        def check() -> None:
+            if cancelled():
+                raise Cancelled(task_id=task.id)
+            if deadline is not None and time.monotonic() > deadline:
+                raise DeadlinePassed("waiting for the model", task_id=task.id)
+
+        check()
+        with lanes.probing.seat(check, spent) as probing:
+            probed = probing.ask(self._probe_all, (task, initial["seed"]))
+        with lanes.training.seat(check, spent) as seat:
+            return self._solution(graph.invoke({**initial, "probed": probed, "seat": seat}))
+
+    def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | None]:
+        """Probe what waits for it, all that have a seed in common at once."""
+        found: dict[int, ProbeResult | None] = {}
+        for seed in dict.fromkeys(seed for _, seed in asked):
+            places = [i for i, each in enumerate(asked) if each[1] == seed]
+            try:
+                probed = self._steps().prober.probe_together([asked[i][0] for i in places], seed=seed)
+            except Exception:
+                if len(places) == 1:
+                    raise
+                probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
+            found.update(zip(places, probed, strict=True))
+        return [found[i] for i in range(len(asked))]
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with, and why, without answering or recording.
@@ -456,6 +518,7 @@ class Router:
             "seed": self.settings.seed if seed is None else seed,
             "deadline": None if limit is None else time.monotonic() + limit,
             "progress": progress or (lambda name, done, of: None),
+            "cancelled": lambda: False,
             "seat": None,
             "probed": None,
         }
@@ -522,6 +585,8 @@ class Router:
         from ttt_engine.engine import TttEngine
 
         settings, model = self.settings, self.model
+        # what is asked in context does not wait for what is trained
+        reading = model.twin() if isinstance(model, TransformersModel) else model
         try:
             ledger: Ledger | None = self._open_ledger()
         except LedgerUnavailable as error:  # no record is no reason for no answer; every solution says so
@@ -533,8 +598,8 @@ class Router:
             ttt = TttEngine(model, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
         training = chosen.training
         return Steps(
-            model=model,
-            prober=Prober(model, n_views=settings.probe_views),
+            model=reading,
+            prober=Prober(reading, n_views=settings.probe_views),
             policy=self._own_policy() or self._keeping(ledger, model.fingerprint),
             ledger=ledger,
             ttt=ttt,

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import (
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -47,7 +48,9 @@ FILE_NAME = "ttt-router.toml"
 DOTENV = ".env"
 
 _ORIGINS = "-origins-"  # no keyword can have this name
-_NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets", "remote_url", "remote_api_key")  # may hold a password
+# may hold a password
+_NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets", "remote_url", "remote_api_key", "serve_keys")
+_SECRET = ("store_secrets", "remote_api_key", "serve_keys")  # are nothing else
 
 
 class SettingsError(FewShotError):
@@ -94,6 +97,8 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         protected_namespaces=(),
     )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     home: Path = Field(default_factory=default_home, description="folder of the ledger, the adapters and the traces")
     model: str | None = Field(
@@ -228,7 +233,39 @@ class Settings(BaseSettings):
     trace_bytes: int = Field(2**30, ge=2**20, description="of traces kept; the oldest go first")
     trace_queue: int = Field(256, ge=1, le=100_000, description="traces that may wait to be written")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")
+    serve_keys: str | None = Field(
+        None, min_length=1, repr=False, description="keys of the HTTP service: tenant=key, separated by commas"
+    )
+    serve_keys_file: Path | None = Field(None, description="file of such keys, one on a line; # begins a remark")
+    serve_workers: int = Field(16, ge=1, le=1024, description="tasks that are solved at the same time")
+    serve_queue: int = Field(64, ge=0, le=100_000, description="tasks that may wait; more are refused (503)")
+    serve_decides: int = Field(32, ge=1, le=10_000, description="decisions that may be asked for at the same time")
+    serve_tasks: int = Field(64, ge=1, le=10_000, description="tasks in one request")
+    serve_body_bytes: int = Field(8 * 2**20, ge=2**10, description="of the body of one request")
+    serve_body_s: float = Field(30.0, gt=0, description="seconds in which a request's body has to arrive")
+    serve_rate: float = Field(50.0, gt=0, description="requests a second of one tenant; twice as many at once")
+    serve_compute_s: float | None = Field(
+        None, gt=0, description="seconds of compute that one tenant may use in an hour; none: no bound"
+    )
+    serve_job_s: float = Field(3600.0, gt=0, description="seconds that the result of a job is kept")
+    serve_stop_s: float = Field(30.0, ge=0, description="seconds in which what runs may finish when the service stops")
     limits: Limits = Field(default_factory=Limits, description="how large a task may be")
+
+    def origin(self, name: str) -> str:
+        """Return where the value of a setting came from: `default`, `argument`, or the name of what gave it."""
+        return self._origins.get(name) or ("argument" if name in self.model_fields_set else "default")
+
+    def shown(self, name: str) -> str:
+        """Return the value of a setting as it may be shown: secrets are masked, and the passwords in URLs."""
+        from router.redaction import MASK, Redactor  # which needs these settings
+
+        value = getattr(self, name)
+        if value is not None and name in _SECRET:
+            return MASK
+        if isinstance(value, Limits):
+            return ", ".join(f"{field} {limit}" for field, limit in asdict(value).items())
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
+        return Redactor.of(self)(text)
 
     @property
     def ledger_location(self) -> str:
@@ -370,9 +407,11 @@ class Settings(BaseSettings):
     def _named_when_bad(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         origins = data.pop(_ORIGINS, {}) if isinstance(data, dict) else {}
         try:
-            return handler(data)
+            settings = handler(data)
         except ValidationError as error:
             raise _settings_error(error, origins) from None
+        settings._origins = origins
+        return settings
 
     @classmethod
     def settings_customise_sources(

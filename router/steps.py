@@ -38,7 +38,7 @@ from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Seat
 from ttt_engine.config import TrainingSettings
-from ttt_engine.errors import StoreUnavailable
+from ttt_engine.errors import Cancelled, StoreUnavailable
 from ttt_engine.trial import Trial
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class SolveState(TypedDict, total=False):
     seed: int
     deadline: float | None  # on the clock of time.monotonic
     progress: Progress
+    cancelled: Callable[[], bool]  # looked at before each step, and before each step of training
     seat: Seat | None  # among tasks that are solved together
     probed: ProbeResult | None  # where that was done together with others
 
@@ -226,6 +227,7 @@ class Steps:
                 self._training(state, self._ttt_arm(state)),
                 seed=state["seed"],
                 deadline=state["deadline"],
+                cancelled=state.get("cancelled", _never),
                 progress=lambda step, steps, loss: progress("adapt", step, steps),
                 on_fault=faults.append,
                 seat=state["seat"],
@@ -290,7 +292,8 @@ class Steps:
         decision, found = state["decision"], state["probe"]
         # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's;
         # what was looked at before deciding is no arm's
-        waited = state.get("adapter_waited", False) or state["seat"] is not None  # together it costs less than alone
+        seat = state["seat"]
+        waited = state.get("adapter_waited", False) or (seat is not None and seat.shared)  # it costs less than alone
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
@@ -375,6 +378,7 @@ class Steps:
             seed=state["seed"],
             untrained=state["probe"].loo_nll,
             deadline=state["deadline"],
+            cancelled=state.get("cancelled", _never),
             seat=state["seat"],
         )
         return {"trial": trial}
@@ -480,6 +484,20 @@ def _seconds(state: SolveState) -> float:
         + sum(step.seconds for step in state["path"] if step.name in own)
         + (0.0 if probed is None else probed.seconds)
     )
+
+
+def check_wanted(state: SolveState) -> None:
+    """Go on only while somebody wants the answer.
+
+    Raises:
+        Cancelled: nobody does.
+    """
+    if state.get("cancelled", _never)():
+        raise Cancelled(task_id=state["task"].id)
+
+
+def _never() -> bool:
+    return False
 
 
 def _in_time(state: SolveState) -> bool:

@@ -73,10 +73,12 @@ class Seat:
 
     Attributes:
         seconds: its even share of the time in which what it asked for was served.
+        shared: whether that was, or may have been, together with others.
     """
 
     def __init__(self, cohort: Cohort, member: int) -> None:
         self.seconds = 0.0
+        self.shared = True
         self._cohort = cohort
         self._member = member
 

@@ -133,6 +133,7 @@ class TttEngine:
         steps: int = TRIAL_STEPS,
         untrained: Sequence[float] = (),
         deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
         seat: Seat | None = None,
     ) -> Trial | None:
         """Take the first steps of a training and say what they do for a held-out demonstration; None: none is spared.
@@ -148,7 +149,7 @@ class TttEngine:
         if len(task.demonstrations) < LEAST_DEMONSTRATIONS:
             return None
         job = trial_job(task, training, seed=seed, steps=steps, untrained=untrained, deadline=deadline)
-        return trial_of(self._run(job, seat))
+        return trial_of(self._run(replace(job, cancelled=cancelled), seat))
 
     def adapt(
         self,
@@ -157,6 +158,7 @@ class TttEngine:
         *,
         seed: int,
         deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         on_fault: Callable[[str], None] = lambda told: None,
         seat: Seat | None = None,
@@ -167,6 +169,7 @@ class TttEngine:
         A store that fails costs a training run, never an answer, and is told of in `degraded`.
 
         Args:
+            cancelled: looked at before every training step, and while another trains it.
             on_fault: told at once of what is told of in `degraded`, so also where this raises.
             seat: in a cohort, whose members are trained together.
             untrained: nats per token of each demonstration held out, before training, where they are known: what looks
@@ -175,9 +178,11 @@ class TttEngine:
         Raises:
             TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
+            Cancelled: it was, while another solve was training it.
         """
         spec = self.spec(task, training, seed=seed)
         job = TrainingJob(task, training, seed, deadline=deadline, progress=progress, untrained=tuple(untrained))
+        job = replace(job, cancelled=cancelled)
         return self._adapt(job, spec, on_fault=on_fault, seat=seat)
 
     def adapt_shared(
@@ -243,7 +248,9 @@ class TttEngine:
         if found is not None:
             return Adapted(found, True, tuple(degraded))
         waiting = (lambda: None) if seat is None else seat.leave
-        adapter = self.flight.run(spec.key, find=find, make=make, deadline=job.deadline, waiting=waiting)
+        adapter = self.flight.run(
+            spec.key, find=find, make=make, deadline=job.deadline, cancelled=job.cancelled, waiting=waiting
+        )
         return Adapted(adapter, not trained, tuple(degraded), waited=not trained)
 
     def answer(

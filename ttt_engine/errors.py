@@ -17,6 +17,27 @@ class TrainingFailed(FewShotError):
         self.reason = reason
 
 
+class Cancelled(FewShotError):
+    """Whoever asked for it does not want it any more."""
+
+    def __init__(self, *, task_id: str | None = None) -> None:
+        super().__init__("cancelled by whoever asked for it. Ask again if it is wanted after all.", task_id=task_id)
+
+
+class DeadlinePassed(FewShotError):
+    """The time that was given ran out while others were at work.
+
+    Args:
+        during: What it was spent on, such as "waiting for the model".
+    """
+
+    def __init__(self, during: str, *, task_id: str | None = None) -> None:
+        super().__init__(
+            f"deadline reached while {during}. Give more time, or ask when less is going on.", task_id=task_id
+        )
+        self.during = during
+
+
 class AdapterRefused(FewShotError):
     """An adapter does not fit the model or is damaged: names, shapes, types, finiteness or checksum differ."""
 

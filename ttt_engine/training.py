@@ -44,6 +44,7 @@ class TrainingJob:
     start: Mapping[str, torch.Tensor] | None = None  # an adapter to begin with, under PEFT's names; None: a fresh start
     deadline: float | None = None  # on the clock of time.monotonic; looked at before every step
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None  # steps done, steps, nats a token
+    cancelled: Callable[[], bool] = lambda: False  # looked at before every step, as the deadline is
     alive: Callable[[], None] = lambda: None  # called now and then, also while others are trained before it
     family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
     # nats per token of each demonstration held out, before training, where they are known; (): they are looked up
@@ -219,18 +220,19 @@ class _Run:
         """Return the sequences of the coming step.
 
         Raises:
-            TrainingFailed: time has run out.
+            TrainingFailed: time has run out, or nobody wants it any more.
             ContextOverflow: a sequence is longer than the context.
         """
-        self._check_deadline()
+        self._check_wanted()
         encoded = [model.encode(task, answer) for task, answer in next(self.batches)]
         return [(each, target_spans(each, self.job.settings.loss_on)) for each in encoded]
 
-    def _check_deadline(self) -> None:
+    def _check_wanted(self) -> None:
+        done = f"after {len(self.losses)} of {self.steps} steps"
+        if self.job.cancelled():
+            raise TrainingFailed(f"cancelled {done}", task_id=self.job.task.id)
         if self.job.deadline is not None and time.monotonic() > self.job.deadline:
-            raise TrainingFailed(
-                f"deadline reached after {len(self.losses)} of {self.steps} steps", task_id=self.job.task.id
-            )
+            raise TrainingFailed(f"deadline reached {done}", task_id=self.job.task.id)
 
     def take(self, loss: float) -> None:
         """Note the loss of a step.

@@ -105,10 +105,11 @@ class TraceWriter:
             return said
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Wait until all that was taken is written, or failed to be; return whether it is."""
+        """Wait until all that was taken by now is written, or failed to be; return whether it is."""
         end = time.monotonic() + timeout_s
         with self._own():
-            while self._waiting or self._n_writing:
+            n_taken = self._n_written + self._n_failed + self._n_writing + len(self._waiting)
+            while self._n_written + self._n_failed < n_taken:
                 left = end - time.monotonic()
                 if left <= 0:
                     return False

@@ -49,6 +49,8 @@ class Attached:
         solutions: what is right, per query, by the fingerprint of the task.
         any_host: answer under any host name, not only this machine's own.
         kept: says what is asked of the policies, and how far it is kept; None: the page does not say.
+        tenant: whose traces are shown; None: everybody's.
+        redact: applied to what is told of faults.
     """
 
     ledger: Ledger
@@ -56,6 +58,8 @@ class Attached:
     solutions: Mapping[str, Sequence[Value | None]] | None = None
     any_host: bool = False
     kept: Callable[[], Kept] | None = None
+    tenant: str | None = None
+    redact: Callable[[str], str] = str
 
 
 def make_app(attached: Attached) -> FastAPI:
@@ -87,7 +91,7 @@ class _Ui:
     def __init__(self, attached: Attached) -> None:
         self._attached = attached
         self._ledger = attached.ledger
-        self._listing = Listing(attached.ledger.database)
+        self._listing = Listing(attached.ledger.database, attached.tenant)
         self._guard = Guard()
 
     async def guarded(self, request: Request, follow: Callable[[Request], object]) -> Response:
@@ -148,6 +152,7 @@ class _Ui:
         download: bool = False,
     ) -> Response:
         """Show one trace; and what the version `policy` would have decided."""
+        self._check_own(trace_id)
         stored = read_trace(self._ledger, trace_id)
         trace = stored.trace
         solutions = (self._attached.solutions or {}).get(trace.task.fingerprint, ())
@@ -183,6 +188,7 @@ class _Ui:
 
     def trace_json(self, trace_id: str) -> Response:
         """Give the trace as the ledger holds it."""
+        self._check_own(trace_id)
         return Response(self._ledger.trace(trace_id).document, media_type="application/json")
 
     def policy_page(self, request: Request, download: bool = False) -> Response:
@@ -213,6 +219,7 @@ class _Ui:
         from starlette.concurrency import run_in_threadpool
 
         said = functools.partial(say_verdict, source="user", reason="said otherwise on the page")
+        await run_in_threadpool(self._check_own, trace_id)
         await run_in_threadpool(said, self._ledger, trace_id, value)
         return RedirectResponse(f"/traces/{trace_id}", status_code=303)
 
@@ -236,10 +243,11 @@ class _Ui:
             404
             if isinstance(error, UnknownTrace | TraceNotKept)
             else 503
-            if isinstance(error, LedgerUnavailable)
+            if isinstance(error, LedgerUnavailable) or hasattr(error, "retry_after_s")
             else 409
         )
-        return HTMLResponse(render("fault.html", _frame(request, ""), {"message": str(error)}), status_code=code)
+        message = self._attached.redact(str(error))
+        return HTMLResponse(render("fault.html", _frame(request, ""), {"message": message}), status_code=code)
 
     def _page(self, filters: Filters, sort: str, start: int | None) -> Page:
         if sort == "regret":
@@ -247,7 +255,13 @@ class _Ui:
         return self._listing.newest(filters, before=start)
 
     def _trace(self, trace_id: str) -> Trace:
+        self._check_own(trace_id)
         return read_trace(self._ledger, trace_id).trace
+
+    def _check_own(self, trace_id: str) -> None:
+        tenant = self._attached.tenant
+        if tenant is not None and self._ledger.decision(trace_id).tenant != tenant:
+            raise UnknownTrace(trace_id, self._ledger.location)
 
     def _answer(
         self, request: Request, template: str, content: Mapping[str, object], *, download: str | None = None

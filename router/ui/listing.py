@@ -108,14 +108,19 @@ class Use:
 
 
 class Listing:
-    """Lists of one ledger. Safe between threads."""
+    """Lists of one ledger. Safe between threads.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        tenant: whose decisions are listed; None: everybody's. Policies are those of all.
+    """
+
+    def __init__(self, database: Database, tenant: str | None = None) -> None:
         self._database = database
+        self._tenant = tenant
 
     def newest(self, filters: Filters, *, before: int | None = None, rows: int = PAGE_ROWS) -> Page:
         """Return traces in the order of record, newest first, those before number `before`."""
-        query = _listed(filters).order_by(TRACE_SUMMARIES.c.seq.desc()).limit(rows + 1)
+        query = self._listed(filters).order_by(TRACE_SUMMARIES.c.seq.desc()).limit(rows + 1)
         if before is not None:
             query = query.where(TRACE_SUMMARIES.c.seq < before)
         found = self._read(query)
@@ -124,7 +129,7 @@ class Listing:
     def by_regret(self, filters: Filters, *, start: int = 0, rows: int = PAGE_ROWS) -> Page:
         """Return traces from the largest regret on, from place `start` on; those without estimates are left out."""
         regret = TRACE_SUMMARIES.c.regret
-        query = _listed(filters).where(regret.is_not(None)).order_by(regret.desc(), TRACE_SUMMARIES.c.seq.desc())
+        query = self._listed(filters).where(regret.is_not(None)).order_by(regret.desc(), TRACE_SUMMARIES.c.seq.desc())
         found = self._read(query.limit(rows + 1).offset(start))
         return Page(found[:rows], start + rows if len(found) > rows else None)
 
@@ -135,6 +140,8 @@ class Listing:
         columns = (DECISIONS.c[name] for name in ("arm", "policy", "seconds", "difficulty", "degraded"))
         query = select(*columns, document, lowest_outcome(DECISIONS.c.decision_id).label("outcome"))
         query = query.outerjoin(TRACES, TRACES.c.trace_id == DECISIONS.c.decision_id)
+        if self._tenant is not None:
+            query = query.where(DECISIONS.c.tenant == self._tenant)
         with self._database.reading() as connection:
             found = connection.execute(query.order_by(DECISIONS.c.seq.desc()).limit(at_most)).mappings().all()
         return tuple(map(_decided, reversed(found)))
@@ -142,7 +149,8 @@ class Listing:
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the arms and the policies to filter by: those of the latest traces."""
         kept = TRACE_SUMMARIES.c
-        recent = select(kept.arm, kept.policy).order_by(kept.seq.desc()).limit(_RECENT).subquery()
+        latest = select(kept.arm, kept.policy).order_by(kept.seq.desc()).limit(_RECENT)
+        recent = (latest if self._tenant is None else latest.where(kept.tenant == self._tenant)).subquery()
         with self._database.reading() as connection:
             found = connection.execute(select(recent).distinct()).all()
         return tuple(sorted({str(row.arm) for row in found})), tuple(sorted({str(row.policy) for row in found}))
@@ -173,6 +181,10 @@ class Listing:
                 for row in (whole(found, "a state of a policy") for found in states)
             ]
         return tuple(sorted(events, key=lambda event: event.created_at, reverse=True))
+
+    def _listed(self, filters: Filters) -> Select[*tuple[Any, ...]]:
+        query = _listed(filters)
+        return query if self._tenant is None else query.where(TRACE_SUMMARIES.c.tenant == self._tenant)
 
     def _read(self, query: Select[*tuple[Any, ...]]) -> tuple[Listed, ...]:
         with self._database.reading() as connection:

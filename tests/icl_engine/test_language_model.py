@@ -331,3 +331,28 @@ def test_a_device_or_precision_that_is_not_there_is_named_with_what_would_do(
         load_model(str(tmp_path), **given)
 
     assert "auto" in refused.value.remedy or "embedded" in refused.value.remedy
+
+
+def test_a_twin_has_the_same_weights_and_answers_alike_while_the_model_is_held(tiny: TransformersModel) -> None:
+    twin = tiny.twin()
+    alone = tiny.generate(TASKS)
+    with ThreadPoolExecutor(1) as pool, tiny.lock:
+        beside = pool.submit(twin.generate, TASKS).result(timeout=30)
+
+    assert beside == alone
+    assert twin.fingerprint == tiny.fingerprint
+    pairs = zip(tiny.module.parameters(), twin.module.parameters(), strict=True)
+    assert all(own.data_ptr() == others.data_ptr() and own is not others for own, others in pairs)
+
+
+def test_what_is_put_on_a_model_does_not_show_on_its_twin(tiny: TransformersModel) -> None:
+    twin = tiny.twin()
+    alone = twin.generate(TASKS)
+    weight = next(iter(tiny.module.parameters()))
+    original, weight.data = weight.data, torch.zeros_like(weight)
+    hook = tiny.module.model.layers[0].register_forward_hook(lambda *_: pytest.fail("hooked"))
+    try:
+        assert twin.generate(TASKS) == alone
+    finally:
+        weight.data = original
+        hook.remove()

@@ -39,6 +39,20 @@ def test_a_child_after_a_fork_has_connections_of_its_own(url: str) -> None:
         assert [row.decision_id for row in ledger.latest(9)] == ["parent again", "child", "parent"]
 
 
+def test_a_child_does_not_wait_for_a_thread_that_stayed_behind(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.record(decision_row("parent"), "{}")
+        with ledger.database._writers:  # as when a thread writes at the moment of the fork
+            assert in_a_fork(str(tmp_path), ledger) == 0
+
+
+def test_a_thread_that_does_not_get_its_turn_is_told_as_by_the_file_itself(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, busy_timeout_s=0.1) as ledger, ThreadPoolExecutor(1) as pool:
+        with ledger.database.writing(), pytest.raises(LedgerLocked):
+            pool.submit(ledger.record, decision_row(), "{}").result(10)
+        ledger.record(decision_row(), "{}")
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_a_server_may_be_named_in_the_usual_ways(postgres_url: str, scheme: str) -> None:
     with Ledger.open(postgres_url.replace("postgresql+psycopg", scheme)) as ledger:

@@ -100,12 +100,13 @@ def test_traces_are_found_by_what_they_are(ledger: Ledger) -> None:
             "until": TraceFilter(until="2026-01-02T00:00:00"),
             "task": TraceFilter(task_id="100%"),
             "tenant": TraceFilter(tenant="other"),
+            "before": TraceFilter(before=ledger.traces.summaries(n=1)[0].seq),
         }.items()
     }
 
     assert found == {
         "arm": "a", "policy": "bc", "no pattern": "", "degraded": "bc", "whole": "a",
-        "since": "ab", "until": "c", "task": "b", "tenant": "b",
+        "since": "ab", "until": "c", "task": "b", "tenant": "b", "before": "ab",
     }  # fmt: skip
     assert ledger.traces.count() == 3
     assert ledger.traces.count(TraceFilter(arm="icl")) == 1

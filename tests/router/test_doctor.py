@@ -34,7 +34,9 @@ def test_a_sound_installation_has_no_failed_check(tmp_path: Path) -> None:
     found = findings(Settings(home=tmp_path))
 
     assert [finding.check for finding in found.values() if finding.state == "failed"] == []
-    assert list(found) == ["python", "packages", "variables", "home", "disk", "ledger", "store", "device", "model"]
+    assert list(found) == [
+        "python", "packages", "variables", "home", "disk", "ledger", "store", "service", "device", "model",
+    ]  # fmt: skip
     assert "synchronous" in found["ledger"].found
 
 
@@ -138,3 +140,31 @@ def test_a_model_that_is_not_there_is_found_and_the_exit_code_says_so(tmp_path: 
     assert code == 4
     assert "nowhere" in console.file.getvalue()
     assert re.search(r"device +ok", console.file.getvalue())
+
+
+@pytest.mark.usefixtures("light")
+def test_keys_that_others_may_read_are_found_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("lab=a-key-of-16-chars")
+    file.chmod(0o644)
+    others = findings(Settings(home=tmp_path, serve_keys_file=file))["service"]
+    file.chmod(0o600)
+    ours = findings(Settings(home=tmp_path, serve_keys_file=file))["service"]
+
+    assert (others.state, ours.state) == ("failed", "ok")
+    assert "chmod 600" in others.remedy
+    assert ours.found == "keys of lab"
+
+
+@pytest.mark.usefixtures("light")
+def test_a_package_that_is_too_old_is_found_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["numpy>=99", "httpx>=99; extra == 'client'", "pydantic>=2"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
+
+    found = findings(Settings(home=tmp_path))["packages"]
+
+    assert found.state == "failed"
+    assert "numpy>=99 is" in found.found
+    assert found.remedy.endswith("pip install 'numpy>=99'")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.adapters import adapter_of, spec_of
 from ttt_engine.adapter import Adapter
-from ttt_engine.errors import StoreUnavailable, TrainingFailed
+from ttt_engine.errors import Cancelled, StoreUnavailable, TrainingFailed
 from ttt_engine.stores import MemoryAdapterStore, SingleFlight
 from ttt_engine.stores.leases import FileLeases
 from ttt_engine.stores.single_flight import Renew
@@ -272,3 +272,31 @@ class NobodyKnows(FileLeases):
 
 def test_where_nobody_can_say_who_trains_one_trains(tmp_path: Path) -> None:
     assert flown(SingleFlight([NobodyKnows(tmp_path)]), lambda renew: ADAPTER) is ADAPTER
+
+
+def test_one_that_is_cancelled_does_not_wait_for_the_other_to_end() -> None:
+    flight, training = SingleFlight(), Training()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(flown, flight, training)
+        training.begun.wait(10)
+
+        with pytest.raises(Cancelled):
+            flight.run(KEY, find=nothing, make=training, cancelled=lambda: True)
+        training.go.set()
+        assert first.result(10) is ADAPTER
+
+
+def test_whoever_waits_for_one_that_is_cancelled_trains_itself() -> None:
+    flight, given_up, training = SingleFlight(), Training(TrainingFailed("cancelled after 3 of 40 steps")), Training()
+    training.go.set()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(flown, flight, given_up)
+        given_up.begun.wait(10)
+        second = pool.submit(flown, flight, training)
+        time.sleep(0.05)
+        given_up.go.set()
+
+        with pytest.raises(TrainingFailed, match="cancelled"):
+            first.result(10)
+        assert second.result(10) is ADAPTER
+    assert training.n == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from dataclasses import replace
 from typing import get_args
@@ -474,6 +475,23 @@ def test_a_deadline_is_looked_at_before_every_step(
 
     with pytest.raises(TrainingFailed, match="deadline reached after 1 of 20 steps"):
         train(model, lora, job)
+
+
+def test_training_that_nobody_wants_any_more_stops_before_its_next_step_and_the_others_go_on(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    unwanted = threading.Event()
+    job = TrainingJob(CONSTANT_TASK, training, 0)
+    given_up = replace(
+        job, cancelled=unwanted.is_set, progress=lambda step, of, loss: unwanted.set() if step == 3 else None
+    )
+
+    gone, finished = train_many(model, lora, [given_up, job])
+
+    assert isinstance(gone, TrainingFailed)
+    assert gone.reason == "cancelled after 3 of 20 steps"
+    assert isinstance(finished, TrainingRun)
+    assert len(finished.losses) == 20
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(NO_MEMORY)])

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ttt_engine.adapter import Adapter
-from ttt_engine.errors import StoreUnavailable, TrainingFailed
+from ttt_engine.errors import Cancelled, DeadlinePassed, StoreUnavailable, TrainingFailed
 from ttt_engine.stores.store import Leases
 
 Renew = Callable[[], None]
+_LOOK_UP_S = 0.1  # from waiting, to see whether one still has to
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
         waiting: Callable[[], None] = lambda: None,
     ) -> Adapter:
         """Return what `make` made, here or wherever it was made first.
@@ -67,10 +69,12 @@ class SingleFlight:
             find: looks into the store.
             make: trains and keeps; calls what it is given at every step, as a sign of life.
             deadline: on the clock of `time.monotonic`; of waiting. `make` sees to its own.
+            cancelled: looked at now and then while waiting; `make` sees to its own.
             waiting: called before waiting for another's training.
 
         Raises:
             TrainingFailed: the deadline passed while another was training; or what `make` raises, here or there.
+            Cancelled: it was, while another was training.
         """
         if self._pid != os.getpid():  # forked: those who train have stayed behind
             self._lock, self._flights, self._pid = threading.Lock(), {}, os.getpid()
@@ -81,15 +85,15 @@ class SingleFlight:
                 if flight is None:
                     mine = self._flights[key] = _Flight()
             if flight is None:
-                return self._lead(key, mine, find, make, until, waiting, patient=deadline is None)
+                return self._lead(key, mine, find, make, until, cancelled, waiting, patient=deadline is None)
             waiting()
-            if not flight.done.wait(max(0.0, until - time.monotonic())):
+            if not _landed(flight, until, cancelled):
                 if deadline is None:
                     return make(_nothing)
                 raise _late()
             if flight.adapter is not None:
                 return flight.adapter
-            if flight.error is not None and not _was_late(flight.error):  # its deadline was its own affair
+            if flight.error is not None and not _gave_up(flight.error):  # its deadline was its own affair
                 raise flight.error
 
     def _lead(
@@ -99,12 +103,13 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         until: float,
+        cancelled: Callable[[], bool],
         waiting: Callable[[], None],
         *,
         patient: bool,
     ) -> Adapter:
         try:
-            flight.adapter = self._across(key, find, make, until, waiting, patient=patient)
+            flight.adapter = self._across(key, find, make, until, cancelled, waiting, patient=patient)
             return flight.adapter
         except Exception as error:
             flight.error = error
@@ -120,6 +125,7 @@ class SingleFlight:
         find: Callable[[], Adapter | None],
         make: Callable[[Renew], Adapter],
         until: float,
+        cancelled: Callable[[], bool],
         waiting: Callable[[], None],
         *,
         patient: bool,
@@ -141,6 +147,8 @@ class SingleFlight:
                         if not patient:
                             raise _late()
                         break
+                    elif cancelled():
+                        raise Cancelled
                     else:
                         waiting()
                         time.sleep(self._poll_s)
@@ -181,5 +189,18 @@ def _late() -> TrainingFailed:
     return TrainingFailed(_LATE)
 
 
-def _was_late(error: Exception) -> bool:
-    return isinstance(error, TrainingFailed) and error.reason.startswith("deadline reached")
+def _landed(flight: _Flight, until: float, cancelled: Callable[[], bool]) -> bool:
+    """Wait for another's training, and say whether it came to an end in time."""
+    while not flight.done.wait(min(_LOOK_UP_S, max(0.0, until - time.monotonic()))):
+        if cancelled():
+            raise Cancelled
+        if time.monotonic() >= until:
+            return False
+    return True
+
+
+def _gave_up(error: Exception) -> bool:
+    """Say whether it ended for reasons of whoever led it: others may go on."""
+    if isinstance(error, TrainingFailed):
+        return error.reason.startswith(("deadline reached", "cancelled"))
+    return isinstance(error, Cancelled | DeadlinePassed)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,30 @@ def test_taking_a_trace_does_not_wait_for_the_ledger(ledger: Ledger, gated: Gate
     gated.gate.set()
     assert writer.flush()
     assert ledger.traces.count() == 3
+
+
+def test_a_flush_does_not_wait_for_what_comes_after_it(ledger: Ledger) -> None:
+    begun, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    class OneByOne:
+        def add(self, entries: Sequence[TraceEntry]) -> None:
+            begun.release()
+            assert go.acquire(timeout=10)
+            ledger.traces.add(entries)
+
+    writer = writer_of(OneByOne())
+    writer.put(*solved(ledger, "first"))
+    assert begun.acquire(timeout=10)
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(writer.flush, 10)
+        time.sleep(0.2)  # until it waits
+        writer.put(*solved(ledger, "later"))
+        go.release()
+
+        assert flushed.result(10)
+    assert not writer.flush(0.01)
+    go.release()
+    assert writer.close()
 
 
 def test_a_full_queue_refuses_and_says_so_and_keeps_what_it_has(ledger: Ledger, gated: Gated) -> None:

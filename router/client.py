@@ -1,0 +1,445 @@
+"""A client of the HTTP service, for programs with and without an event loop: `solve` is that of the library.
+
+It sends every task under a key of its own, so that asking again after a lost connection does nothing twice, and waits
+as long as the server says where it has no room. Needs `pip install 'ttt-router[client]'`; loads neither torch nor
+langgraph.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import random
+import time
+import uuid
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from icl_engine.answer import Answer
+from icl_engine.errors import ContextOverflow, FewShotError, TaskRefused, TaskTooLarge, TooFewDemonstrations
+from icl_engine.task import Task, Value
+from icl_engine.voting import Candidate
+from policies.decision import Decision
+from policies.errors import ArmUnavailable
+from router.solution import Cost, Solution
+
+Progress = Callable[[str, int, int], None]  # step's name, done, of: as `router.steps.Progress`, without its imports
+_TYPED: dict[str, type[TaskRefused]] = {
+    "task_refused": TaskRefused,
+    "task_too_large": TaskTooLarge,
+    "too_few_demonstrations": TooFewDemonstrations,
+    "context_overflow": ContextOverflow,
+}
+_PASSING = (429, 503)  # what may be otherwise a little later
+_LONGEST_WAIT_S = 60.0
+_CONNECT_S = 10.0
+
+
+class ServiceError(FewShotError):
+    """What the service answers where it does not do what it was asked.
+
+    Attributes:
+        status: of HTTP; 0 where there was no answer at all.
+        code: stable, for programs: `overloaded`, `unknown_trace`, `deadline_passed`, ...
+        field: what of the request it is about, where that is known.
+        remedy: what would do, where that is known.
+        retry_after_s: when it may be otherwise, where that is known.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        super().__init__(str(document.get("detail", "no answer")), task_id=document.get("task_id"))
+        self.status = int(document.get("status", 0))
+        self.code = str(document.get("code", "unknown"))
+        self.field: str | None = document.get("field")
+        self.remedy: str | None = document.get("remedy")
+        self.retry_after_s: float | None = document.get("retry_after_s")
+
+
+class Client:
+    """Asks a service. Use it as a context manager, or `close` it; one may be used from several threads.
+
+    Args:
+        url: of the service, such as `http://127.0.0.1:8770`.
+        key: of one's tenant.
+        retries: how often to ask again where the service is full or cannot be reached.
+        transport: of httpx, in place of the network.
+
+    Example:
+        with Client("http://127.0.0.1:8770", key) as client:
+            solution = client.solve(task)
+            client.feedback(solution.trace_id, correct=True)
+    """
+
+    def __init__(self, url: str, key: str, *, retries: int = 3, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(base_url=url, headers=_headers(key), timeout=_timeout(), transport=transport)
+        self._retries = retries
+
+    def solve(
+        self,
+        task: Task,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """Answer every query of a task; see `Router.solve`.
+
+        Raises:
+            TaskRefused, ArmUnavailable: as there.
+            ServiceError: whatever else the service says, or that it cannot be reached.
+        """
+        request = _solving([task], arm, seed, deadline_s)
+        if progress is None:
+            return _solutions([task], self._ask(request))[0]
+        return _solutions([task], self._followed(request, progress))[0]
+
+    def solve_many(
+        self,
+        tasks: Iterable[Task],
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Solution]:
+        """Answer several tasks; see `Router.solve_many`. The first that is not answered is raised."""
+        tasks = list(tasks)
+        return _solutions(tasks, self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
+
+    def decide(self, task: Task, *, seed: int | None = None) -> Decision:
+        """Say which arm `solve` would answer this task with; see `Router.decide`."""
+        return _decision(self._ask(_deciding(task, seed)))
+
+    def feedback(
+        self,
+        trace_id: str,
+        correct: bool | float | None = None,
+        *,
+        answer: Value | Sequence[Value | None] | list[list[int]] | None = None,
+        reward: float | None = None,
+        source: str = "user",
+    ) -> None:
+        """Say what came of a solve; see `Router.feedback`. When this returns, the ledger has it."""
+        self._ask(_feedback(trace_id, correct, answer, reward, source))
+
+    def explain(self, trace_id: str) -> str:
+        """Say in words why a solve went as it did; see `Router.explain`."""
+        return "\n".join(self._ask(_Request("GET", f"/v1/traces/{trace_id}"))["why"])
+
+    def adapter(self, trace_id: str, folder: Path) -> Path:
+        """Fetch the adapter of a trained answer into a folder, a plain PEFT one."""
+        return _unpacked(self._send(_Request("GET", f"/v1/adapters/{trace_id}")).content, folder)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, request: _Request) -> Any:
+        return self._send(request).json()
+
+    def _send(self, request: _Request) -> httpx.Response:
+        for attempt in range(self._retries + 1):
+            try:
+                answer = self._http.request(**request.arguments)
+                wait_s = _wait_s(answer, attempt)
+            except httpx.TransportError as error:
+                if attempt == self._retries:
+                    raise _unreachable(error) from error
+                wait_s = _backoff_s(attempt)
+            else:
+                if answer.is_success:
+                    return answer
+                if wait_s is None or attempt == self._retries:
+                    raise _error_in(answer)
+            time.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _followed(self, request: _Request, progress: Progress) -> Any:
+        try:
+            with self._http.stream(**request.streaming) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _error_in(answer)
+                return _result_in(_events(answer.iter_lines()), progress)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+
+class AsyncClient:
+    """As `Client`, for an event loop. Use it as an async context manager, or await `close`."""
+
+    def __init__(
+        self, url: str, key: str, *, retries: int = 3, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), timeout=_timeout(), transport=transport)
+        self._retries = retries
+
+    async def solve(
+        self,
+        task: Task,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Solution:
+        """See `Client.solve`; cancelling it cancels the work."""
+        request = _solving([task], arm, seed, deadline_s)
+        if progress is None:
+            return _solutions([task], await self._ask(request))[0]
+        return _solutions([task], await self._followed(request, progress))[0]
+
+    async def solve_many(
+        self,
+        tasks: Iterable[Task],
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Solution]:
+        """See `Client.solve_many`."""
+        tasks = list(tasks)
+        return _solutions(tasks, await self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
+
+    async def decide(self, task: Task, *, seed: int | None = None) -> Decision:
+        """See `Client.decide`."""
+        return _decision(await self._ask(_deciding(task, seed)))
+
+    async def feedback(
+        self,
+        trace_id: str,
+        correct: bool | float | None = None,
+        *,
+        answer: Value | Sequence[Value | None] | list[list[int]] | None = None,
+        reward: float | None = None,
+        source: str = "user",
+    ) -> None:
+        """See `Client.feedback`."""
+        await self._ask(_feedback(trace_id, correct, answer, reward, source))
+
+    async def explain(self, trace_id: str) -> str:
+        """See `Client.explain`."""
+        return "\n".join((await self._ask(_Request("GET", f"/v1/traces/{trace_id}")))["why"])
+
+    async def adapter(self, trace_id: str, folder: Path) -> Path:
+        """See `Client.adapter`."""
+        return _unpacked((await self._send(_Request("GET", f"/v1/adapters/{trace_id}"))).content, folder)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, request: _Request) -> Any:
+        return (await self._send(request)).json()
+
+    async def _send(self, request: _Request) -> httpx.Response:
+        for attempt in range(self._retries + 1):
+            try:
+                answer = await self._http.request(**request.arguments)
+                wait_s = _wait_s(answer, attempt)
+            except httpx.TransportError as error:
+                if attempt == self._retries:
+                    raise _unreachable(error) from error
+                wait_s = _backoff_s(attempt)
+            else:
+                if answer.is_success:
+                    return answer
+                if wait_s is None or attempt == self._retries:
+                    raise _error_in(answer)
+            await asyncio.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _followed(self, request: _Request, progress: Progress) -> Any:
+        try:
+            async with self._http.stream(**request.streaming) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _error_in(answer)
+                lines = [line async for line in _told(answer.aiter_lines(), progress)]
+                return _result_in(_events(lines), lambda step, done, of: None)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+
+class _Request:
+    """One request; asked again it is the same, key and all."""
+
+    def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> None:
+        self.arguments: dict[str, Any] = {"method": method, "url": path}
+        if body is not None:
+            self.arguments["json"] = body
+        if path == "/v1/solve":
+            self.arguments["headers"] = {"Idempotency-Key": uuid.uuid4().hex}
+
+    @property
+    def streaming(self) -> dict[str, Any]:
+        """The same, answered as a stream of events."""
+        return {**self.arguments, "headers": {**self.arguments.get("headers", {}), "Accept": "text/event-stream"}}
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _timeout() -> httpx.Timeout:
+    return httpx.Timeout(None, connect=_CONNECT_S)  # an answer takes as long as it takes; `deadline_s` bounds it
+
+
+def _solving(tasks: Sequence[Task], arm: str | None, seed: int | None, deadline_s: float | None) -> _Request:
+    options = {"arm": arm, "seed": seed, "deadline_s": deadline_s}
+    given = {name: value for name, value in options.items() if value is not None}
+    return _Request("POST", "/v1/solve", {"tasks": [_task_json(task) for task in tasks], **given})
+
+
+def _deciding(task: Task, seed: int | None) -> _Request:
+    return _Request("POST", "/v1/decide", {"task": _task_json(task), **({} if seed is None else {"seed": seed})})
+
+
+def _feedback(trace_id: str, correct: object, answer: object, reward: float | None, source: str) -> _Request:
+    said = {"correct": correct, "answer": answer, "reward": reward}
+    given = {name: value for name, value in said.items() if value is not None}
+    return _Request("POST", "/v1/feedback", {"trace_id": trace_id, "source": source, **given})
+
+
+def _task_json(task: Task) -> dict[str, Any]:
+    return task.model_dump(mode="json", exclude_none=True)
+
+
+def _solutions(tasks: Sequence[Task], reply: Mapping[str, Any]) -> list[Solution]:
+    found = []
+    for task, result in zip(tasks, reply["results"], strict=True):
+        if "problem" in result:
+            raise _error_of(result["problem"])
+        found.append(_solution(task, result["solution"]))
+    return found
+
+
+def _solution(task: Task, said: Mapping[str, Any]) -> Solution:
+    answers = tuple(
+        Answer(
+            tuple(Candidate(_value(each.pop("value")), **each) for each in answer["candidates"]),
+            confidence=answer["confidence"],
+            tokens=answer["tokens"],
+        )
+        for answer in said["answers"]
+    )
+    names = ("arm", "answered_by", "propensity", "reason", "trace_id")
+    rest = {name: said[name] for name in names}
+    return Solution(task, answers, cost=Cost(**said["cost"]), degraded=tuple(said["degraded"]), **rest)
+
+
+def _value(said: str | list[list[int]]) -> Value:
+    return said if isinstance(said, str) else tuple(map(tuple, said))
+
+
+def _decision(said: dict[str, Any]) -> Decision:
+    names = ("arm", "propensity", "reason", "policy", "difficulty")
+    rest = {name: said[name] for name in names}
+    return Decision(propensities=tuple(said["propensities"].items()), **rest)
+
+
+def _unpacked(content: bytes, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in archive.namelist():
+            (folder / Path(name).name).write_bytes(archive.read(name))  # never outside of the folder
+    return folder
+
+
+def _events(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield name and content of each event of a stream."""
+    name = ""
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+async def _told(lines: AsyncIterator[str], progress: Progress) -> AsyncIterator[str]:
+    """Yield the lines of a stream, and tell of each step as it comes."""
+    name = ""
+    async for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: ") and name == "step":
+            _tell(json.loads(line.removeprefix("data: ")), progress)
+        yield line
+
+
+def _result_in(events: Iterable[tuple[str, Any]], progress: Progress) -> dict[str, Any]:
+    """Return what a stream of one task ends in, in the form of an answer that comes at once."""
+    results = []
+    for name, content in events:
+        if name == "step":
+            _tell(content, progress)
+        elif name == "result":
+            results.append(content)
+    if not results:
+        raise ServiceError({"detail": "the stream ended before the result. Ask again.", "code": "broken_off"})
+    return {"results": results}
+
+
+def _tell(content: Mapping[str, Any], progress: Progress) -> None:
+    progress(content["step"], content["done"], content["of"])
+
+
+def _wait_s(answer: httpx.Response, attempt: int) -> float | None:
+    """Return seconds after which to ask again; None: it would be no use."""
+    if answer.status_code not in _PASSING:
+        return None
+    said = answer.headers.get("retry-after", "")
+    return min(_LONGEST_WAIT_S, float(said)) if said.isdigit() else _backoff_s(attempt)
+
+
+def _backoff_s(attempt: int) -> float:
+    return min(_LONGEST_WAIT_S, 0.1 * 2.0**attempt) * (0.5 + random.random())
+
+
+def _unreachable(error: httpx.TransportError) -> ServiceError:
+    said = f"the service cannot be reached: {str(error) or type(error).__name__}. Check its address, and that it runs."
+    return ServiceError({"detail": said, "code": "unreachable"})
+
+
+def _error_in(answer: httpx.Response) -> FewShotError:
+    try:
+        document = answer.json()
+    except ValueError:  # something between us and the service has answered
+        document = {}
+    said = document if isinstance(document, dict) else {}
+    return _error_of({"status": answer.status_code, "detail": f"status {answer.status_code}", **said})
+
+
+def _error_of(document: Mapping[str, Any]) -> FewShotError:
+    """Return the library's own error where the service tells enough of it, else a `ServiceError`."""
+    kind, code = _TYPED.get(str(document.get("code"))), document.get("code")
+    field, remedy, detail = (document.get(name) for name in ("field", "remedy", "detail"))
+    if kind is not None and isinstance(field, str) and isinstance(remedy, str) and isinstance(detail, str):
+        message = detail.removeprefix(f"{field}: ").removesuffix(remedy).strip()
+        return kind(message, field=field, remedy=remedy, task_id=document.get("task_id"))
+    if code == "arm_unavailable" and "arm" in document and "available" in document:
+        return ArmUnavailable(document["arm"], document["available"], task_id=document.get("task_id"))
+    return ServiceError(document)

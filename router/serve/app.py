@@ -1,0 +1,381 @@
+"""The routes: each reads what it is asked, calls one function and writes what that gives. Only /health needs no key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+from icl_engine.errors import FewShotError
+from policies.decision import Arm
+from policies.errors import LedgerUnavailable
+from policies.trace_log import TraceFilter, Verdict
+from router.serve import messages as wire
+from router.serve.adapters import zipped
+from router.serve.errors import BodyRefused, BodyTooLarge, Stopping
+from router.serve.events import MEDIA_TYPE, EventStream
+from router.serve.gate import Gate
+from router.serve.jobs import Asked, Job
+from router.serve.keys import ApiKeys
+from router.serve.metrics import CONTENT_TYPE
+from router.serve.openapi import ERRORS, complete, link, takes
+from router.serve.pages import Pages
+from router.serve.problems import problem, problem_of, response_of
+from router.serve.reading import policy_json, trace_json, traces_json
+from router.serve.service import Service
+
+log = logging.getLogger("ttt_router.serve")
+
+_PARSED_ASIDE_BYTES = 64 * 2**10  # a longer body is read in another thread: others should not wait
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
+_Body = TypeVar("_Body", wire.SolveBody, wire.DecideBody, wire.FeedbackBody)
+TraceId = Annotated[str, Path(pattern=wire.TRACE_ID, description="as a solution names it")]
+JobId = Annotated[str, Path(pattern=wire.JOB_ID, description="as the answer 202 names it")]
+
+
+def make_app(service: Service, keys: ApiKeys) -> Gate:
+    """Make the ASGI application: the routes behind the keys."""
+    limit = service.settings.serve_body_bytes
+    return Gate(make_api(service), keys, service.allowances, service.metrics, max_body_bytes=limit)
+
+
+def make_api(service: Service) -> FastAPI:
+    """Make the routes; who asks is in the request's state, where the gate puts it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.begin()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="ttt-router",
+        summary="Few-shot tasks answered in context or by test-time training, decided per task.",
+        version="1",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        max_body_size=service.settings.serve_body_bytes,
+        lifespan=lifespan,
+    )
+    api = _Api(service)
+    for path, method, route, reply, said in (
+        ("/v1/solve", "POST", api.solve, wire.SolveReply, (408, 409, 413, 415, 429, 503, 504)),
+        ("/v1/decide", "POST", api.decide, wire.DecisionReply, (408, 413, 415, 429, 503)),
+        ("/v1/feedback", "POST", api.feedback, wire.RecordedReply, (404, 408, 409, 413, 415, 429, 503)),
+        ("/v1/jobs/{job_id}", "GET", api.job, wire.JobReply, (404, 429)),
+        ("/v1/jobs/{job_id}", "DELETE", api.cancel_job, wire.JobReply, (404, 429)),
+        ("/v1/traces", "GET", api.traces, wire.TracesReply, (429, 503)),
+        ("/v1/traces/{trace_id}", "GET", api.trace, wire.TraceReply, (404, 429, 503)),
+        ("/v1/policy", "GET", api.policy, wire.PolicyReply, (429, 503)),
+        ("/v1/adapters/{trace_id}", "GET", api.adapter, None, (404, 429, 503)),
+        ("/health", "GET", api.health, wire.HealthReply, ()),
+        ("/ready", "GET", api.ready, wire.ReadyReply, ()),
+        ("/metrics", "GET", api.metrics, None, ()),
+    ):
+        responses: dict[int | str, dict[str, Any]] = {code: ERRORS[code] for code in (401, 422, *said)}
+        responses |= _OWN.get((path, method), {})
+        if reply is not None:
+            responses[200] = {"model": reply, **responses.get(200, {})}
+        if path == "/health":
+            del responses[401]
+        about: dict[str, Any] = {"responses": responses, "openapi_extra": takes(path), "operation_id": route.__name__}
+        app.add_api_route(path, route, methods=[method], **about)
+    app.router.routes += Pages(service).routes()
+    app.add_exception_handler(FewShotError, api.refused)
+    app.add_exception_handler(RequestValidationError, api.malformed)
+    app.add_exception_handler(HTTPException, api.http_fault)
+    app.add_exception_handler(Exception, api.fault)
+    complete(app)
+    return app
+
+
+_OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
+    ("/v1/solve", "POST"): {
+        200: {
+            "description": "the results of all tasks, or a stream of events",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "links": {
+                "trace": link("trace", "/results/0/solution/trace_id", "trace_id"),
+                "adapter": link("adapter", "/results/0/solution/trace_id", "trace_id"),
+            },
+        },
+        202: {
+            "model": wire.JobReply,
+            "description": "taken; Location says where to look",
+            "links": {"job": link("job", "/id", "job_id"), "cancel": link("cancel_job", "/id", "job_id")},
+        },
+    },
+    ("/v1/jobs/{job_id}", "GET"): {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    ("/v1/adapters/{trace_id}", "GET"): {
+        200: {
+            "description": "a PEFT folder",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+    ("/metrics", "GET"): {
+        200: {"description": "all families", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    },
+    ("/health", "GET"): {503: {"model": wire.HealthReply, "description": "stopping"}},
+    ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "stopping, or without its ledger"}},
+}
+
+
+class _Api:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._settings = service.settings
+
+    async def solve(self, request: Request) -> Response:
+        """Answer one task or several.
+
+        The answer comes at once; with `Prefer: respond-async` as 202 with an id to ask for; with `Accept:
+        text/event-stream` as events: `step` (task, step, done, of), `result` (task and solution or problem), `done`.
+        Whoever goes away before cancels, but for what was asked for with `respond-async`. With an `Idempotency-Key` the
+        same request is done once.
+        """
+        prefers = [each.strip().lower() for each in request.headers.get("prefer", "").split(",")]
+        later, tenant = "respond-async" in prefers, request.state.tenant
+        key = _idempotency_key(request)
+        asked = await self._read(request, wire.SolveBody, self._asked)
+        followed = _wants_events(request)
+        job = await self._service.submit(tenant, asked, kept=later, key=key, followed=followed)
+        if followed:
+            return self._stream(job)
+        if later:
+            return _json(job.as_json(), 202, {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": "respond-async"})
+        await self._wait(request, job)
+        if job.handed_back:
+            raise Stopping
+        results = job.ordered_results()
+        if len(results) == 1 and "problem" in results[0]:
+            return response_of(results[0]["problem"])
+        return _json({"results": results})
+
+    async def decide(self, request: Request) -> Response:
+        """Say which arm a task would be answered with, and why; answer and record nothing."""
+
+        def read(body: wire.DecideBody) -> tuple[Any, int | None]:
+            return wire.read_task(body.task, "task", self._settings.limits), body.seed
+
+        task, seed = await self._read(request, wire.DecideBody, read)
+        decision = await self._service.decide(request.state.tenant, task, seed)
+        return _json(wire.decision_json(task, decision))
+
+    async def feedback(self, request: Request) -> Response:
+        """Say what came of a solve, at once or days later; what is answered with 200 is in the ledger."""
+        given = await self._read(request, wire.FeedbackBody, lambda body: body)
+        tenant, service = request.state.tenant, self._service
+
+        def record() -> None:
+            service.tenants.check_own(tenant, given.trace_id)
+            said = {"answer": given.answer, "reward": given.reward, "source": given.source}
+            service.tenants.router(tenant).feedback(given.trace_id, given.correct, **said)
+
+        await run_in_threadpool(record)
+        return _json({"trace_id": given.trace_id, "recorded": True})
+
+    async def job(self, request: Request, job_id: JobId) -> Response:
+        """Say where a job stands; its results once it is over. `Accept: text/event-stream` follows it."""
+        job = self._service.jobs.get(request.state.tenant, job_id)
+        if _wants_events(request):
+            return self._stream(job)
+        return _json(job.as_json(), headers=None if job.over.is_set() else {"Retry-After": "1"})
+
+    async def cancel_job(self, request: Request, job_id: JobId) -> Response:
+        """Cancel a job: what waits is dropped, what runs stops before its next step of training."""
+        job = self._service.jobs.get(request.state.tenant, job_id)
+        self._service.cancel(job)
+        return _json(job.as_json())
+
+    async def traces(
+        self,
+        request: Request,
+        n: Annotated[int, Query(ge=1, le=500)] = 50,
+        before: Annotated[int | None, Query(ge=1, lt=2**62, description="`next` of the page before")] = None,
+        arm: Arm | None = None,
+        outcome: Verdict | None = None,
+        degraded: bool | None = None,
+    ) -> Response:
+        """List one's own traces, newest first."""
+        wanted = TraceFilter(arm=arm, outcome=outcome, degraded=degraded, tenant=request.state.tenant)
+        return _json(await run_in_threadpool(traces_json, self._service.ledger, wanted, n, before))
+
+    async def trace(self, request: Request, trace_id: TraceId) -> Response:
+        """Show a trace, what came of it, and why it went so."""
+        tenant, service = request.state.tenant, self._service
+
+        def read() -> dict[str, Any]:
+            service.tenants.check_own(tenant, trace_id)
+            service.tenants.router(tenant).flush()
+            return trace_json(service.ledger, trace_id)
+
+        return _json(await run_in_threadpool(read))
+
+    async def policy(self, request: Request) -> Response:
+        """Say who decides, and which versions there are. Policies are those of all tenants."""
+        return _json(await run_in_threadpool(policy_json, self._service))
+
+    async def adapter(self, request: Request, trace_id: TraceId) -> Response:
+        """Give the adapter of a trained answer: a plain PEFT folder, as a zip file."""
+        tenant, service = request.state.tenant, self._service
+
+        def make() -> str:
+            service.tenants.check_own(tenant, trace_id)
+            router = service.tenants.router(tenant)
+            router.flush()
+            return zipped(router, service.ledger, trace_id)
+
+        path = await run_in_threadpool(make)
+        name = f"adapter-{trace_id[:12]}.zip"
+        return FileResponse(
+            path, media_type="application/zip", filename=name, background=BackgroundTask(os.unlink, path)
+        )
+
+    async def health(self) -> Response:
+        """Say in one word how it goes. The one route without a key; it waits for nothing."""
+        return _json({"status": self._status()}, 503 if self._service.stopping else 200)
+
+    async def ready(self) -> Response:
+        """Say what the server is doing, and whether its ledger can be read."""
+        service, degraded = self._service, list(self._service.degraded)
+        code = 503 if service.stopping else 200
+        try:
+            await run_in_threadpool(service.ledger.last_seq)
+        except LedgerUnavailable as error:
+            degraded.append(problem_of(error)["detail"])
+            code = 503
+        status = self._status()
+        return _json(
+            {
+                "status": "degraded" if degraded and status == "ok" else status,
+                "degraded": degraded,
+                "n_running": service.n_running,
+                "n_waiting": service.n_waiting,
+                "n_deciding": service.n_deciding,
+                "model": service.tenants.model_name,
+            },
+            code,
+        )
+
+    async def metrics(self) -> Response:
+        """Give what is counted and measured, for Prometheus."""
+        return Response(self._service.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Answer with the problem that an error is."""
+        document = problem_of(error, self._service.redact)
+        self._service.metrics.refused.labels(document["code"]).inc()
+        return response_of(document)
+
+    async def malformed(self, request: Request, error: Exception) -> Response:
+        """Answer to what FastAPI itself finds wrong with a path or a query."""
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        return response_of(problem(422, "body_refused", f"{field}: {first['msg']}", field=field))
+
+    async def http_fault(self, request: Request, error: Exception) -> Response:
+        """Answer where there is no such route, or the body is too long."""
+        assert isinstance(error, HTTPException)
+        code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        if error.status_code == 413:
+            return response_of(problem_of(BodyTooLarge(self._settings.serve_body_bytes)), error.headers)
+        return response_of(problem(error.status_code, code, str(error.detail)), error.headers)
+
+    async def fault(self, request: Request, error: Exception) -> Response:
+        """Answer to what nobody foresaw; the log says more."""
+        log.error("a request failed: %s", self._service.redact(repr(error)), exc_info=error)
+        return response_of(problem_of(error))
+
+    def _status(self) -> Literal["ok", "degraded", "stopping"]:
+        return "stopping" if self._service.stopping else "degraded" if self._service.degraded else "ok"
+
+    def _asked(self, body: wire.SolveBody) -> Asked:
+        limit = self._settings.serve_tasks
+        if len(body.tasks) > limit:  # before any of them is looked at
+            remedy = f"At most {limit} are taken in one request."
+            raise BodyRefused(f"got {len(body.tasks)} tasks", field="tasks", remedy=remedy)
+        tasks = tuple(wire.read_task(raw, f"tasks[{i}]", self._settings.limits) for i, raw in enumerate(body.tasks))
+        deadline_s = None if body.deadline_s is None else float(body.deadline_s)
+        return Asked(tasks, body.arm, body.seed, deadline_s)
+
+    async def _read(self, request: Request, model: type[_Body], then: Callable[[_Body], Any]) -> Any:
+        """Return what `then` makes of the body; a long one is looked at in another thread."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise BodyRefused(f"got {kind[:40]!a}", field="Content-Type", remedy="Send application/json.", status=415)
+        try:
+            async with asyncio.timeout(self._settings.serve_body_s):
+                body = await request.body()
+        except TimeoutError:
+            remedy = f"Send it within {self._settings.serve_body_s:g} s."
+            raise BodyRefused("it did not arrive", field="body", remedy=remedy, status=408) from None
+
+        def read() -> Any:
+            return then(wire.read_body(body, model, max_bytes=self._settings.serve_body_bytes))
+
+        return read() if len(body) <= _PARSED_ASIDE_BYTES else await run_in_threadpool(read)
+
+    async def _wait(self, request: Request, job: Job) -> None:
+        """Wait until a job is over, or whoever asked has gone."""
+        if job.over.is_set():
+            return
+        job.n_waiting_for += 1
+        over = asyncio.create_task(job.over.wait())
+        gone = asyncio.create_task(_gone(request))
+        try:
+            await asyncio.wait((over, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            gone.cancel()
+            self._leave(job)
+
+    def _stream(self, job: Job) -> Response:
+        listener = job.listener()
+        job.n_waiting_for += 1
+
+        def gone() -> None:
+            job.listeners.discard(listener)
+            self._leave(job)
+
+        return EventStream(listener, gone)
+
+    def _leave(self, job: Job) -> None:
+        """Cancel a job that nobody waits for and that was not to be kept."""
+        job.n_waiting_for -= 1
+        if not job.n_waiting_for and not job.kept and not job.over.is_set():
+            self._service.cancel(job)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        remedy = "Give up to 200 printable characters without blanks."
+        raise BodyRefused("got something else", field="Idempotency-Key", remedy=remedy)
+    return key
+
+
+def _wants_events(request: Request) -> bool:
+    return MEDIA_TYPE in request.headers.get("accept", "").lower()
+
+
+def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    sent = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return Response(json.dumps(content, allow_nan=False), status, sent, media_type="application/json")

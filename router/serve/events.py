@@ -1,0 +1,48 @@
+"""A job as a stream of server-sent events: `step`, `result`, and at the end `done`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from router.serve.jobs import Event
+
+MEDIA_TYPE = "text/event-stream"
+_STILL_HERE_S = 15.0  # between signs of life while nothing happens
+
+
+class EventStream(StreamingResponse):
+    """What a listener hears, until the job is over.
+
+    Args:
+        gone: told of its end, also where whoever asked had gone before it began.
+    """
+
+    def __init__(self, listener: asyncio.Queue[Event], gone: Callable[[], None]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(_written(listener), media_type=MEDIA_TYPE, headers=headers)
+        self._tell_gone = gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._tell_gone()
+
+
+async def _written(listener: asyncio.Queue[Event]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(_STILL_HERE_S):
+                name, content = await listener.get()
+        except TimeoutError:
+            yield b": still here\n\n"
+            continue
+        yield f"event: {name}\ndata: {json.dumps(content)}\n\n".encode()
+        if name == "done":
+            return

@@ -1,0 +1,113 @@
+"""Jobs on disk: one that was promised (202) is there again after a crash, a kill or a stop that did not wait for it.
+
+A file a job, written before the promise is given and rewritten with its results; private, since tasks are in it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from icl_engine.errors import TaskRefused
+from icl_engine.task import Limits, Task
+from router.serve.jobs import Asked, Job
+
+
+class _Kept(BaseModel):
+    """What a file holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    tenant: str
+    key: str | None
+    tasks: list[Any]
+    arm: str | None
+    seed: int | None
+    deadline_s: float | None
+    until: float | None  # seconds since 1970, of the deadline
+    results: dict[int, dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A job that was found, and whether it is over."""
+
+    job: Job
+    is_over: bool
+
+
+class Journal:
+    """The files of one server.
+
+    Args:
+        folder: nobody else's.
+        limits: of tasks, those that are set now.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder, self._limits = folder, limits
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left_over in folder.glob("*.tmp"):
+            left_over.unlink(missing_ok=True)
+
+    def write(self, job: Job) -> None:
+        """Keep a job as it is now; returns once it is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        left_s = None if job.deadline is None else job.deadline - time.monotonic()
+        kept = _Kept(
+            id=job.id,
+            tenant=job.tenant,
+            key=job.key,
+            tasks=[task.model_dump() for task in job.asked.tasks],
+            arm=job.asked.arm,
+            seed=job.asked.seed,
+            deadline_s=job.asked.deadline_s,
+            until=None if left_s is None else time.time() + left_s,
+            results=job.results if len(job.results) == len(job.asked.tasks) else None,
+        )
+        path, temporary = self._path(job.id), self._folder / f"{job.id}.tmp"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(kept.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job."""
+        self._path(job_id).unlink(missing_ok=True)
+
+    def read(self) -> Iterator[Restored]:
+        """Yield all jobs that are kept, oldest first; what cannot be read is put aside under another name."""
+        for path in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime):
+            try:
+                yield self._restored(_Kept.model_validate_json(path.read_bytes()))
+            except (OSError, ValidationError, TaskRefused):
+                path.replace(path.with_suffix(".unreadable"))
+
+    def _restored(self, kept: _Kept) -> Restored:
+        tasks = tuple(Task.parse(raw, self._limits) for raw in kept.tasks)
+        asked = Asked(tasks, kept.arm, kept.seed, kept.deadline_s)
+        job = Job(kept.tenant, asked, kept=True, key=kept.key, id=kept.id)
+        if kept.until is not None:
+            job.deadline = time.monotonic() + kept.until - time.time()
+        job.results = kept.results or {}
+        return Restored(job, kept.results is not None)
+
+    def _path(self, job_id: str) -> Path:
+        return self._folder / f"{job_id}.json"

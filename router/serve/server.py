@@ -1,0 +1,65 @@
+"""The service on uvicorn: one process that listens, logs as JSON, and stops as it is told."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from router.serve.gate import Gate, JsonFormatter
+from router.serve.service import Service
+
+_KEEP_INTERPRETER_S = 0.0005
+_LEFT_TO_SEND_S = 10.0  # after the last task is over or let go: for whoever reads slowly
+
+
+class Server(uvicorn.Server):
+    """A server that lets its service know at once when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing more, let go of what is not done in time, then close."""
+        self._service.begin_to_stop()
+        await super().shutdown(sockets)
+
+
+def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[Server, socket.socket]:
+    """Return a server and the socket it is to be run with, which is bound already.
+
+    Raises:
+        SystemExit: the address cannot be had.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,  # the gate writes one, without what is in paths and queries
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(service.settings.serve_stop_s + _LEFT_TO_SEND_S),
+    )
+    return Server(config, service), config.bind_socket()
+
+
+def favour_the_loop() -> None:
+    """Let workers give way to the thread that answers sooner than Python would by itself.
+
+    Each of them may keep the interpreter for so long at a time; by default it is 5 ms, and several may come first.
+    """
+    sys.setswitchinterval(_KEEP_INTERPRETER_S)
+
+
+def log_as_json(redact: Callable[[str], str], level: str) -> None:
+    """Write the log of this process to stderr, one JSON object a line, secrets masked."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(redact))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for ours in ("ttt_router", "uvicorn.error"):
+        logging.getLogger(ours).setLevel(level.upper())

@@ -1,0 +1,355 @@
+"""The service without its HTTP: who asks what, in threads of its own, bounded, with deadlines, and stopped with grace.
+
+Everything that is counted and kept here belongs to the event loop's thread; workers solve, and tell the loop. What
+waits for the model at the same time is done at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl_engine.task import Task
+from router.errors import Cancelled, DeadlinePassed
+from router.lanes import Lanes
+from router.redaction import Redactor
+from router.serve.allowances import Allowances
+from router.serve.errors import ComputeSpent, JobNotKept, Overloaded, SolveFailed, Stopping
+from router.serve.jobs import Asked, Job, Jobs
+from router.serve.journal import Journal
+from router.serve.messages import solution_json
+from router.serve.metrics import Metrics
+from router.serve.problems import problem_of
+from router.serve.tenants import Tenants
+from router.solution import Solution
+
+if TYPE_CHECKING:
+    from icl_engine.language_model import LanguageModel
+    from policies.decision import Decision
+    from policies.ledger import Ledger
+    from router.settings import Settings
+
+log = logging.getLogger("ttt_router.serve")
+
+_DECIDING_AT_ONCE = 2  # threads: a decision is a prompt, and others wait
+_LONGEST_RETRY_S = 60.0
+
+
+class Service:
+    """Solves what it is asked by several tenants.
+
+    Args:
+        settings: the `serve_` ones are about this.
+        ledger: one for all tenants.
+        model: instead of the one the settings name.
+        jobs_folder: where jobs are kept that were promised; None: in memory alone.
+        secrets: masked in whatever is told, beside those that the settings hold.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        model: LanguageModel | None = None,
+        jobs_folder: Path | None = None,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.metrics = Metrics()
+        self.redact = Redactor.of(settings).knowing((*secrets, str(settings.home), settings.ledger_location))
+        self.allowances = Allowances(settings.serve_rate, settings.serve_compute_s)
+        self.journal = None if jobs_folder is None else Journal(jobs_folder, settings.limits)
+        self.jobs = Jobs(settings.serve_job_s, self._dropped)
+        self.lanes = Lanes()
+        self.stopping = False
+        self.tenants = Tenants(settings, ledger, model)
+        self._workers = ThreadPoolExecutor(settings.serve_workers, thread_name_prefix="solve")
+        self._deciders = ThreadPoolExecutor(_DECIDING_AT_ONCE, thread_name_prefix="decide")
+        self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
+        self._n_running = self._n_promised = 0
+        self._n_deciding = self._writing = 0
+        self._mean_solve_s = 1.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch()
+
+    def begin(self) -> None:
+        """Go to work in the loop that is running; jobs that were promised before are taken up again."""
+        self._loop = asyncio.get_running_loop()
+        for restored in self.journal.read() if self.journal else ():
+            self.jobs.add(restored.job)
+            if restored.is_over:
+                restored.job.over.set()
+                self.jobs.over(restored.job)
+            else:
+                log.info("taken up again", extra={"job": restored.job.id})
+                self._start(restored.job)
+
+    def trace_id_of(self, job: Job) -> str:
+        """Return the trace of a job of one task.
+
+        Raises:
+            SolveFailed: it has none, because the task was not answered.
+        """
+        result = job.results[0]
+        if "problem" in result:
+            raise SolveFailed(result["problem"]["detail"])
+        trace_id: str = result["solution"]["trace_id"]
+        return trace_id
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """What does not go as it should, of what is known without asking anybody."""
+        return tuple(map(self.redact, self.tenants.faults))
+
+    @property
+    def n_running(self) -> int:
+        """Tasks that are being solved."""
+        return self._n_running
+
+    @property
+    def n_waiting(self) -> int:
+        """Tasks that no worker has taken up."""
+        return len(self._futures) - self._n_running
+
+    @property
+    def n_deciding(self) -> int:
+        """Decisions that are asked for."""
+        return self._n_deciding
+
+    async def submit(
+        self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None, followed: bool = False
+    ) -> Job:
+        """Take in a job and begin with it; one that is kept is on disk when this returns.
+
+        Args:
+            followed: somebody will listen from the first step on.
+
+        Raises:
+            Stopping, Overloaded, ComputeSpent, JobNotKept: it is not taken.
+            KeyReused: the idempotency key was used for another.
+        """
+        if key is not None and (same := self.jobs.same(tenant, key, asked)) is not None:
+            if kept:
+                same.kept = True
+                await self._promise(same)
+            return same
+        self._admit(tenant, len(asked.tasks))
+        job = Job(tenant, asked, kept, key)
+        limit_s = self.settings.deadline_s if asked.deadline_s is None else asked.deadline_s
+        job.deadline = None if limit_s is None else time.monotonic() + limit_s
+        if followed:
+            job.first_listener = job.listen()
+        if kept or key is not None:
+            self.jobs.add(job)
+        self._n_promised += len(asked.tasks)  # its place is held while it is written down
+        try:
+            if kept:
+                await self._promise(job)
+        except JobNotKept:
+            self.jobs.remove(job)
+            raise
+        finally:
+            self._n_promised -= len(asked.tasks)
+        self._start(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Let go of a job: what waits is dropped now, what runs stops before its next step."""
+        if job.over.is_set():
+            return
+        job.unwanted.set()
+        for place in range(len(job.asked.tasks)):
+            future = self._futures.get((job, place))
+            if future is not None and future.cancel():
+                self._finished(job, place, {"problem": problem_of(Cancelled())}, begun=False)
+
+    async def decide(self, tenant: str, task: Task, seed: int | None) -> Decision:
+        """Say which arm a task would be answered with; does not wait for what is being solved.
+
+        Raises:
+            Stopping, Overloaded, ComputeSpent: it is not taken.
+            TaskRefused: as for `Router.decide`.
+        """
+        self._check_taking(tenant)
+        if self._n_deciding >= self.settings.serve_decides:
+            raise Overloaded(f"{self._n_deciding} decisions wait", 1.0)
+
+        def decided() -> Decision:
+            began = time.perf_counter()
+            try:
+                return self.tenants.router(tenant).decide(task, seed=seed)
+            finally:
+                self._tell(self._spent, tenant, time.perf_counter() - began)
+
+        self._n_deciding += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._deciders, decided)
+        finally:
+            self._n_deciding -= 1
+
+    def begin_to_stop(self) -> None:
+        """Take nothing more, and let go after a while of what is not done by then."""
+        if not self.stopping:
+            self.stopping = True
+            asyncio.get_running_loop().call_later(self.settings.serve_stop_s, self._hand_back)
+
+    async def stop(self) -> None:
+        """Wait for what runs, as long as it may, and close."""
+        self.begin_to_stop()
+        while self._futures or self._writing:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._close)
+
+    def _hand_back(self) -> None:
+        """Let go of all that is not done; what was promised stays on disk, and is taken up at the next start."""
+        for job in {job for job, _ in self._futures}:
+            job.handed_back = not job.unwanted.is_set()
+            self.cancel(job)
+
+    def _close(self) -> None:
+        self._workers.shutdown()
+        self._deciders.shutdown()
+        self.tenants.close()
+
+    def _admit(self, tenant: str, n_tasks: int) -> None:
+        self._check_taking(tenant)
+        n_taken = len(self._futures) + self._n_promised
+        if n_taken + n_tasks > self.settings.serve_workers + self.settings.serve_queue:
+            waits_s = self._mean_solve_s * n_taken / self.settings.serve_workers
+            raise Overloaded(f"{n_taken} tasks are at work or wait", min(max(1.0, waits_s), _LONGEST_RETRY_S))
+
+    def _check_taking(self, tenant: str) -> None:
+        if self.stopping:
+            raise Stopping
+        if wait_s := self.allowances.compute_wait_s(tenant):
+            raise ComputeSpent(wait_s)
+
+    async def _promise(self, job: Job) -> None:
+        if self.journal is None:
+            return
+        try:
+            await asyncio.to_thread(self.journal.write, job)
+        except OSError as error:
+            raise JobNotKept(error.strerror or type(error).__name__) from error
+
+    def _start(self, job: Job) -> None:
+        for place in range(len(job.asked.tasks)):
+            self._futures[job, place] = self._workers.submit(self._work, job, place)
+
+    def _work(self, job: Job, place: int) -> None:
+        """Solve one task of a job, in a worker's thread."""
+        self._tell(self._begun, job, place)
+        began = time.perf_counter()
+        solution = None
+        try:
+            solution = self._solve(job, place)
+            result = {"solution": solution_json(solution, self.redact)}
+        except Exception as error:  # whatever it is, whoever asked gets to know that it is over
+            result = {"problem": problem_of(error, self.redact)}
+            if result["problem"]["code"] == "internal":
+                log.error("a solve failed: %s", self.redact(repr(error)), exc_info=True, extra={"job": job.id})
+        self._count(solution, result, time.perf_counter() - began)
+        self._tell(self._finished, job, place, result)
+
+    def _solve(self, job: Job, place: int) -> Solution:
+        task, asked = job.asked.tasks[place], job.asked
+        if job.deadline is not None and time.monotonic() > job.deadline:
+            raise DeadlinePassed("waiting for a worker", task_id=task.id)
+        used = 0.0
+
+        def spent(seconds: float) -> None:
+            nonlocal used
+            used += seconds
+            self._tell(self._spent, job.tenant, seconds)
+
+        def progress(step: str, done: int, of: int) -> None:
+            if job.listeners:
+                self._tell(job.tell, "step", {"task": place, "step": step, "done": done, "of": of})
+
+        solution = self.tenants.router(job.tenant).solve_among(
+            task,
+            self.lanes,
+            arm=asked.arm,
+            seed=asked.seed,
+            deadline=job.deadline,
+            cancelled=job.unwanted.is_set,
+            progress=progress,
+            spent=spent,
+        )
+        self._tell(self._spent, job.tenant, max(0.0, solution.cost.seconds - used))
+        return solution
+
+    def _begun(self, job: Job, place: int) -> None:
+        job.n_begun += 1
+        self._n_running += 1
+
+    def _finished(self, job: Job, place: int, result: dict[str, Any], begun: bool = True) -> None:
+        del self._futures[job, place]
+        self._n_running -= begun
+        job.results[place] = result
+        job.tell("result", {"task": place, **result})
+        if len(job.results) < len(job.asked.tasks):
+            return
+        if job.kept and self.journal is not None and not job.handed_back:
+            self._writing += 1
+            written = asyncio.get_running_loop().run_in_executor(None, self._write, job)
+            written.add_done_callback(lambda _: self._kept(job))
+        else:
+            self._over(job)
+
+    def _kept(self, job: Job) -> None:
+        self._writing -= 1
+        self._over(job)
+
+    def _over(self, job: Job) -> None:
+        job.over.set()
+        self.jobs.over(job)
+        job.tell("done", {"id": job.id, "state": job.state})
+
+    def _write(self, job: Job) -> None:
+        assert self.journal is not None
+        try:
+            self.journal.write(job)
+        except OSError as error:  # its results are still here, and after a crash it is done once more
+            log.error("the results of a job could not be kept: %s", error.strerror, extra={"job": job.id})
+
+    def _dropped(self, job_id: str) -> None:
+        if self.journal is not None:
+            self.journal.drop(job_id)
+
+    def _spent(self, tenant: str, seconds: float) -> None:
+        self.allowances.computed(tenant, seconds)
+        self.metrics.compute_s.inc(seconds)
+
+    def _count(self, solution: Solution | None, result: dict[str, Any], seconds: float) -> None:
+        metrics = self.metrics
+        self._mean_solve_s += 0.1 * (seconds - self._mean_solve_s)
+        if solution is None:
+            metrics.solves.labels("none", result["problem"]["code"]).inc()
+            return
+        metrics.solves.labels(solution.answered_by, "solved").inc()
+        metrics.solve_s.labels(solution.answered_by).observe(seconds)
+        metrics.tokens.inc(solution.cost.tokens)
+        metrics.degraded.inc(bool(solution.degraded))
+
+    def _tell(self, what: Callable[..., object], *content: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(what, *content)
+        except RuntimeError:  # the loop is closed, and nobody listens any more
+            log.debug("nobody was there to be told")
+
+    def _watch(self) -> None:
+        metrics = self.metrics
+        metrics.watch("running", "Tasks that are being solved", lambda: self.n_running)
+        metrics.watch("waiting", "Tasks that wait for a worker", lambda: self.n_waiting)
+        metrics.watch("deciding", "Decisions that are asked for", lambda: self.n_deciding)
+        metrics.watch("waiting_to_train", "Requests that wait for the model", lambda: self.lanes.training.n_waiting)
+        metrics.watch("jobs", "Jobs that are not over", lambda: len(self.jobs.running()))

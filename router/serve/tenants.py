@@ -1,0 +1,75 @@
+"""A router for each tenant, all on one model, one ledger and one policy; adapters and traces are each tenant's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.errors import UnknownTrace
+from router.router import Router
+
+if TYPE_CHECKING:
+    from icl_engine.language_model import LanguageModel
+    from policies.decision import Policy
+    from policies.ledger import Ledger
+    from router.settings import Settings
+
+
+class Tenants:
+    """The routers. Safe between threads.
+
+    Args:
+        model: instead of the one the settings name.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, model: LanguageModel | None = None) -> None:
+        self._settings, self._ledger = settings, ledger
+        self._base = Router(settings, model=model, ledger=ledger)  # learns for all, where learning is on
+        self._routers = {settings.tenant: self._base}
+
+    def open(self) -> None:
+        """Load the model and whatever else the first task would wait for.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded.
+            StoreMisconfigured: the store of adapters never will work as it is set up.
+        """
+        self._base.graph  # noqa: B018  binds the engines, too
+
+    def router(self, tenant: str) -> Router:
+        """Return the tenant's router."""
+        found = self._routers.get(tenant)
+        if found is None:
+            settings = self._settings.model_copy(update={"tenant": tenant, "learning": "off"})
+            found = Router(settings, model=self._base.model, policy=self.policy, ledger=self._ledger)
+            found.audits = self._base.audits
+            found = self._routers.setdefault(tenant, found)
+        return found
+
+    def check_own(self, tenant: str, trace_id: str) -> None:
+        """Make sure that a trace is this tenant's.
+
+        Raises:
+            UnknownTrace: it is nobody's, or another's.
+        """
+        if self._ledger.decision(trace_id).tenant != tenant:
+            raise UnknownTrace(trace_id, self._ledger.location)
+
+    @property
+    def policy(self) -> Policy:
+        """What decides for all."""
+        return self._base.steps.policy
+
+    @property
+    def model_name(self) -> str:
+        """The beginning of the model's fingerprint."""
+        return self._base.steps.model.fingerprint[:12]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What does not go as it should, as far as it is known; see `Router.faults`."""
+        return tuple(dict.fromkeys(fault for router in list(self._routers.values()) for fault in router.faults))
+
+    def close(self) -> None:
+        """Write the traces that wait, and close the stores."""
+        for router in self._routers.values():
+            router.close()

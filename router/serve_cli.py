@@ -1,0 +1,66 @@
+"""`ttt-router serve`: the HTTP service. Like the other commands it reads the arguments and calls the library."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from router.settings import Settings, SettingsError
+
+_NEEDED = ("fastapi", "jinja2", "prometheus_client", "uvicorn")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0: any that is free; jobs are then in memory alone.")
+    ] = 8770,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of tenant=key lines, instead of TTT_ROUTER_SERVE_KEYS_FILE.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id of a causal language model.")] = None,
+    home: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of ledger, adapters, traces, jobs.")] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Of our own log; info has a line a request.")
+    ] = "info",
+) -> None:
+    """Answer tasks over HTTP, for everybody who has a key."""
+    require_extra()
+    from policies.ledger import Ledger
+    from router.serve.app import make_app
+    from router.serve.keys import ApiKeys
+    from router.serve.server import favour_the_loop, log_as_json, make_server
+    from router.serve.service import Service
+
+    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    known = ApiKeys.of(settings)
+    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+        folder = settings.home / "jobs" / str(port) if port else None  # nobody else has this port, and this folder
+        service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
+        log_as_json(service.redact, log_level)
+        favour_the_loop()
+        service.tenants.open()
+        server, listening = make_server(make_app(service, known), service, host=host, port=port)
+        named = f"[{host}]" if ":" in host else host
+        at = f"http://{named}:{listening.getsockname()[1]}"
+        print(f"ttt-router serves {', '.join(known.tenants)} at {at}  (Ctrl-C stops)", file=sys.stderr, flush=True)
+        server.run(sockets=[listening])
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def require_extra() -> None:
+    """Make sure that the web libraries are here.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        remedy = "Install them: pip install 'ttt-router[serve]'."
+        raise SettingsError(f"{', '.join(missing)} not installed", variable="serve", remedy=remedy)

@@ -1,0 +1,176 @@
+"""The client gives what the library gives, sync and async, and asks again where that is of use."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from icl_engine.task import Task
+from router.client import AsyncClient, Client, ServiceError
+from router.errors import ArmUnavailable, TaskRefused
+from router.router import Router
+from tests.models import CONSTANT_TASK, tiny_model
+from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, text, until
+
+TASK = Task.parse(text())
+
+
+def test_solve_is_asked_for_as_in_the_library() -> None:
+    def parameters(kind: type, name: str) -> list[tuple[str, object, object]]:
+        return [(p.name, p.kind, p.default) for p in inspect.signature(getattr(kind, name)).parameters.values()]
+
+    for name in ("solve", "solve_many", "decide"):
+        for kind in (Client, AsyncClient):
+            assert parameters(kind, name) == parameters(Router, name)
+
+
+def test_an_answer_is_that_of_the_library(running: Running) -> None:
+    steps: list[str] = []
+    with Client(running.url, LAB) as client:
+        solution = client.solve(TASK, seed=1)
+        followed = client.solve(TASK, seed=1, progress=lambda step, done, of: steps.append(step))
+        alone = running.service.tenants.router("lab").solve(TASK, seed=1)
+
+    assert solution.answers == followed.answers == alone.answers
+    assert (solution.task, solution.arm, solution.reason) == (alone.task, alone.arm, alone.reason)
+    assert steps[0] == "admit"
+    assert str(solution)
+
+
+def test_what_came_of_it_can_be_said_and_asked(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        solution = client.solve(TASK)
+        client.feedback(solution.trace_id, correct=True)
+        decision = client.decide(TASK, seed=4)
+
+        assert "It was right" in client.explain(solution.trace_id)
+        assert decision == running.service.tenants.router("lab").decide(TASK, seed=4)
+
+
+def test_several_are_answered_at_once_in_an_event_loop(running: Running) -> None:
+    async def ask() -> list[str]:
+        steps: list[str] = []
+        async with AsyncClient(running.url, LAB) as client:
+            one, many, followed = await asyncio.gather(
+                client.solve(TASK),
+                client.solve_many([TASK, TASK.model_copy(update={"queries": ("e",)})]),
+                client.solve(TASK, progress=lambda step, done, of: steps.append(step)),
+            )
+            await client.feedback(one.trace_id, reward=0.5)
+            decision = await client.decide(TASK)
+            said = await client.explain(one.trace_id)
+        assert decision.arm == "icl"
+        assert "worth 0.50" in said
+        assert "record" in steps
+        return [str(each.answer) for each in (one, *many, followed)]
+
+    assert asyncio.run(ask()) == ["D", "D", "E", "D"]
+
+
+def test_errors_are_those_of_the_library_where_it_has_them(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        with pytest.raises(ArmUnavailable, match="Available: icl, icl_vote"):
+            client.solve(TASK, arm="ttt")
+        with pytest.raises(ServiceError) as unknown:
+            client.explain("0" * 32)
+        with pytest.raises(ServiceError) as wrong, Client(running.url, "wrong" * 5) as stranger:
+            stranger.decide(TASK)
+        too_long = TASK.replace(queries=("x" * 30_000,))
+        with pytest.raises(TaskRefused, match="At most 20000 characters") as refused:
+            client.solve(too_long)
+
+    assert (unknown.value.status, unknown.value.code) == (404, "unknown_trace")
+    assert (wrong.value.status, wrong.value.code) == (401, "key_required")
+    assert refused.value.field == "tasks[0].queries[0]"
+
+
+def test_a_server_that_is_full_is_asked_again_when_it_says(running: Running) -> None:
+    answers: Iterator[httpx.Response | Exception] = iter(
+        [
+            httpx.Response(503, headers={"Retry-After": "0"}, json={"code": "overloaded", "detail": "full"}),
+            httpx.ConnectError("refused"),
+        ]
+    )
+    keys: list[str] = []
+    real = httpx.HTTPTransport()
+
+    class Passing(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            keys.append(request.headers["Idempotency-Key"])
+            given = next(answers, None)
+            if isinstance(given, Exception):
+                raise given
+            return given or real.handle_request(request)
+
+    with Client(running.url, LAB, transport=Passing()) as client:
+        assert client.solve(TASK).answer == "D"
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    real.close()
+
+
+def test_a_server_that_is_not_there_is_told_of() -> None:
+    with (
+        Client("http://127.0.0.1:9", LAB, retries=0) as client,
+        pytest.raises(ServiceError, match="be reached") as error,
+    ):
+        client.solve(TASK)
+    assert error.value.code == "unreachable"
+
+
+def test_cancelling_in_an_event_loop_cancels_the_work(tmp_path: Path) -> None:
+    held = Held()
+
+    async def ask(running: Running) -> None:
+        async with AsyncClient(running.url, LAB) as client:
+            asked = asyncio.create_task(client.solve(Task.parse(text("wait"))))
+            await asyncio.to_thread(held.wait_begun)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+
+    with serving(tmp_path, held, serve_workers=1, serve_queue=0) as running:
+        asyncio.run(ask(running))
+        until(lambda: running.service.n_running == 0, "it was not let go of")
+        held.go.set()
+        with Client(running.url, OTHER) as client:
+            assert client.solve(TASK).answer == "D"
+        assert running.solves() == 1
+
+
+def test_an_adapter_is_fetched_as_a_folder(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, tiny_model(), ttt_steps=3, ttt_rank=2, n_views=2) as running,
+        Client(running.url, LAB) as client,
+    ):
+        solution = client.solve(CONSTANT_TASK, arm="ttt")
+        folder = client.adapter(solution.trace_id, tmp_path / "adapter")
+
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_one_client_may_be_used_from_several_threads(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        found: list[object] = []
+        threads = [threading.Thread(target=lambda: found.append(client.solve(TASK).answer)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+
+    assert found == ["D"] * 8
+
+
+def test_the_client_loads_no_engine() -> None:
+    said = "import sys, router.client; print({'torch', 'langgraph', 'fastapi', 'sqlalchemy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,363 @@
+"""What each route answers to whom, over a real connection."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from router.serve.app import make_api
+from router.serve.gate import OPEN
+from router.serve.messages import EXAMPLE_TASK
+from tests.router.serve.serving import LAB, OTHER, Running, text
+
+ROUTES = [  # all of them; what is not here is found by `test_this_table_is_whole`
+    ("POST", "/v1/solve"),
+    ("POST", "/v1/decide"),
+    ("POST", "/v1/feedback"),
+    ("GET", "/v1/jobs/{job_id}"),
+    ("DELETE", "/v1/jobs/{job_id}"),
+    ("GET", "/v1/traces"),
+    ("GET", "/v1/traces/{trace_id}"),
+    ("GET", "/v1/policy"),
+    ("GET", "/v1/adapters/{trace_id}"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/"),
+    ("GET", "/policies"),
+    ("GET", "/traces/{rest:path}"),
+    ("GET", "/theme/{rest:path}"),
+    ("GET", "/static/{rest:path}"),
+]
+
+
+def solved(client: httpx.Client, task: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    answer = client.post("/v1/solve", json={"tasks": [task or text()], **options})
+    assert answer.status_code == 200, answer.text
+    solution: dict[str, Any] = answer.json()["results"][0]["solution"]
+    return solution
+
+
+def test_this_table_is_whole(running: Running) -> None:
+    served = {(method, route.path) for route in make_api(running.service).routes for method in route.methods or {"GET"}}  # type: ignore[attr-defined]
+
+    assert served - {("HEAD", "/openapi.json")} == set(ROUTES)
+
+
+def test_every_route_of_programs_is_explained_in_the_documentation() -> None:
+    explained = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+
+    for method, path in ROUTES[:12]:
+        name = re.sub(r"\{\w+\}", "ID", path)
+        assert f"`{method} {name}`" in explained or (method == "DELETE" and f"-X {method}" in explained), (method, path)
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
+@pytest.mark.parametrize("key", [None, "wrong-key-of-the-right-length", LAB[:-1], LAB + "x"])
+def test_no_route_answers_without_its_key(running: Running, method: str, path: str, key: str | None) -> None:
+    with running.client(key) as client:
+        answer = client.request(method, path.replace("{rest:path}", "x"), json={"tasks": [text()]})
+
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "key_required"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "WWW-Authenticate" in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/unheard-of", "/docs", "//v1/policy", "/HEALTH", "/health/"])
+def test_a_path_that_is_none_needs_a_key_too(running: Running, path: str) -> None:
+    with running.client(None) as client:
+        assert client.get(path).status_code == 401
+
+
+def test_health_needs_no_key_and_says_one_word(running: Running) -> None:
+    with running.client(None) as client:
+        answer = client.get("/health")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_a_task_is_answered_and_recorded(running: Running, lab: httpx.Client) -> None:
+    solution = solved(lab, seed=3)
+
+    assert solution["answers"][0]["value"] == "D"
+    assert solution["arm"] == "icl"
+    assert solution["degraded"] == []
+    recorded = running.ledger.decision(solution["trace_id"])
+    assert (recorded.tenant, recorded.seed) == ("lab", 3)
+
+
+def test_several_tasks_are_answered_in_their_order(lab: httpx.Client) -> None:
+    answer = lab.post("/v1/solve", json={"tasks": [text(query) for query in "xyz"]})
+
+    values = [result["solution"]["answers"][0]["value"] for result in answer.json()["results"]]
+    assert values == ["X", "Y", "Z"]
+
+
+def test_a_grid_is_answered_with_a_grid(lab: httpx.Client) -> None:
+    refused = lab.post("/v1/solve", json={"tasks": [EXAMPLE_TASK]})
+
+    assert refused.status_code == 500  # this script knows texts alone, and what nobody foresaw says nothing
+    assert refused.json()["code"] == "internal"
+    assert "Assertion" not in refused.text
+
+
+def test_one_task_that_fails_does_not_cost_the_others_theirs(lab: httpx.Client) -> None:
+    answer = lab.post("/v1/solve", json={"tasks": [text("x"), EXAMPLE_TASK]})
+
+    first, second = answer.json()["results"]
+    assert first["solution"]["answers"][0]["value"] == "X"
+    assert second["problem"]["code"] == "internal"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "tasks"),
+        ({"tasks": []}, "tasks"),
+        ({"tasks": [{}]}, "tasks[0].demonstrations"),
+        ({"tasks": [text(), {**text(), "queries": [[11]]}]}, "tasks[1].queries[0][0]"),
+        ({"tasks": [text()], "arm": "magic"}, "arm"),
+        ({"tasks": [text()], "seed": "7"}, "seed"),
+        ({"tasks": [text()], "seed": -1}, "seed"),
+        ({"tasks": [text()], "deadline_s": 0}, "deadline_s"),
+        ({"tasks": [text()], "deadline": 3}, "deadline"),
+        ({"tasks": [text()] * 65}, "tasks"),
+        ([1], "body"),
+    ],
+)
+def test_a_body_that_will_not_do_is_refused_by_the_name_of_the_field(lab: httpx.Client, body: Any, field: str) -> None:
+    answer = lab.post("/v1/solve", json=body)
+
+    assert answer.status_code == 422
+    assert answer.json()["field"].startswith(field)
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"tasks": ' + b"[" * 5000 + b"]" * 5000 + b"}"])
+def test_what_is_no_json_is_refused(lab: httpx.Client, content: bytes) -> None:
+    answer = lab.post("/v1/solve", content=content, headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"])
+def test_a_body_of_another_kind_is_refused(lab: httpx.Client, kind: str) -> None:
+    answer = lab.post("/v1/solve", content=json.dumps({"tasks": [text()]}), headers={"Content-Type": kind})
+
+    assert answer.status_code == 415
+
+
+def test_an_arm_that_cannot_be_had_is_named(lab: httpx.Client) -> None:
+    answer = lab.post("/v1/solve", json={"tasks": [text()], "arm": "ttt"})  # a scripted model cannot be trained
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "arm_unavailable"
+    assert answer.json()["available"] == ["icl", "icl_vote"]
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_read(running: Running, lab: httpx.Client) -> None:
+    declared = lab.post("/v1/solve", content=b" " * (8 * 2**20 + 1), headers={"Content-Type": "application/json"})
+
+    assert declared.status_code == 413
+    assert declared.json()["code"] == "body_too_large"
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(running: Running) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST /v1/solve HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LAB}\r\nContent-Type: application/json\r\n"
+    piece = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(9 * 16):  # 9 MiB, and no end of the body
+            connection.sendall(piece)
+        said = connection.recv(200)
+
+    assert said.startswith(b"HTTP/1.1 413")
+
+
+def test_a_decision_is_given_and_nothing_is_recorded(running: Running, lab: httpx.Client) -> None:
+    before = running.solves()
+    answer = lab.post("/v1/decide", json={"task": text("q")})
+
+    decision = answer.json()
+    assert answer.status_code == 200
+    assert decision["arm"] in decision["propensities"]
+    assert sum(decision["propensities"].values()) == pytest.approx(1.0)
+    assert running.solves() == before
+
+
+def test_feedback_is_in_the_ledger_when_it_is_answered(running: Running, lab: httpx.Client) -> None:
+    trace_id = solved(lab)["trace_id"]
+    answer = lab.post("/v1/feedback", json={"trace_id": trace_id, "answer": "D", "source": "review"})
+
+    assert (answer.status_code, answer.json()) == (200, {"trace_id": trace_id, "recorded": True})
+    assert ("review", "exact", 1.0) in [(o.source, o.kind, o.value) for o in running.ledger.outcomes(trace_id)]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"correct": True, "reward": 0.5}, 422),
+        ({}, 422),
+        ({"reward": 1.5}, 422),
+        ({"correct": "yes"}, 422),
+        ({"answer": [[1, 2]]}, 422),
+        ({"correct": True, "source": "a\nb"}, 422),
+    ],
+)
+def test_feedback_that_will_not_do_is_refused(lab: httpx.Client, said: dict[str, Any], status: int) -> None:
+    answer = lab.post("/v1/feedback", json={"trace_id": solved(lab)["trace_id"], **said})
+
+    assert answer.status_code == status
+
+
+def test_a_source_that_says_otherwise_later_is_told(lab: httpx.Client) -> None:
+    trace_id = solved(lab)["trace_id"]
+    lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": True})
+    answer = lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": False})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "outcome_conflict")
+
+
+def test_a_trace_is_shown_with_what_came_of_it_and_why(lab: httpx.Client) -> None:
+    trace_id = solved(lab)["trace_id"]
+    lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": True})
+    shown = lab.get(f"/v1/traces/{trace_id}").json()
+
+    assert shown["trace"]["task"]["queries"] == ["d"]
+    assert shown["outcomes"][0]["value"] == 1.0
+    assert "It was right" in shown["why"][0]
+
+
+def test_traces_are_listed_in_pages_newest_first(running: Running, lab: httpx.Client) -> None:
+    ids = [solved(lab)["trace_id"] for _ in range(3)]
+    running.service.tenants.router("lab").flush()
+    first = lab.get("/v1/traces", params={"n": 2}).json()
+    second = lab.get("/v1/traces", params={"n": 2, "before": first["next"]}).json()
+
+    assert [line["trace_id"] for line in first["traces"]] == [ids[2], ids[1]]
+    assert second["traces"][0]["trace_id"] == ids[0]
+
+
+def test_no_tenant_sees_or_judges_what_is_anothers(running: Running, lab: httpx.Client, other: httpx.Client) -> None:
+    trace_id = solved(lab)["trace_id"]
+    job = lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Prefer": "respond-async"}).json()["id"]
+    running.service.tenants.router("lab").flush()
+
+    for path in (f"/v1/traces/{trace_id}", f"/v1/adapters/{trace_id}", f"/v1/jobs/{job}", f"/traces/{trace_id}/json"):
+        assert other.get(path).status_code == 404, path
+    assert other.post("/v1/feedback", json={"trace_id": trace_id, "correct": False}).status_code == 404
+    assert other.delete(f"/v1/jobs/{job}").status_code == 404
+    assert trace_id not in other.get("/v1/traces", params={"n": 500}).text
+    with running.client(None, auth=("any", OTHER)) as browser:
+        assert trace_id not in browser.get("/").text
+        assert browser.get(f"/traces/{trace_id}").status_code == 404
+    with running.client(None, auth=("any", LAB)) as browser:
+        assert trace_id in browser.get("/").text
+        assert browser.get(f"/traces/{trace_id}").status_code == 200
+
+
+def test_a_browsers_own_login_is_not_taken_for_the_routes_of_programs(running: Running) -> None:
+    with running.client(None, auth=("any", LAB)) as browser:  # which it would send along with a forged form, too
+        assert browser.get("/v1/policy").status_code == 401
+
+
+def test_a_job_is_promised_found_and_followed(lab: httpx.Client) -> None:
+    taken = lab.post("/v1/solve", json={"tasks": [text("x"), text("y")]}, headers={"Prefer": "respond-async"})
+    assert taken.status_code == 202
+    with lab.stream("GET", taken.headers["Location"], headers={"Accept": "text/event-stream"}) as stream:
+        events = [line for line in stream.iter_lines() if line.startswith("event: ")]
+    job = lab.get(taken.headers["Location"]).json()
+
+    assert events[-1] == "event: done"
+    assert (job["state"], job["n_done"]) == ("done", 2)
+    assert [result["solution"]["answers"][0]["value"] for result in job["results"]] == ["X", "Y"]
+
+
+def test_events_tell_the_steps_of_the_graph_and_then_the_result(lab: httpx.Client) -> None:
+    answer = lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Accept": "text/event-stream"})
+
+    blocks = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    events = [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+    steps = [content["step"] for name, content in events if name == "step"]
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert steps == ["admit", "probe", "lookup", "decide", "answer_icl", "verify", "record"]
+    assert [name for name, _ in events[-2:]] == ["result", "done"]
+    assert events[-2][1]["solution"]["answers"][0]["value"] == "D"
+
+
+def test_the_same_request_under_the_same_key_is_done_once(running: Running, lab: httpx.Client) -> None:
+    before, headers = running.solves(), {"Idempotency-Key": "once"}
+    answers = [lab.post("/v1/solve", json={"tasks": [text("k")]}, headers=headers).json() for _ in range(3)]
+
+    assert answers[0] == answers[1] == answers[2]
+    assert running.solves() == before + 1
+
+
+def test_a_key_of_another_request_is_refused_and_other_tenants_have_their_own(
+    lab: httpx.Client, other: httpx.Client
+) -> None:
+    headers = {"Idempotency-Key": "mine"}
+    lab.post("/v1/solve", json={"tasks": [text("k")]}, headers=headers)
+    refused = lab.post("/v1/solve", json={"tasks": [text("l")]}, headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "key_reused")
+    assert other.post("/v1/solve", json={"tasks": [text("l")]}, headers=headers).status_code == 200
+
+
+def test_who_decides_is_told(lab: httpx.Client) -> None:
+    policy = lab.get("/v1/policy").json()
+
+    assert policy["deciding"].startswith("loo_threshold@")
+    assert policy["champion"] is None
+
+
+def test_nothing_trained_is_no_adapter(lab: httpx.Client) -> None:
+    answer = lab.get(f"/v1/adapters/{solved(lab)['trace_id']}")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_adapter")
+
+
+def test_what_is_counted_is_there_for_prometheus_and_names_no_tenant(lab: httpx.Client) -> None:
+    solved(lab)
+    said = lab.get("/metrics").text
+
+    assert 'ttt_router_solves_total{answered_by="icl",outcome="solved"}' in said
+    assert 'ttt_router_requests_total{route="/v1/solve",status="200"}' in said
+    assert "ttt_router_compute_seconds_total" in said
+    assert '"lab"' not in said
+    assert "tenant=" not in said
+
+
+def test_the_document_says_that_a_key_is_needed_and_shows_examples(lab: httpx.Client) -> None:
+    document = lab.get("/openapi.json").json()
+
+    assert document["security"] == [{"key": []}]
+    assert document["components"]["schemas"]["SolveBody"]["examples"][0]["tasks"] == [EXAMPLE_TASK]
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert operation["description"]
+
+
+def test_pages_may_be_used_with_the_same_key(running: Running) -> None:
+    with running.client(None, auth=("lab", LAB)) as browser, running.client() as lab:
+        trace_id = solved(lab)["trace_id"]
+        page = browser.get(f"/traces/{trace_id}")
+        form = {"token": page.text.split('name="token" value="')[1].split('"')[0], "answer": "right"}
+        said = browser.post(f"/traces/{trace_id}/feedback", data=form)
+        again = browser.post(f"/traces/{trace_id}/run/icl_vote", data=form)
+        forged = browser.post(f"/traces/{trace_id}/feedback", data={"token": "0", "answer": "wrong"})
+
+    assert (said.status_code, again.status_code) == (303, 303)
+    assert forged.status_code == 409
+    ran = running.ledger.decision(again.headers["location"].rpartition("/")[2])
+    assert (ran.arm, ran.tenant) == ("icl_vote", "lab")
+    assert [outcome.value for outcome in running.ledger.outcomes(trace_id)] == [1.0]

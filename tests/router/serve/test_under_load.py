@@ -1,0 +1,339 @@
+"""Bounds, cancellation, deadlines and a stop with grace, each against a server that runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from icl_engine.task import Task, Value
+from tests.models import CONSTANT_TASK, tiny_model
+from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
+
+LONG: dict[str, Any] = {"ttt_steps": 100_000, "ttt_token_budget": 10**9, "ttt_rank": 2, "n_views": 2}
+CONSTANT = CONSTANT_TASK.model_dump(mode="json", exclude_none=True)
+
+
+@contextmanager
+def asking(running: Running, n: int = 1, key: str = LAB, **request: Any) -> Iterator[list[Any]]:
+    """Ask to solve the task that waits, n times at once; at the end the answers are in the list."""
+    answers: list[Any] = []
+    with ThreadPoolExecutor(n) as pool, running.client(key) as client:
+        body = {"json": {"tasks": [text("wait")]}, **request}
+        asked = [pool.submit(client.post, "/v1/solve", **body) for _ in range(n)]
+        yield answers
+        answers += [each.result(30) for each in asked]
+
+
+def test_what_is_too_much_is_refused_while_health_and_decisions_go_on(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held, serve_workers=2, serve_queue=1) as running, running.client() as lab:
+        with asking(running, 3) as answers:
+            held.wait_begun()
+            until(lambda: running.service.n_running + running.service.n_waiting == 3, "the three were not taken")
+            refused = lab.post("/v1/solve", json={"tasks": [text()]})
+            decided = lab.post("/v1/decide", json={"task": text()})
+            healthy = lab.get("/health")
+            held.go.set()
+        taken_again = lab.post("/v1/solve", json={"tasks": [text()]})
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (decided.status_code, healthy.status_code) == (200, 200)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert taken_again.status_code == 200
+
+
+def test_a_request_of_more_tasks_than_there_is_room_for_is_refused_whole(tmp_path: Path) -> None:
+    with serving(tmp_path, serve_workers=1, serve_queue=1) as running, running.client() as lab:
+        refused = lab.post("/v1/solve", json={"tasks": [text()] * 3})
+
+        assert refused.status_code == 503
+        assert running.solves() == 0
+
+
+def test_requests_that_wait_together_are_probed_together(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        together: list[int] = []
+        steps = running.service.tenants.router("lab").steps
+        probe_together = steps.prober.probe_together
+
+        def noted(tasks: Any, **options: Any) -> Any:
+            together.append(len(tasks))
+            return probe_together(tasks, **options)
+
+        steps.prober.probe_together = noted  # type: ignore[method-assign]
+        with asking(running) as answers:
+            held.wait_begun()
+            with ThreadPoolExecutor(4) as pool:
+                others = [pool.submit(lab.post, "/v1/solve", json={"tasks": [text(q)]}) for q in "abcd"]
+                until(lambda: running.service.lanes.probing.n_waiting == 4, "the others do not wait")
+                held.go.set()
+                values = [o.result(20).json()["results"][0]["solution"]["answers"][0]["value"] for o in others]
+
+    assert together == [1, 4]
+    assert values == ["A", "B", "C", "D"]
+    assert answers[0].status_code == 200
+
+
+def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_a_prompt(tmp_path: Path) -> None:
+    tasks = [{**CONSTANT, "queries": [[n, 1]]} for n in range(3)]
+    for n, task in enumerate(tasks):  # three adapters, not one
+        task["demonstrations"] = [*CONSTANT["demonstrations"], {"input": [n, n], "output": [0, 0]}]
+    taught: dict[str, Any] = {"ttt_steps": 20, "ttt_rank": 4, "ttt_alpha": 8.0, "ttt_learning_rate": 3e-2, "n_views": 2}
+    with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
+        lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
+        with lock, ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks]
+            until(lambda: running.service.lanes.training.n_waiting == 2, "they do not wait together")
+            prompt = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
+            decided = lab.post("/v1/decide", json={"task": CONSTANT})
+            lock.release()
+            answers = [each.result(60) for each in asked]
+            lock.acquire()
+        trace_id = answers[0].json()["results"][0]["solution"]["trace_id"]
+        archive = lab.get(f"/v1/adapters/{trace_id}")
+
+    assert (prompt.status_code, decided.status_code) == (200, 200)
+    assert [a.json()["results"][0]["solution"]["answered_by"] for a in answers] == ["ttt"] * 3
+    assert archive.headers["content-type"] == "application/zip"
+    _is_a_peft_folder(archive.content)
+
+
+def _is_a_peft_folder(content: bytes) -> None:
+    import io
+    import zipfile
+
+    from safetensors.torch import load
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert sorted(archive.namelist()) == ["adapter_config.json", "adapter_model.safetensors"]
+        assert all(name.startswith("base_model.model.") for name in load(archive.read("adapter_model.safetensors")))
+
+
+@pytest.mark.parametrize("how", ["the connection is closed", "the job is deleted"])
+def test_what_nobody_wants_any_more_stops_within_a_step_and_its_place_is_free(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path, tiny_model(), serve_workers=1, serve_queue=0, **LONG) as running, running.client() as lab:
+        body = {"tasks": [CONSTANT], "arm": "ttt"}
+        if how == "the job is deleted":
+            place = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
+            with lab.stream("GET", place, headers={"Accept": "text/event-stream"}) as stream:
+                _rest = _wait_for_steps(stream, 3)
+            began = time.monotonic()
+            lab.delete(place)
+        else:
+            with lab.stream("POST", "/v1/solve", json=body, headers={"Accept": "text/event-stream"}) as stream:
+                _rest = _wait_for_steps(stream, 3)
+                began = time.monotonic()
+        until(lambda: running.service.n_running == 0, "it is still at work")
+        took_s = time.monotonic() - began
+        again = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
+        lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
+        until(lambda: lock.acquire(blocking=False), "the model is still held")
+        lock.release()
+
+        assert took_s < 3.0  # a step of this model takes milliseconds; all of them would take minutes
+        assert again.status_code == 200
+        assert running.solves() == 1  # what was cancelled is not recorded
+
+
+def _wait_for_steps(stream: httpx.Response, n: int) -> Iterator[str]:
+    """Read until so many steps are trained; return what is not read yet: without it the connection would be closed."""
+    seen, lines = 0, stream.iter_lines()
+    for line in lines:
+        seen += '"step": "adapt"' in line
+        if seen > n:
+            return lines
+    raise AssertionError("the stream ended")
+
+
+def test_cancelled_before_any_step_of_the_graph_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Each step in turn is the one before which whoever asked goes away."""
+    steps = ["admit", "probe", "lookup", "decide", "answer_icl", "verify", "record"]
+    with serving(tmp_path, serve_workers=1, serve_queue=0) as running:
+        service, told = running.service, list[str]()
+        for step in steps:
+            gone = threading.Event()
+            told.clear()
+
+            def progress(name: str, done: int, of: int, *, at: str = step, gone: threading.Event = gone) -> None:
+                told.append(name)
+                if name == at:
+                    gone.set()
+
+            router = service.tenants.router("lab")
+            task = Task.parse(text())
+            before = running.solves()
+            if step == "record":  # it has begun: what is done is done
+                router.solve_among(task, service.lanes, cancelled=gone.is_set, progress=progress)
+                assert running.solves() == before + 1
+            else:
+                with pytest.raises(Exception, match="cancelled"):
+                    router.solve_among(task, service.lanes, cancelled=gone.is_set, progress=progress)
+                assert running.solves() == before
+            assert told[-1] == step
+            assert service.lanes.training.n_waiting == service.lanes.probing.n_waiting == 0
+        with running.client() as lab:
+            assert lab.post("/v1/solve", json={"tasks": [text()]}).status_code == 200
+
+
+def test_cancelled_again_and_again_nothing_piles_up(tmp_path: Path) -> None:
+    def open_now() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with serving(tmp_path, tiny_model(), serve_workers=2, serve_queue=2, **LONG) as running, running.client() as lab:
+        request: dict[str, Any] = {"json": {"tasks": [CONSTANT], "arm": "ttt"}}
+        service, sizes = running.service, list[tuple[int, int]]()
+        for _ in range(8):
+            with lab.stream("POST", "/v1/solve", headers={"Accept": "text/event-stream"}, **request) as stream:
+                _rest = _wait_for_steps(stream, 1)
+            until(lambda: service.n_running == 0, "it is still at work")
+            sizes.append(open_now())
+        flight = service.tenants.router("lab").steps.ttt.flight  # type: ignore[union-attr]
+
+        assert service.n_waiting == 0
+        assert service.lanes.training.n_waiting == 0
+        assert flight._flights == {}
+        assert max(sizes[4:]) <= max(sizes[:4])
+        assert list((tmp_path / "adapters").rglob("*.lease")) == []
+
+
+def test_a_job_that_waits_is_dropped_at_once(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held, serve_workers=1) as running, running.client() as lab, asking(running) as answers:
+        held.wait_begun()
+        later = lab.post("/v1/solve", json={"tasks": [text()]}, headers={"Prefer": "respond-async"})
+        assert later.json()["state"] == "waiting"
+        lab.delete(later.headers["Location"])
+        until(lambda: lab.get(later.headers["Location"]).json()["state"] == "cancelled", "it is not cancelled")
+        cancelled = lab.get(later.headers["Location"]).json()
+        held.go.set()
+    assert cancelled["results"][0]["problem"]["code"] == "cancelled"
+    assert answers[0].status_code == 200
+
+
+def test_a_deadline_that_passes_in_the_queue_is_told(tmp_path: Path) -> None:
+    held = Held()
+    one_worker = serving(tmp_path, held, serve_workers=1)
+    with one_worker as running, running.client() as lab, asking(running), ThreadPoolExecutor(1) as pool:
+        held.wait_begun()
+        late = pool.submit(lab.post, "/v1/solve", json={"tasks": [text()], "deadline_s": 0.1})
+        time.sleep(0.3)
+        held.go.set()
+        answer = late.result(20)
+
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_passed")
+
+
+def test_a_deadline_that_passes_in_training_gives_the_answer_in_context(tmp_path: Path) -> None:
+    with serving(tmp_path, tiny_model(), **LONG) as running, running.client() as lab:
+        answer = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "ttt", "deadline_s": 1.0})
+
+    solution = answer.json()["results"][0]["solution"]
+    assert solution["answered_by"] == "icl"
+    assert "deadline reached" in solution["degraded"][0]
+    assert solution["cost"]["seconds"] < 10
+
+
+def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tmp_path: Path) -> None:
+    other = {**CONSTANT, "demonstrations": CONSTANT["demonstrations"][:2]}
+    with serving(tmp_path, tiny_model(), **LONG) as running, running.client() as lab, running.client() as second:
+        request: dict[str, Any] = {
+            "json": {"tasks": [CONSTANT], "arm": "ttt"},
+            "headers": {"Accept": "text/event-stream"},
+        }
+        with lab.stream("POST", "/v1/solve", **request) as stream:
+            _rest = _wait_for_steps(stream, 1)
+            began = time.monotonic()
+            answer = second.post("/v1/solve", json={"tasks": [other], "arm": "ttt", "deadline_s": 0.7})
+            took_s = time.monotonic() - began
+
+    assert answer.json()["results"][0]["solution"]["answered_by"] == "icl"
+    assert "waiting for the model" in answer.json()["results"][0]["solution"]["degraded"][0]
+    assert took_s < 5.0
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(tmp_path: Path) -> None:
+    head = f"POST /v1/solve HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LAB}\r\nContent-Type: application/json\r\n"
+    with serving(tmp_path, serve_body_s=0.2) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode() + b'Content-Length: 100\r\n\r\n{"tasks": ')
+            said = connection.recv(4096)
+
+    assert said.startswith(b"HTTP/1.1 408")
+
+
+def test_a_tenant_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_kept(tmp_path: Path) -> None:
+    with serving(tmp_path, serve_rate=2.0) as running, running.client() as lab, running.client(OTHER) as other:
+        codes = [lab.get("/v1/policy").status_code for _ in range(8)]
+        refused = lab.get("/v1/policy")
+
+        assert codes[:4] == [200] * 4
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_exceeded")
+        assert refused.headers["retry-after"] == "1"
+        assert other.get("/v1/policy").status_code == 200
+        assert lab.get("/ready").status_code == 200
+
+
+def test_a_tenant_that_has_used_its_compute_is_refused_until_there_is_more(tmp_path: Path) -> None:
+    def slow(task: Task) -> Value:
+        time.sleep(0.02)
+        return shouting(task)
+
+    with serving(tmp_path, slow, serve_compute_s=0.05) as running, running.client() as lab:
+        first = lab.post("/v1/solve", json={"tasks": [text()]})
+        until(lambda: running.service.allowances.compute_wait_s("lab") > 0, "nothing was taken off")
+        refused = lab.post("/v1/solve", json={"tasks": [text()]})
+        with running.client(OTHER) as other:
+            others = other.post("/v1/solve", json={"tasks": [text()]})
+
+    assert (first.status_code, others.status_code) == (200, 200)
+    assert (refused.status_code, refused.json()["code"]) == (429, "compute_spent")
+    assert int(refused.headers["retry-after"]) > 60
+
+
+def test_a_stop_lets_what_runs_finish_and_takes_nothing_more(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held) as running:
+        with running.client() as kept_open, asking(running) as answers:
+            kept_open.get("/health")
+            held.wait_begun()
+            running.stop()
+            until(lambda: running.service.stopping, "it does not stop")
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(running.url + "/health")
+            held.go.set()
+        running.thread.join(20)
+
+    assert answers[0].status_code == 200
+    assert not running.thread.is_alive()
+
+
+def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, tiny_model(), serve_stop_s=0.3, **LONG) as running, running.client() as lab:
+        body = {"tasks": [CONSTANT], "arm": "ttt"}
+        promised = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
+        with asking(running, json=body) as answers:
+            until(lambda: running.service.n_running == 2, "they did not begin")
+            running.stop()
+        running.thread.join(20)
+    with serving(tmp_path, tiny_model(), ttt_steps=2, ttt_rank=2, n_views=2) as again, again.client() as lab:
+        until(lambda: lab.get(promised).json()["state"] == "done", "it was not taken up again")
+        job = lab.get(promised).json()
+
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "stopping")
+    assert "retry-after" in answers[0].headers
+    assert job["results"][0]["solution"]["answered_by"] in ("ttt", "icl")

@@ -1,0 +1,162 @@
+"""What waits in a lane is served together, whoever has come furthest comes first, and who gives up holds up nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ttt_engine.errors import Cancelled
+from ttt_engine.lane import Lane, LaneSeat
+
+
+class Held:
+    """Serves squares as soon as it is let, and notes what was asked for together."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.served: list[list[int]] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int | Exception]:
+        self.served.append(list(numbers))
+        self.begun.set()
+        assert self.go.wait(10)
+        return [number * number if number >= 0 else ValueError(f"{number} is below zero") for number in numbers]
+
+
+def asked(lane: Lane, serve: Held, number: int) -> int:
+    with lane.seat() as seat:
+        return seat.ask(serve, number)
+
+
+def wait_for(what: str, lane: Lane, n: int) -> None:
+    end = time.monotonic() + 10
+    while lane.n_waiting != n:
+        assert time.monotonic() < end, f"{what}: {lane.n_waiting} wait, not {n}"
+        time.sleep(0.001)
+
+
+def test_what_waits_while_another_is_served_is_served_at_once() -> None:
+    lane, squares = Lane(), Held()
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(asked, lane, squares, 1)
+        assert squares.begun.wait(10)
+        others = [pool.submit(asked, lane, squares, number) for number in (2, 3, 4, 5)]
+        wait_for("the others", lane, 4)
+        squares.go.set()
+
+        assert [first.result(10), *(each.result(10) for each in others)] == [1, 4, 9, 16, 25]
+    assert [sorted(batch) for batch in squares.served] == [[1], [2, 3, 4, 5]]
+
+
+def test_no_more_are_served_at_once_than_may() -> None:
+    lane, squares = Lane(at_once=2), Held()
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(asked, lane, squares, 1)
+        assert squares.begun.wait(10)
+        others = [pool.submit(asked, lane, squares, number) for number in (2, 3, 4)]
+        wait_for("the others", lane, 3)
+        squares.go.set()
+        for each in (first, *others):
+            each.result(10)
+
+    assert [len(batch) for batch in squares.served] == [1, 2, 1]
+
+
+def test_whoever_was_served_before_is_waited_for_and_comes_first() -> None:
+    lane, trainings, answers = Lane(), Held(), Held()
+    answers.go.set()
+
+    def solved(seat: LaneSeat) -> int:
+        with seat:
+            trained = seat.ask(trainings, 2)
+            time.sleep(0.05)  # on the way to the next question; meanwhile another waits to train
+            order.append("first asks for its answer")
+            return seat.ask(answers, trained)
+
+    def later(number: int) -> None:
+        asked(lane, trainings, number)
+        order.append("the other is trained")
+
+    order: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(solved, lane.seat())
+        assert trainings.begun.wait(10)
+        other = pool.submit(later, 3)
+        wait_for("the other", lane, 1)
+        trainings.go.set()
+
+        assert first.result(10) == 16
+        other.result(10)
+    assert order == ["first asks for its answer", "the other is trained"]
+
+
+def test_one_that_gives_up_goes_at_once_and_its_share_is_still_told() -> None:
+    lane, squares, told = Lane(), Held(), list[float]()
+    unwanted = threading.Event()
+
+    def check() -> None:
+        if unwanted.is_set():
+            raise Cancelled
+
+    with ThreadPoolExecutor(2) as pool:
+        with lane.seat(check, told.append) as seat:
+            gone = pool.submit(seat.ask, squares, 1)
+            assert squares.begun.wait(10)
+            unwanted.set()
+            with pytest.raises(Cancelled):
+                gone.result(10)
+        assert not squares.go.is_set()  # it did not wait for the serving to end
+        squares.go.set()
+
+        assert asked(lane, squares, 3) == 9
+    assert len(told) == 1
+
+
+def test_one_that_gives_up_in_the_queue_is_never_served() -> None:
+    lane, squares, unwanted = Lane(), Held(), threading.Event()
+
+    def check() -> None:
+        if unwanted.is_set():
+            raise Cancelled
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(asked, lane, squares, 1)
+        assert squares.begun.wait(10)
+        waiting = pool.submit(lane.seat(check).ask, squares, 2)
+        wait_for("the second", lane, 1)
+        unwanted.set()
+        with pytest.raises(Cancelled):
+            waiting.result(10)
+        squares.go.set()
+        first.result(10)
+
+    assert squares.served == [[1]]
+
+
+def test_an_error_goes_to_the_one_it_is_about_and_a_broken_server_to_all() -> None:
+    lane, squares = Lane(), Held()
+    squares.go.set()
+
+    def broken(numbers: Sequence[int]) -> list[int | Exception]:
+        raise RuntimeError("broken")
+
+    with pytest.raises(ValueError, match="-1 is below zero"):
+        asked(lane, squares, -1)
+    with lane.seat() as seat, pytest.raises(RuntimeError, match="broken"):
+        seat.ask(broken, 1)
+    assert asked(lane, squares, 2) == 4
+
+
+def test_a_seat_knows_its_time_and_whether_it_was_shared() -> None:
+    lane, squares = Lane(), Held()
+    squares.go.set()
+    with lane.seat() as seat:
+        seat.ask(squares, 1)
+
+        assert seat.seconds > 0
+        assert not seat.shared
