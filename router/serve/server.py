@@ -46,7 +46,7 @@ def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[S
         timeout_graceful_shutdown=int(service.settings.serve_stop_s + _LEFT_TO_SEND_S),
     )
     listening = config.bind_socket()
-    # uvicorn names no protocol, so asyncio leaves it: the body of an answer would wait 40 ms for its head to be confirmed
+    # uvicorn names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Server(config, service), listening
 
