@@ -92,8 +92,8 @@ class Connections:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, writer in self._idle:
-            writer.close()
+        for connection in self._idle:
+            connection[1].close()
         self._idle.clear()
 
 
