@@ -21,7 +21,7 @@ from benchmarks.serve.kills import kill_under_load
 from benchmarks.serve.load import Connections, closed_loop, deciding, health, open_loop, solving
 from benchmarks.serve.scripted_server import KEY, ServerProcess
 
-_WARM_UP = 200  # requests that are not counted
+_WARM_UP = 100  # requests that are not counted
 _OVERLOADED_ARM_S, _OVERLOADED_WORKERS = 0.05, 4  # such arms, one lane: 8 prompts at once, 20 times a second
 _FREE = ("serve_rate=100000",)
 
@@ -31,14 +31,14 @@ async def overhead(home: Path, port: int, n: int) -> dict[str, Any]:
     server = ServerProcess(home, port, settings=_FREE)
     server.start()
     try:
-        connections = Connections(server.url, KEY)
-        await closed_loop(connections, solving, _WARM_UP)
-        found: dict[str, Any] = {}
-        for name, ask in (("solve", solving), ("decide", deciding), ("health", health)):
-            before_s = server.cpu_s()
-            taken = await closed_loop(connections, ask, n)
-            found[name] = {**taken.as_json(), "cpu_ms": round(1000 * (server.cpu_s() - before_s) / n, 2)}
-        return found
+        with Connections(server.url, KEY) as connections:
+            await closed_loop(connections, solving, _WARM_UP)
+            found: dict[str, Any] = {}
+            for name, ask in (("solve", solving), ("decide", deciding), ("health", health)):
+                before_s = server.cpu_s()
+                taken = await closed_loop(connections, ask, n)
+                found[name] = {**taken.as_json(), "cpu_ms": round(1000 * (server.cpu_s() - before_s) / n, 2)}
+            return found
     finally:
         server.stop()
 
@@ -48,20 +48,20 @@ async def open_rate(home: Path, port: int, rate: float, seconds: float) -> dict[
     server = ServerProcess(home, port, settings=_FREE)
     server.start()
     try:
-        connections = Connections(server.url, KEY)
-        await open_loop(connections, solving, rate=rate, seconds=_WARM_UP / rate)
-        sizes, n_parts, before_s = [server.rss_bytes()], 4, server.cpu_s()
-        parts = []
-        for _ in range(n_parts):
-            parts.append(await open_loop(connections, solving, rate=rate, seconds=seconds / n_parts))
-            sizes.append(server.rss_bytes())
-        whole = parts[0]
-        for part in parts[1:]:
-            whole.latencies_s += part.latencies_s
-            whole.statuses += part.statuses
-        cpu_ms = round(1000 * (server.cpu_s() - before_s) / sum(whole.statuses.values()), 2)
-        rss_mb = [round(size / 2**20, 1) for size in sizes]
-        return {"rate": rate, **whole.as_json(), "cpu_ms": cpu_ms, "rss_mb": rss_mb}
+        with Connections(server.url, KEY) as connections:
+            await open_loop(connections, solving, rate=rate, seconds=_WARM_UP / rate)
+            sizes, n_parts, before_s = [server.rss_bytes()], 4, server.cpu_s()
+            parts = []
+            for _ in range(n_parts):
+                parts.append(await open_loop(connections, solving, rate=rate, seconds=seconds / n_parts))
+                sizes.append(server.rss_bytes())
+            whole = parts[0]
+            for part in parts[1:]:
+                whole.latencies_s += part.latencies_s
+                whole.statuses += part.statuses
+            cpu_ms = round(1000 * (server.cpu_s() - before_s) / sum(whole.statuses.values()), 2)
+            rss_mb = [round(size / 2**20, 1) for size in sizes]
+            return {"rate": rate, **whole.as_json(), "cpu_ms": cpu_ms, "rss_mb": rss_mb}
     finally:
         server.stop()
 
@@ -73,25 +73,25 @@ async def overload(home: Path, port: int, seconds: float, times: float) -> dict[
     server.start()
     try:
         capacity = await _capacity(server.url)
-        connections, beside = Connections(server.url, KEY), Connections(server.url, KEY)
-        solves, decisions, healths = await asyncio.gather(
-            open_loop(connections, solving, rate=times * capacity, seconds=seconds),
-            open_loop(beside, deciding, rate=10.0, seconds=seconds),
-            open_loop(beside, health, rate=10.0, seconds=seconds),
-        )
-        began = time.perf_counter()
-        while (await connections.ask(*solving(0)))[0] != 200:
-            await asyncio.sleep(0.02)
-        return {
-            "capacity_per_s": round(capacity, 1),
-            "offered_per_s": round(times * capacity, 1),
-            "solve": solves.as_json(),
-            "refused_without_retry_after": solves.without_retry_after,
-            "decide": decisions.as_json(),
-            "health": healths.as_json(),
-            "arm_ms": 1000 * _OVERLOADED_ARM_S,
-            "recovered_after_s": round(time.perf_counter() - began, 3),
-        }
+        with Connections(server.url, KEY) as connections, Connections(server.url, KEY) as beside:
+            solves, decisions, healths = await asyncio.gather(
+                open_loop(connections, solving, rate=times * capacity, seconds=seconds),
+                open_loop(beside, deciding, rate=10.0, seconds=seconds),
+                open_loop(beside, health, rate=10.0, seconds=seconds),
+            )
+            began = time.perf_counter()
+            while (await connections.ask(*solving(0)))[0] != 200:
+                await asyncio.sleep(0.02)
+            return {
+                "capacity_per_s": round(capacity, 1),
+                "offered_per_s": round(times * capacity, 1),
+                "solve": solves.as_json(),
+                "refused_without_retry_after": solves.without_retry_after,
+                "decide": decisions.as_json(),
+                "health": healths.as_json(),
+                "arm_ms": 1000 * _OVERLOADED_ARM_S,
+                "recovered_after_s": round(time.perf_counter() - began, 3),
+            }
     finally:
         server.stop()
 
@@ -106,9 +106,8 @@ async def _capacity(url: str, seconds: float = 3.0) -> float:
             status, _, _ = await connections.ask(*solving(done))
             done += status == 200
 
-    connections = Connections(url, KEY)
-    await asyncio.gather(*(client(connections) for _ in range(8)))
-    connections.close()
+    with Connections(url, KEY) as connections:
+        await asyncio.gather(*(client(connections) for _ in range(8)))
     return done / seconds
 
 

@@ -7,6 +7,7 @@ of it has to be in the ledger, once, and every promised job has to be done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from dataclasses import dataclass, field
@@ -72,37 +73,43 @@ async def kill_under_load(home: Path, port: int, n_kills: int, *, seed: int = 0,
 
 
 async def _client(url: str, known: Acknowledged, start: float) -> None:
-    connections, i = Connections(url, KEY), int(start * 10**9)
-    while True:
-        try:
-            status, _, content = await connections.ask(*solving(i))
-            if status == 200:
-                trace_id = json.loads(content)["results"][0]["solution"]["trace_id"]
-                known.decisions.add(trace_id)
-                reward = (i % 11) / 10
-                said = {"trace_id": trace_id, "reward": reward, "source": "bench"}
-                if (await connections.ask("POST", "/v1/feedback", said))[0] == 200:
-                    known.outcomes[trace_id] = reward
-            if i % 5 == 0:
-                status, _, content = await connections.ask(*solving(i + 1), headers={"Prefer": "respond-async"})
-                if status == 202:
-                    known.jobs.add(json.loads(content)["id"])
-        except (OSError, asyncio.IncompleteReadError):
-            return  # killed
-        i += 2
+    i = int(start * 10**9)
+    with (
+        Connections(url, KEY) as connections,
+        contextlib.suppress(OSError, asyncio.IncompleteReadError),
+    ):  # it is killed
+        while True:
+            await _ask(connections, known, i)
+            i += 2
+
+
+async def _ask(connections: Connections, known: Acknowledged, i: int) -> None:
+    """Solve a task, say what came of it, now and then ask for a job; note what is acknowledged."""
+    status, _, content = await connections.ask(*solving(i))
+    if status == 200:
+        trace_id = json.loads(content)["results"][0]["solution"]["trace_id"]
+        known.decisions.add(trace_id)
+        reward = (i % 11) / 10
+        said = {"trace_id": trace_id, "reward": reward, "source": "bench"}
+        if (await connections.ask("POST", "/v1/feedback", said))[0] == 200:
+            known.outcomes[trace_id] = reward
+    if i % 5 == 0:
+        status, _, content = await connections.ask(*solving(i + 1), headers={"Prefer": "respond-async"})
+        if status == 202:
+            known.jobs.add(json.loads(content)["id"])
 
 
 async def _undone_jobs(url: str, jobs: set[str], within_s: float = 60.0) -> list[str]:
-    connections, left = Connections(url, KEY), set(jobs)
-    for _ in range(int(within_s / 0.1)):
-        for job in sorted(left):
-            status, _, content = await connections.ask("GET", f"/v1/jobs/{job}")
-            if status == 200 and json.loads(content)["state"] == "done":
-                left.discard(job)
-        if not left:
-            break
-        await asyncio.sleep(0.1)
-    connections.close()
+    left = set(jobs)
+    with Connections(url, KEY) as connections:
+        for _ in range(int(within_s / 0.1)):
+            for job in sorted(left):
+                status, _, content = await connections.ask("GET", f"/v1/jobs/{job}")
+                if status == 200 and json.loads(content)["state"] == "done":
+                    left.discard(job)
+            if not left:
+                break
+            await asyncio.sleep(0.1)
     return [f"job {job}" for job in sorted(left)]
 
 

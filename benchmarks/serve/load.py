@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 TASK = {
@@ -45,7 +45,7 @@ class Taken:
 
 
 class Connections:
-    """Connections to one server, kept open and used again."""
+    """Connections to one server, kept open and used again; a context manager, which closes them."""
 
     def __init__(self, url: str, key: str) -> None:
         parts = urlsplit(url)
@@ -88,10 +88,12 @@ class Connections:
         self._idle.append((reader, writer))
         return int(head[0].split()[1]), received, answered
 
-    def close(self) -> None:
-        """Close what is idle."""
-        for _, writer in self._idle:
-            writer.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._idle:
+            connection[1].close()
         self._idle.clear()
 
 

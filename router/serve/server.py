@@ -45,7 +45,10 @@ def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[S
         ws="none",
         timeout_graceful_shutdown=int(service.settings.serve_stop_s + _LEFT_TO_SEND_S),
     )
-    return Server(config, service), config.bind_socket()
+    listening = config.bind_socket()
+    # uvicorn names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Server(config, service), listening
 
 
 def favour_the_loop() -> None:

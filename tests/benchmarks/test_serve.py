@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
-import pytest
-
-from benchmarks.serve.__main__ import open_rate, overload
+from benchmarks.serve.__main__ import overload
 from benchmarks.serve.kills import Acknowledged, _missing, kill_under_load
 from policies.ledger import Ledger
 from tests.redis_server import free_port
 
 
 def test_nothing_that_a_server_acknowledged_is_lost_when_it_is_killed_under_load(tmp_path: Path) -> None:
-    report = asyncio.run(kill_under_load(tmp_path, free_port(), 2, longest_s=0.8))
+    report = asyncio.run(kill_under_load(tmp_path, free_port(), 1, longest_s=1.5))
 
     assert report.lost == []
     assert report.acknowledged.decisions
     assert report.acknowledged.outcomes
-    assert len(report.healthy_after_s) == 2
+    assert len(report.healthy_after_s) == 1
 
 
 def test_what_was_acknowledged_and_is_not_there_is_found(tmp_path: Path) -> None:
@@ -30,19 +27,10 @@ def test_what_was_acknowledged_and_is_not_there_is_found(tmp_path: Path) -> None
     assert len(_missing(tmp_path, known)) == 2
 
 
-@pytest.mark.parametrize("what", ["open", "overload"])
-def test_a_measurement_gives_numbers(tmp_path: Path, what: str) -> None:
-    port = free_port()
-    if what == "open":
-        found = asyncio.run(open_rate(tmp_path, port, rate=20, seconds=1))
+def test_a_server_that_is_overloaded_refuses_politely_and_answers_the_rest(tmp_path: Path) -> None:
+    found = asyncio.run(overload(tmp_path, free_port(), seconds=2, times=3))
 
-        assert found["statuses"] == {"200": 20}
-        assert len(found["rss_mb"]) == 5
-    else:
-        found = asyncio.run(overload(tmp_path, port, seconds=2, times=3))
-
-        assert found["solve"]["statuses"].keys() <= {"200", "503"}
-        assert found["refused_without_retry_after"] == 0
-        assert found["decide"]["statuses"] == {"200": 20}
-        assert found["health"]["statuses"] == {"200": 20}
-    assert json.loads(json.dumps(found)) == found
+    assert found["solve"]["statuses"].keys() <= {"200", "503"}
+    assert found["refused_without_retry_after"] == 0
+    assert found["decide"]["statuses"] == {"200": 20}
+    assert found["health"]["statuses"] == {"200": 20}
