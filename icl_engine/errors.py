@@ -71,6 +71,18 @@ class ModelUnavailable(FewShotError):
         self.remedy = remedy
 
 
+class RemoteFailed(FewShotError):
+    """A language model on a server did not answer; `solve` answers with the one here instead.
+
+    Args:
+        reason: One clause, such as "it refused with status 429".
+    """
+
+    def __init__(self, reason: str, *, task_id: str | None = None) -> None:
+        super().__init__(f"the remote model did not answer: {reason}.", task_id=task_id)
+        self.reason = reason
+
+
 def _restored(kind: type[FewShotError], args: tuple[Any, ...], state: dict[str, Any]) -> FewShotError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)

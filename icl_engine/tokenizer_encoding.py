@@ -15,9 +15,9 @@ import torch
 
 from icl_engine.decoding import Constraint
 from icl_engine.encoding import Encoded
-from icl_engine.errors import ModelUnavailable, TaskRefused
+from icl_engine.errors import ModelUnavailable
 from icl_engine.task import Task, Value
-from icl_engine.values import checked_value
+from icl_engine.text_form import text_form, value_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,15 +68,7 @@ class TokenizerEncoding:
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid (rows of digits) or a text."""
         decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        text = str(decoded).strip()
-        if task.kind == "text":
-            return text or None
-        try:
-            return checked_value(
-                [[int(cell) for cell in row.replace(" ", "")] for row in text.split("\n") if row.strip()], "answer"
-            )
-        except (TaskRefused, ValueError):
-            return None
+        return value_of(task, str(decoded))
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
         """Return the tokens that may stand in each answer: for grids digits, blanks and an end; for text any but those
@@ -144,8 +136,3 @@ class _FixedTokens:
 
     def keep(self, rows: Sequence[int]) -> None:
         self.rows = self.rows[list(rows)]
-
-
-def text_form(value: Value) -> str:
-    """Write a value as text: a grid as rows of digits parted by spaces, a text as it is."""
-    return value if isinstance(value, str) else "\n".join(" ".join(map(str, row)) for row in value)

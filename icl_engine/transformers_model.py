@@ -440,6 +440,15 @@ def _four_bit_arguments(device: torch.device) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
+def fingerprints_of(source: str) -> frozenset[str]:
+    """Return the fingerprints that a model's folder or hub id has, one for each precision; loads no weights."""
+    import icl_engine.embedded.grid_llama  # noqa: F401  as in `_load`
+
+    config = AutoConfig.from_pretrained(source)
+    precisions = [str(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
+    return frozenset(_fingerprint(source, config, precision) for precision in (*precisions, FOUR_BIT))
+
+
 def _fingerprint(source: str, config: Any, precision: str) -> str:
     """Return a SHA-256 over config, precision, tokenizer and weights: files up to 64 MiB whole, of larger ones the
     header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be noticed.

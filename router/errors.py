@@ -8,11 +8,13 @@
     │   └── ContextOverflow         a prompt longer than the model's context
     ├── OutOfMemory                 memory that does not hold one pass over one prompt (1)
     ├── ModelUnavailable            a language model that cannot be loaded (4)
+    ├── RemoteFailed                a language model on a server that did not answer; the one here does instead (4)
     ├── TrainingFailed              test-time training that came to nothing; `solve` answers in context instead (1)
     ├── AdapterRefused              an adapter that does not belong here or is damaged (1)
     │   └── AdapterRejected         a stored one that is not what was signed; `solve` trains it anew instead (1)
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
     │   └── StoreMisconfigured      it never will be, as it is set up (4)
+    ├── ExecutorUnavailable         no workers to solve tasks, or none that survive it (4)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
     ├── PolicySettingRefused        a price, budget, bound or other setting of a policy that cannot be used (2)
     ├── BudgetUnreachable           a budget below what a policy spends at any price (2)
@@ -48,6 +50,7 @@ from icl_engine.errors import (
     FewShotError,
     ModelUnavailable,
     OutOfMemory,
+    RemoteFailed,
     TaskRefused,
     TaskTooLarge,
     TooFewDemonstrations,
@@ -74,7 +77,14 @@ from policies.errors import (
 from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, UnknownPolicy, UnreadableTrace
-from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import (
+    AdapterRefused,
+    AdapterRejected,
+    ExecutorUnavailable,
+    StoreMisconfigured,
+    StoreUnavailable,
+    TrainingFailed,
+)
 
 __all__ = [
     "AdapterRefused",
@@ -84,6 +94,7 @@ __all__ = [
     "BudgetUnreachable",
     "ContextOverflow",
     "DecisionConflict",
+    "ExecutorUnavailable",
     "FewShotError",
     "LedgerCorrupt",
     "LedgerFull",
@@ -100,6 +111,7 @@ __all__ = [
     "PromotionLost",
     "PushFailed",
     "RecordRefused",
+    "RemoteFailed",
     "SettingsError",
     "StoreMisconfigured",
     "StoreUnavailable",
@@ -118,6 +130,7 @@ __all__ = [
 
 FAILED, USAGE, REFUSED, DOWN = 1, 2, 3, 4
 
+_DOWN = (ModelUnavailable, RemoteFailed, StoreUnavailable, ExecutorUnavailable, LedgerUnavailable, PushFailed)
 _USAGE = (
     "SettingsError",
     "AmbiguousTrace",
@@ -135,7 +148,7 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code for an error: 1 failed, 2 usage, 3 task refused, 4 a dependency is down."""
     if isinstance(error, TaskRefused | OutcomesRefused):
         return REFUSED
-    if isinstance(error, ModelUnavailable | StoreUnavailable | LedgerUnavailable | PushFailed):
+    if isinstance(error, _DOWN):
         return DOWN
     # by name, because the class of CheckpointMismatch comes with torch
     return USAGE if any(kind.__name__ in _USAGE for kind in type(error).__mro__) else FAILED

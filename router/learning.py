@@ -88,6 +88,7 @@ class LearningSettings:
     canary_rows: int = 200  # known outcomes of a canary's time, before it may become champion
     margin: float = 0.02  # of utility a task: a canary must be shown not to lose more
     interval_s: float = 30.0  # between two turns
+    follow_s: float = 1.0  # between two looks at who was promoted, maybe by another process
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,12 @@ class ActingPolicy:
     def use(self, champion: Replayable, canary: Replayable | None = None, share: float = 0.0) -> None:
         """Decide by these from now on."""
         self._in_use = _InUse(champion, canary, share if canary is not None else 0.0)
+
+    @property
+    def asks_for_stages(self) -> bool:
+        """Whether any of those who decide may want to look closer first."""
+        asked: tuple[object, ...] = (self._in_use.champion, self._in_use.canary)
+        return any(isinstance(each, AsksForStages) for each in asked)
 
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return the mixture's probability of each arm."""
@@ -215,6 +222,9 @@ class Learner:
         self._jobs: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._following: threading.Thread | None = None
+        self._followed: tuple[int, int, PolicyState | None] | None = None
+        self._refreshing = threading.Lock()
         self.fault: str | None = None  # of the last turn; None: it went well
         self.policy = ActingPolicy(prior.policy)
         try:
@@ -231,12 +241,20 @@ class Learner:
             self._thread = threading.Thread(target=self._run, name="learning", daemon=True)
             self._thread.start()
 
+    def follow(self) -> None:
+        """Look every `follow_s`, in a thread of its own until `stop`, whom the ledger names, and let those decide."""
+        if self._following is None:
+            self._stop.clear()
+            self._following = threading.Thread(target=self._follow, name="following", daemon=True)
+            self._following.start()
+
     def stop(self) -> None:
         """Let the turn that runs end, and no other begin; then do the jobs that wait."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in (self._thread, self._following):
+            if thread is not None:
+                thread.join()
+        self._thread = self._following = None
         self._do_jobs()
 
     @property
@@ -252,6 +270,22 @@ class Learner:
         while not self._stop.is_set():
             self.turn()
             self._stop.wait(self.settings.interval_s)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self.settings.follow_s):
+            try:
+                self.look()
+            except Exception as error:  # a ledger that is away is told of by whoever records; the next look may succeed
+                _LOG.debug("cannot look who was promoted: %s", error)
+
+    def look(self) -> None:
+        """Let those decide whom the ledger names, if that has changed since the last look."""
+        champion, challenger = self._versions.alias(CHAMPION), self._versions.alias(CHALLENGER)
+        state = None if challenger.version_id is None else self._versions.version(challenger.version_id).state
+        named = (champion.epoch, challenger.epoch, state)
+        if named != self._followed:
+            self._refresh()
+            self._followed = named
 
     def turn(self) -> tuple[Event, ...]:
         """Do one step, whatever happens: a fault is kept in `fault` and logged, and the next turn tries again."""
@@ -547,11 +581,12 @@ class Learner:
 
     def _refresh(self) -> None:
         """Let those decide whom the ledger names."""
-        challenger = self._versions.alias(CHALLENGER).version_id
-        canary = None
-        if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
-            canary = self._open(challenger).policy
-        self.policy.use(self._champion().policy, canary, self.settings.canary_share)
+        with self._refreshing:  # what was read last is used last
+            challenger = self._versions.alias(CHALLENGER).version_id
+            canary = None
+            if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
+                canary = self._open(challenger).policy
+            self.policy.use(self._champion().policy, canary, self.settings.canary_share)
 
 
 def _sides(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:

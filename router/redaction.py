@@ -34,9 +34,10 @@ class Redactor:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Know what the settings hold: what adapters are signed with, and the passwords of ledger and store."""
+        """Know what the settings hold: what adapters are signed with, and the passwords of ledger, store and server."""
         found = [each.strip() for each in (settings.store_secrets or "").split(",")]
-        for url in (settings.ledger_url or "", settings.store_url):
+        found.append(settings.remote_api_key or "")
+        for url in (settings.ledger_url or "", settings.store_url, settings.remote_url or ""):
             found += _passwords(url)
         forms = {form for secret in found if len(secret) >= _SHORTEST for form in _forms(secret)}
         return cls(tuple(sorted(forms, key=lambda form: (-len(form), form))))  # the longest first: one may hold another

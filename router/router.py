@@ -9,22 +9,25 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Task, Value
-from policies.decision import Arm, Decision, Policy
+from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
+from router.workers import Asked, Here, RouterWorker, check_reach
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
+from ttt_engine.executors import Batch, Executor, batches_of, open_executor
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
+    from icl_engine.remote_model import RemoteModel
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
 
 
+_REMOTE_S = 2.0  # of a model on a server, before it is measured
 _TOGETHER = 64  # tasks that are solved together at most
 
 
@@ -50,6 +54,11 @@ class Router:
         policy: instead of the leave-one-out rule.
         ledger: instead of the one the settings name.
         store: of adapters, instead of the one the settings name.
+        executor: that has tasks solved, instead of the one the settings name. On another machine or in another process
+            each worker makes model, ledger and store from the settings; none can be handed in then.
+
+    Raises:
+        SettingsError: workers elsewhere cannot have what was handed in, or cannot share what the settings name.
 
     Example:
         >>> from icl_engine.scripted_model import ScriptedModel
@@ -71,8 +80,19 @@ class Router:
         policy: Policy | None = None,
         ledger: Ledger | None = None,
         store: AdapterStore | None = None,
+        executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        self._owns_executor = executor is None
+        self._executor = executor or open_executor(self.settings.executor)
+        for name, given in (("model", model), ("ledger", ledger), ("store", store)):
+            if given is not None and self._is_remote:
+                remedy = "Name it in the settings: the executor's workers make their own."
+                raise SettingsError("an object of this process", variable=name, remedy=remedy)
+        check_reach(self.settings, self._executor)
+        self._executor.start(
+            functools.partial(RouterWorker, self.settings, policy) if self._is_remote else lambda name: Here(self)
+        )
         self._model = model
         self._policy = policy
         self._ledger = ledger
@@ -84,6 +104,7 @@ class Router:
         self._policy_fault: str | None = None
         self._learner: Learner | None = None
         self._bound: Steps | None = None
+        self._remote: RemoteModel | None = None
         self._traces: TraceWriter | None = None
         self._compiled: Any = None
         self._lock = threading.RLock()
@@ -104,16 +125,36 @@ class Router:
             arm: answer with this arm, whatever the policy would do.
             seed: of all that is drawn; the same seed and task give the same decision and answer.
             deadline_s: seconds after which training stops and the answer in context is given.
-            progress: told of each step's name, and of training steps done and to do.
+            progress: told of each step's name, and of training steps done and to do, where this process solves it.
 
         Raises:
             TaskRefused: the task does not fit the limits or the model's context.
+            ExecutorUnavailable: it should be solved elsewhere, and no worker does.
             ArmUnavailable: the task cannot be answered with `arm`.
             SettingsError: `deadline_s` is not above zero.
             ModelUnavailable: the model cannot be loaded.
         """
         initial = self._initial(task, arm, seed, deadline_s, progress)  # a mistake is told of before the model loads
-        return self._solution(self._graph().invoke(initial))
+        asked = Asked(arm, seed, progress=None if self._is_remote else progress)
+        return cast("Solution", self._executor.run([Batch((task,), asked, initial["deadline"])])[0][0])
+
+    def solved_here(
+        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None
+    ) -> Sequence[Solution | Decision]:
+        """Solve the tasks of one batch, or decide for each, in this process: what the workers of an executor do.
+
+        Raises:
+            TaskRefused, ArmUnavailable, ModelUnavailable: as for `solve`.
+        """
+        initial = [self._initial(task, asked.arm, asked.seed, deadline_s, asked.progress) for task in tasks]
+        if asked.decide_only:
+            return [self._decided(state) for state in initial]
+        if len(tasks) == 1:
+            return [self._solution(self._graph().invoke(initial[0]))]
+        solutions: dict[int, Solution] = {}
+        for places in _waves(tasks):
+            solutions.update(zip(places, self._solve_together([initial[i] for i in places]), strict=True))
+        return [solutions[i] for i in range(len(tasks))]
 
     def _solution(self, state: SolveState) -> Solution:
         degraded = tuple(state.get("degraded", ()))
@@ -159,16 +200,27 @@ class Router:
     ) -> list[Solution]:
         """Answer several tasks together: probes, training and trained answers are done at once. See `solve`.
 
-        A deadline is for each task: where there is one they are answered one after another. A task that is refused ends
-        it, once those that are answered together with it are done.
+        A deadline is for each task: where there is one they are answered one after another or, by workers elsewhere,
+        each by itself, and then waiting for a worker counts. A task that is refused ends it, once those that are
+        answered together with it are done.
         """
         tasks = list(tasks)
         initial = [self._initial(task, arm, seed, deadline_s, None) for task in tasks]  # a mistake is told of first
+        asked = Asked(arm, seed)
         if any(state["deadline"] is not None for state in initial):
-            return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
-        solutions: dict[int, Solution] = {}
-        for places in _waves(tasks):
-            solutions.update(zip(places, self._solve_together([initial[i] for i in places]), strict=True))
+            if not self._is_remote:
+                return [self.solve(task, arm=arm, seed=seed, deadline_s=deadline_s) for task in tasks]
+            batches = [[i] for i in range(len(tasks))]
+        else:
+            batches = batches_of(tasks, self._executor.adapters_together)
+        found = self._executor.run(
+            [Batch(tuple(tasks[i] for i in places), asked, initial[places[0]]["deadline"]) for places in batches]
+        )
+        solutions = {
+            i: cast("Solution", each)
+            for places, of_batch in zip(batches, found, strict=True)
+            for i, each in zip(places, of_batch, strict=True)
+        }
         return [solutions[i] for i in range(len(tasks))]
 
     def _solve_together(self, states: Sequence[SolveState]) -> list[Solution]:
@@ -201,8 +253,12 @@ class Router:
         Raises:
             TaskRefused: as for `solve`.
         """
-        steps = self._steps()
-        state: dict[str, Any] = dict(self._initial(task, None, seed, None, None))
+        self._initial(task, None, seed, None, None)  # a mistake is told of first
+        batch = Batch((task,), Asked(seed=seed, decide_only=True))
+        return cast("Decision", self._executor.run([batch])[0][0])
+
+    def _decided(self, initial: SolveState) -> Decision:
+        steps, state = self._steps(), cast("dict[str, Any]", dict(initial))
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
             state.update(step(state))  # type: ignore[arg-type]
         decision: Decision = state["decision"]
@@ -329,13 +385,17 @@ class Router:
         return iter(self._graph().stream(initial, stream_mode=modes))
 
     def close(self) -> None:
-        """End learning and write the traces that wait; close ledger and store, unless they were handed in. The model
-        goes with the router.
+        """End learning and write the traces that wait; close executor, ledger and store, unless they were handed in.
+        The model goes with the router.
         """
+        if self._owns_executor:
+            self._executor.close()
         if self._learner is not None:
             self._learner.stop()
         if self._traces is not None:
             self._traces.close()
+        if self._remote is not None:
+            self._remote.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -367,6 +427,10 @@ class Router:
             return self._model
 
     @property
+    def _is_remote(self) -> bool:
+        return self._executor.reach != "process"
+
+    @property
     def steps(self) -> Steps:
         """The steps of a solve, on the engines of this router.
 
@@ -381,7 +445,7 @@ class Router:
         if not isinstance(task, Task):
             remedy = "Make one with Task.from_pairs or Task.parse."
             raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=remedy)
-        if arm is not None and arm not in tuple(Arm):
+        if arm is not None and arm not in (*Arm, REMOTE):
             raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s
         if limit is not None and not limit > 0:
@@ -474,7 +538,12 @@ class Router:
             policy=self._policy or self._deciding(ledger, model.fingerprint),
             ledger=ledger,
             ttt=ttt,
-            costs=CostModel(n_views=settings.n_views, training_sequences=training.steps * training.batch_size),
+            costs=CostModel(
+                n_views=settings.n_views,
+                training_sequences=training.steps * training.batch_size,
+                remote_s=_REMOTE_S,
+            ),
+            remote=self._remote_model(),
             arms=settings.arms,
             training=training,
             text_training=chosen.text,
@@ -486,6 +555,20 @@ class Router:
             redact=Redactor.of(settings),
         )
 
+    def _remote_model(self) -> RemoteModel | None:
+        settings = self.settings
+        if settings.remote_url is None or settings.remote_model is None:
+            return None
+        from icl_engine.remote_model import RemoteModel
+
+        self._remote = RemoteModel(
+            settings.remote_url,
+            settings.remote_model,
+            api_key=settings.remote_api_key,
+            timeout_s=settings.remote_timeout_s,
+        )
+        return self._remote
+
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
         """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""
         settings = self.settings
@@ -493,8 +576,7 @@ class Router:
         if ledger is None or settings.learning == "off" or not {Arm.ICL, Arm.TTT} <= set(settings.arms):
             return stated
         try:
-            if settings.learning == "follow" and ledger.policy_versions.alias("champion").version_id is None:
-                return stated
+            ledger.policy_versions.alias("champion")  # whether it can be read at all
             return self._learning(ledger, model_fingerprint)
         except LedgerUnavailable as error:  # who is champion cannot be read; the answer must not hang on it
             self._policy_fault = str(error)
@@ -509,6 +591,7 @@ class Router:
             if self.audits is None:
                 self.audits = Audits(self.settings.audit_rate, self._learner.later)
             self._learner.start()
+        self._learner.follow()
         return self._learner.policy
 
     def _writer(self, ledger: Ledger | None) -> TraceWriter | None:

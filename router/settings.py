@@ -36,7 +36,7 @@ from pydantic_settings import (
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
-from policies.decision import Arm
+from policies.decision import REMOTE, Arm
 from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
 
@@ -45,7 +45,7 @@ FILE_NAME = "ttt-router.toml"
 DOTENV = ".env"
 
 _ORIGINS = "-origins-"  # no keyword can have this name
-_NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets")  # may hold a password
+_NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets", "remote_url", "remote_api_key")  # may hold a password
 
 
 class SettingsError(FewShotError):
@@ -104,6 +104,17 @@ class Settings(BaseSettings):
     arms: Annotated[tuple[str, ...], NoDecode] = Field(
         ("icl", "icl_vote", "ttt"), description="names of the arms to choose from, separated by commas"
     )
+    remote_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        repr=False,
+        description="OpenAI-compatible server of the arm `remote`, such as http://host:8000/v1",
+    )
+    remote_model: str | None = Field(None, min_length=1, description="name that the server has for its model")
+    remote_api_key: str | None = Field(
+        None, min_length=1, repr=False, description="sent to that server as a bearer token"
+    )
+    remote_timeout_s: float = Field(60.0, gt=0, description="seconds that a query may take there")
     loo_threshold: float = Field(
         1.0, ge=0, le=1, description="share of held-out demonstrations answered exactly that makes training needless"
     )
@@ -143,6 +154,11 @@ class Settings(BaseSettings):
     store_memory_bytes: int = Field(256 * 2**20, ge=0, description="of loaded adapters kept in memory")
     store_local_bytes: int = Field(4 * 2**30, ge=2**20, description="of adapters kept in the local folder, a tenant")
     store_adapter_bytes: int = Field(2**30, ge=2**12, description="of one adapter; a larger one is not kept or read")
+    executor: str = Field(
+        "in-process",
+        pattern=r"^(in-process|ray://.+)$",
+        description="where tasks are solved: in-process; ray://local, ray://auto or ray://host:10001",
+    )
     tenant: str = Field(
         "default",
         pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$",
@@ -252,7 +268,7 @@ class Settings(BaseSettings):
     @field_validator("arms")
     @classmethod
     def _named(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
-        known = [str(arm) for arm in Arm]
+        known = [*map(str, Arm), REMOTE]
         if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
             raise ValueError(f"Give one or more different names of arms among {', '.join(known)}")
         return arms
@@ -274,6 +290,14 @@ class Settings(BaseSettings):
         if wrong is not None:
             raise ValueError(f"{wrong} should be at least 1")
         return limits
+
+    @model_validator(mode="after")
+    def _remote_is_known(self) -> Self:
+        if REMOTE in self.arms and (self.remote_url is None or self.remote_model is None):
+            missing = "REMOTE_URL" if self.remote_url is None else "REMOTE_MODEL"
+            remedy = f"The arm {REMOTE} needs it; set it, or take the arm out of TTT_ROUTER_ARMS."
+            raise SettingsError("not set", variable=f"{PREFIX}{missing}", remedy=remedy)
+        return self
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:

@@ -23,7 +23,7 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import REMOTE, Arm, Decision, Policy, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
@@ -41,6 +41,7 @@ from ttt_engine.errors import StoreUnavailable
 from ttt_engine.trial import Trial
 
 if TYPE_CHECKING:
+    from icl_engine.remote_model import RemoteModel
     from policies.feature_values import FeatureValues
     from router.traces.writer import TraceWriter
     from ttt_engine.engine import TttEngine
@@ -101,6 +102,7 @@ class Steps:
     traces: TraceWriter | None = None  # None: only decisions are kept
     redact: Callable[[str], str] = str  # what is told of faults, before it is kept
     text_training: TrainingSettings | None = None  # None: text is trained on as grids are
+    remote: RemoteModel | None = None  # None: no server is set
 
     def admit(self, state: SolveState) -> SolveState:
         """Check the task's size, name the solve and find the arms this task can be answered with.
@@ -114,6 +116,8 @@ class Steps:
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
             arms = tuple(arm for arm in arms if arm not in TTT_ARMS)
+        if self.remote is None:
+            arms = tuple(arm for arm in arms if arm != REMOTE)
         if forced is not None and forced not in arms:
             raise ArmUnavailable(forced, arms, task_id=task.id)
         return {"trace_id": uuid.uuid4().hex, "started": time.perf_counter(), "arms": arms, "adapter": None}
@@ -179,7 +183,9 @@ class Steps:
             return {"features": features, "decision": decision, "degraded": (reason,)}
 
     def answer_icl(self, state: SolveState) -> SolveState:
-        """Take the probe's answer, or ask again without demonstrations for `zero_shot`."""
+        """Take the probe's answer, or ask again: without demonstrations for `zero_shot`, another model for `remote`."""
+        if state["decision"].arm == REMOTE:
+            return self._answer_remote(state)
         if state["decision"].arm != Arm.ZERO_SHOT:
             return self._floor(state)
         try:
@@ -187,6 +193,14 @@ class Steps:
         except Exception as error:
             return {**self._floor(state), "degraded": (f"zero-shot failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
+
+    def _answer_remote(self, state: SolveState) -> SolveState:
+        assert self.remote is not None  # `admit` does not offer the arm without it
+        try:
+            answers = self.remote.answer(state["task"], deadline=state["deadline"])
+        except FewShotError as error:
+            return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
+        return {"answers": answers, "answered_by": REMOTE, "tokens": _tokens(answers)}
 
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
@@ -309,7 +323,7 @@ class Steps:
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
         asks = state["forced_arm"] is None and isinstance(self.policy, AsksForStages)
-        return "look_closer" if asks else "decide"
+        return "look_closer" if asks and getattr(self.policy, "asks_for_stages", True) else "decide"
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
@@ -413,6 +427,7 @@ def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
         Arm.ICL_VOTE: True,
         Arm.TTT_SHORT: len(task.demonstrations) >= 2,
         Arm.TTT: len(task.demonstrations) >= 2,
+        REMOTE: True,
     }
     return tuple(arm for arm in arms if fits.get(arm, False))
 
@@ -455,7 +470,7 @@ def _seconds(state: SolveState) -> float:
     seat, probed = state["seat"], state["probed"]
     if seat is None:
         return time.perf_counter() - state["started"]
-    own = ("answer_vote",) if probed is not None else ("answer_vote", "probe")  # not done together
+    own = ("answer_icl", "answer_vote", *(("probe",) if probed is None else ()))  # not done together
     return (
         seat.seconds
         + sum(step.seconds for step in state["path"] if step.name in own)

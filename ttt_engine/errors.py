@@ -55,3 +55,16 @@ class StoreMisconfigured(StoreUnavailable):
     def __init__(self, message: str, *, remedy: str, code: str = "error", task_id: str | None = None) -> None:
         super().__init__(f"{message.rstrip('.')}. {remedy}", code=code, task_id=task_id)
         self.remedy = remedy
+
+
+class ExecutorUnavailable(FewShotError):
+    """The workers that should solve tasks cannot be had, or do not survive it.
+
+    Args:
+        remedy: What would do.
+    """
+
+    def __init__(self, message: str, *, remedy: str, task_id: str | None = None) -> None:
+        super().__init__(f"{message.rstrip('.')}. {remedy}", task_id=task_id)
+        self.message = message
+        self.remedy = remedy

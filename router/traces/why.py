@@ -77,7 +77,7 @@ def measured_seconds(trace: Trace) -> dict[str, float]:
     asked = trace.decision.arm
     of_step = {"probe": "icl", "answer_vote": "icl_vote"}
     of_step |= dict.fromkeys(("adapt", "answer_ttt"), asked if asked in ("ttt", "ttt_short") else "ttt")
-    of_step |= {"answer_icl": asked} if asked == "zero_shot" else {}
+    of_step |= {"answer_icl": asked} if asked in ("zero_shot", "remote") else {}
     measured: dict[str, float] = {}
     for step in trace.path:
         if (arm := of_step.get(step.name)) is not None:

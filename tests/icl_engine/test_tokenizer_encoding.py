@@ -16,7 +16,8 @@ from icl_engine.errors import ModelUnavailable
 from icl_engine.language_model import load_model
 from icl_engine.probe import probe
 from icl_engine.task import Task, Value
-from icl_engine.tokenizer_encoding import TokenizerEncoding, text_form
+from icl_engine.text_form import text_form
+from icl_engine.tokenizer_encoding import TokenizerEncoding
 from icl_engine.transformers_model import TransformersModel
 from icl_engine.values import checked_value
 from tests.icl_engine.task_strategies import grid_tasks, text_tasks, texts

@@ -245,6 +245,36 @@ def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_c
     assert loop.policy.name == "fallback"
 
 
+def test_who_follows_decides_by_whoever_is_promoted_elsewhere_whatever_happens_between(ledger: Ledger) -> None:
+    loop = learner(ledger, prior=UNIFORM)
+    before = loop.policy.name
+    versions = [
+        ledger.policy_versions.publish(sealed_for(content_of(policy), "base", "schema")).version_id
+        for policy in (SKILLED, REVERSED)
+    ]
+    loop.follow()
+    seen = []
+    for epoch, version in enumerate(versions):
+        ledger.policy_versions.promote(version, expected_epoch=epoch, reason="by hand")
+        until = time.monotonic() + 2.0
+        while not _learned(loop, (SKILLED, REVERSED)[epoch]) and time.monotonic() < until:
+            time.sleep(0.01)
+        seen.append(_learned(loop, (SKILLED, REVERSED)[epoch]))
+        if epoch == 0:
+            loop._versions = None  # type: ignore[assignment]  # looks that fail
+            time.sleep(1.2)
+            loop._versions = ledger.policy_versions
+    loop.stop()
+
+    assert before == UNIFORM.name
+    assert seen == [True, True]
+
+
+def _learned(loop: Learner, policy: Sloped) -> bool:
+    champion = loop.policy.champion
+    return isinstance(champion, Sloped) and (champion.low, champion.high) == (policy.low, policy.high)
+
+
 def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: Ledger) -> None:
     stream, loop = Stream(grown), learner(grown)
     good = grown.policy_versions.alias(CHAMPION)

@@ -409,6 +409,28 @@ def test_a_lease_is_one_holder_s_until_it_is_released_or_runs_out(remote: RedisA
     assert remote.take(KEY, 5.0) is not None
 
 
+def test_a_lease_of_a_holder_that_is_known_to_be_dead_can_be_taken(
+    make: Callable[..., AdapterStore], remote: RedisAdapterStore
+) -> None:
+    adapter = adapter_of()
+    other = make("redis")
+    assert isinstance(other, RedisAdapterStore)
+    remote.holder = "worker-1"
+    dead = remote.take(adapter.key, 60.0)
+    before = other.take(adapter.key, 60.0)
+    other.bury("worker-2")
+    of_another = other.take(adapter.key, 60.0)
+    other.bury("worker-1")
+    token = other.take(adapter.key, 60.0)
+
+    assert dead is not None
+    assert (before, of_another) == (None, None)
+    assert token is not None
+    assert not remote.renew(adapter.key, dead, 60.0)  # should it be alive after all
+    remote.release(adapter.key, dead)
+    assert other.renew(adapter.key, token, 60.0)
+
+
 def test_importing_the_stores_loads_neither_redis_nor_numpy() -> None:
     code = "import sys, ttt_engine.stores; print({'redis', 'hiredis', 'numpy', 'torch'} & set(sys.modules))"
     root = Path(__file__).parents[2]

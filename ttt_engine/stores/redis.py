@@ -107,6 +107,8 @@ class RedisAdapterStore:
         rng: random.Random | None = None,
     ) -> None:
         self.tenant = signer.tenant
+        self.holder = tokens.token_hex(8)  # of leases
+        self._dead = frozenset[str]()  # other holders
         self._signer = signer
         self._ttl_s = ttl_s
         self._max_adapter_bytes = max_adapter_bytes
@@ -170,15 +172,26 @@ class RedisAdapterStore:
     # Leases (see `Leases`)
 
     def take(self, key: str, lease_s: float) -> str | None:
-        """Take the lease: SET NX PX."""
-        token = tokens.token_hex(16)
+        """Take the lease: SET NX PX; that of a dead holder: compared and set under WATCH."""
+        token = f"{self.holder}/{tokens.token_hex(16)}"
         name = self._name(checked_key(key), "lease")
+        lease_ms = round(1000 * lease_s)
 
-        def take(client: Any) -> bool:
-            taken = client.set(name, token, nx=True, px=round(1000 * lease_s))
-            return bool(taken or client.get(name) == token.encode())  # taken, but the connection broke before we heard
+        def take(client: Any) -> str:
+            if client.set(name, token, nx=True, px=lease_ms):
+                return token
+            return str((client.get(name) or b"").decode())  # ours, where the connection broke before we heard
 
-        return token if self._asked(take, "written") else None
+        held = self._asked(take, "written")
+        if held == token:
+            return token
+        if held.partition("/")[0] not in self._dead:
+            return None
+        return token if self._if_ours(key, held, lambda pipe, name: pipe.set(name, token, px=lease_ms)) else None
+
+    def bury(self, holder: str) -> None:
+        """Take note that a holder is dead; see `NamedLeases`."""
+        self._dead |= {holder}
 
     def renew(self, key: str, token: str, lease_s: float) -> bool:
         """Hold the lease longer, if it is ours: compared and set under WATCH."""

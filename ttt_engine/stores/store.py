@@ -71,3 +71,14 @@ class Leases(Protocol):
     def release(self, key: str, token: str) -> None:
         """Give the lease back, if it is still ours."""
         ...
+
+
+@runtime_checkable
+class NamedLeases(Protocol):
+    """`Leases` that outlive the process that took them, and say who that was."""
+
+    holder: str
+
+    def bury(self, holder: str) -> None:
+        """Take note that a holder is dead: its leases may be taken before they run out."""
+        ...

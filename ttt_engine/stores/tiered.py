@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ttt_engine.adapter import Adapter
 from ttt_engine.errors import AdapterRefused, StoreUnavailable
-from ttt_engine.stores.store import AdapterStore, Leases, SketchedStore
+from ttt_engine.stores.store import AdapterStore, Leases, NamedLeases, SketchedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,18 @@ class TieredAdapterStore:
                 except Exception:  # see `fetch`; fewer relatives, which nobody was promised
                     continue
         return found
+
+    def hold_as(self, holder: str) -> None:
+        """Take leases under a name from now on, by which others may bury this holder."""
+        for leases in self.leases:
+            if isinstance(leases, NamedLeases):
+                leases.holder = holder
+
+    def bury(self, holder: str) -> None:
+        """Take note that a holder of leases is dead; see `NamedLeases`."""
+        for leases in self.leases:
+            if isinstance(leases, NamedLeases):
+                leases.bury(holder)
 
     def check(self) -> tuple[str, ...]:
         """Ask every tier that can be asked how it is; return what each says.

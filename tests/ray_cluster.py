@@ -1,0 +1,60 @@
+"""A real Ray cluster of several nodes on this machine, for tests: started on ports of its own, and ended."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.redis_server import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(slots=True)
+class RayCluster:
+    """A head node, which computes nothing, and others."""
+
+    cluster: Any
+    nodes: list[Any]
+    client_port: int  # for those who are no node of it
+
+    def grow(self, *, num_cpus: int = 1) -> None:
+        """Add a node."""
+        self.nodes.append(self.cluster.add_node(num_cpus=num_cpus))
+
+    def kill(self, node_id: str) -> None:
+        """End a node as a power cut does, with all that runs on it."""
+        node = next(each for each in self.nodes if each.node_id == node_id)
+        self.nodes.remove(node)
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@contextmanager
+def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
+    """Start a cluster for a with block, of a head and so many nodes of one CPU, and connect to it."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    port = free_port()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling; not behind what else this machine does
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port})
+        try:
+            made = RayCluster(cluster, [], port)
+            for _ in range(n_workers):
+                made.grow()
+            ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+            yield made
+        finally:
+            ray.shutdown()
+            cluster.shutdown()

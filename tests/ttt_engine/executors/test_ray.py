@@ -1,0 +1,179 @@
+"""The executor on a real Ray cluster of three nodes, all on this machine: who gets what, and what a death costs."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from icl_engine.errors import ModelUnavailable, TaskRefused
+from tests.ray_cluster import ROOT, RayCluster, ray_cluster
+from tests.ttt_engine.executors.workers import TellingWorker, What, begun, task_of, without_a_model
+from ttt_engine.errors import ExecutorUnavailable
+from ttt_engine.executors import Batch
+
+pytest.importorskip("ray")
+
+from ttt_engine.executors.ray import RayExecutor
+
+Told = tuple[str, str, int]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(n_workers=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def executor(cluster: RayCluster, tmp_path: Path) -> Iterator[RayExecutor[What, Told]]:
+    """One whose two workers are there."""
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=2, idle_s=30.0)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    until = time.monotonic() + 60
+    while len({batch[0][0] for batch in executor.run(batches("say", 99, 98, 97))}) < 2:
+        assert time.monotonic() < until
+    for note in tmp_path.iterdir():
+        note.unlink()
+    yield executor
+    executor.close()
+
+
+def batches(what: What, *lengths: int) -> list[Batch[What]]:
+    return [Batch((task_of(length),), what) for length in lengths]
+
+
+def test_batches_are_begun_in_order_and_come_back_in_order(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
+    found = executor.run(batches("say", 9, 8, 7, 6, 5, 4))
+
+    assert [batch[0][1] for batch in found] == ["9", "8", "7", "6", "5", "4"]
+    assert set(begun(tmp_path)[:2]) == {"9", "8"}
+    assert len({worker for ((worker, _, _),) in found}) == 2
+
+
+def test_a_task_goes_to_the_worker_that_has_its_adapter(executor: RayExecutor[What, Told]) -> None:
+    first = executor.run(batches("say", 6, 5, 4, 3, 2, 1))
+    again = executor.run(batches("say", 1, 2, 3, 4, 5, 6))  # each of the two has some first, wherever these stand
+
+    stayed = [before[0][0] == after[0][0] for before, after in zip(first, reversed(again), strict=True)]
+    assert sum(stayed) >= 5  # the last may go to whoever has nothing left
+
+
+def test_a_batch_whose_worker_dies_is_done_by_another_who_knows_of_it(
+    executor: RayExecutor[What, Told], tmp_path: Path
+) -> None:
+    ((said,),) = executor.run(batches("die once", 1))
+
+    assert begun(tmp_path) == ["1", "1"]
+    assert said[1:] == ("1", 1)  # one of those before it is dead
+
+
+def test_a_batch_that_kills_everyone_is_given_up(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
+    with pytest.raises(ExecutorUnavailable, match="ray status"):
+        executor.run(batches("die", 1))
+
+    assert begun(tmp_path) == ["1"] * 3  # once, and two retries
+    assert executor.run(batches("say", 2))[0][0][1] == "2"  # the others are none the worse
+
+
+def test_an_error_comes_back_as_it_was_raised(executor: RayExecutor[What, Told]) -> None:
+    with pytest.raises(TaskRefused) as caught:
+        executor.run(batches("refuse", 1))
+
+    assert type(caught.value) is TaskRefused
+    assert (caught.value.field, caught.value.task_id) == ("task", "1")
+
+
+def test_a_worker_that_cannot_be_made_is_told_of_at_once(cluster: RayCluster) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(without_a_model)
+
+    with pytest.raises(ModelUnavailable, match="Name another"):
+        executor.run(batches("say", 1, 2))
+    executor.close()
+
+
+def test_a_cluster_without_room_is_waited_for_no_longer_than_is_said(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=64, workers=1, start_within_s=1.0)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    began = time.monotonic()
+
+    with pytest.raises(ExecutorUnavailable, match=r"no worker has started in 1 s; one needs 0 GPUs and 64 CPUs"):
+        executor.run(batches("say", 1))
+    executor.close()
+
+    assert time.monotonic() - began < 10
+
+
+def test_a_cluster_that_grows_takes_up_what_waits(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=4, workers=1, start_within_s=60.0)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, batches("say", 1))
+        time.sleep(1.0)
+        assert not asked.done()
+        cluster.grow(num_cpus=4)
+
+        assert asked.result(60)[0][0][1] == "1"
+    executor.close()
+
+
+FROM_ELSEWHERE = """
+import functools, pathlib, sys
+from tests.ttt_engine.executors.workers import TellingWorker, task_of
+from ttt_engine.executors import Batch, open_executor
+
+executor = open_executor(sys.argv[1])
+executor.start(functools.partial(TellingWorker, pathlib.Path(sys.argv[2])))
+print(*(told[0][1] for told in executor.run([Batch((task_of(n),), "say") for n in (3, 2, 1)])))
+executor.close()
+"""
+
+
+def test_a_process_that_is_no_node_of_the_cluster_is_served_through_its_client_port(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    url = f"ray://127.0.0.1:{cluster.client_port}?workers=1&cpus=0.5"
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_ELSEWHERE, url, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["3", "2", "1"]
+
+
+def test_workers_without_work_are_ended_and_made_anew(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1, idle_s=0.2)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    ((first,),) = executor.run(batches("say", 1))
+    until = time.monotonic() + 10
+    while executor.workers and time.monotonic() < until:
+        time.sleep(0.05)
+    ended = executor.workers == ()
+    ((second,),) = executor.run(batches("say", 1))
+    executor.close()
+
+    assert ended
+    assert first[0] != second[0]
+
+
+def test_what_waits_when_it_is_closed_fails(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=64, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, batches("say", 1))
+        time.sleep(0.5)
+        executor.close()
+
+        with pytest.raises(ExecutorUnavailable, match="closed"):
+            asked.result(10)

@@ -1,0 +1,17 @@
+"""Where batches of tasks are solved: in this process, or by workers on a Ray cluster. Importing this loads no Ray."""
+
+from ttt_engine.executors.batching import batches_of
+from ttt_engine.executors.executor import Batch, Executor, MakeWorker, Reach, Worker
+from ttt_engine.executors.in_process import InProcessExecutor
+from ttt_engine.executors.opening import open_executor
+
+__all__ = [
+    "Batch",
+    "Executor",
+    "InProcessExecutor",
+    "MakeWorker",
+    "Reach",
+    "Worker",
+    "batches_of",
+    "open_executor",
+]

@@ -1,0 +1,88 @@
+"""What an executor is: something that has batches of tasks solved by workers, wherever these are.
+
+A worker holds a base model and solves a batch at a time; what solving means is its own affair, and so is what is asked
+of it. An executor knows tasks, and that those with the same demonstrations share an adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+from icl_engine.task import Task
+
+Asked = TypeVar("Asked")
+Result = TypeVar("Result")
+AskedOf = TypeVar("AskedOf", contravariant=True)
+ResultOf = TypeVar("ResultOf", covariant=True)
+
+Reach = Literal["process", "machine", "cluster"]  # where workers are, and so what they can share with this process
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[Asked]):
+    """Tasks that one worker solves together."""
+
+    tasks: tuple[Task, ...]
+    asked: Asked  # of each of them; goes to the worker as it is
+    deadline: float | None = None  # on the clock of time.monotonic in this process; waiting for a worker counts
+
+
+class Worker(Protocol[AskedOf, ResultOf]):
+    """Solves batches, one at a time."""
+
+    def run(self, tasks: Sequence[Task], asked: AskedOf, deadline_s: float | None) -> Sequence[ResultOf]:
+        """Return what came of each task, in their order.
+
+        Args:
+            deadline_s: seconds that are left, above 0; None: as long as it takes.
+        """
+        ...
+
+    def bury(self, worker: str) -> None:
+        """Take note that another worker is dead: what it was training is free to be trained."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the worker holds."""
+        ...
+
+
+MakeWorker = Callable[[str], Worker[Asked, Result]]  # from the worker's name
+
+
+class Executor(Protocol[Asked, Result]):
+    """Has batches solved by workers that it makes."""
+
+    @property
+    def reach(self) -> Reach:
+        """Where its workers are."""
+        ...
+
+    @property
+    def adapters_together(self) -> int:
+        """How many adapters may be trained in one batch."""
+        ...
+
+    def start(self, make: MakeWorker[Asked, Result]) -> None:
+        """Say how a worker is made; none is made before there is work.
+
+        Raises:
+            ExecutorUnavailable: it has workers of another kind already.
+        """
+        ...
+
+    def run(self, batches: Sequence[Batch[Asked]]) -> list[Sequence[Result]]:
+        """Return what came of each batch, in their order; they are begun in that order, too.
+
+        May be called from several threads. Where a batch raises, those not yet begun are left out.
+
+        Raises:
+            ExecutorUnavailable: there is no worker, or a batch has cost one too many.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers. What is waiting fails."""
+        ...

@@ -1,0 +1,67 @@
+"""From a URL to an executor. Connects to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ttt_engine.errors import ExecutorUnavailable
+from ttt_engine.executors.executor import Executor
+from ttt_engine.executors.in_process import InProcessExecutor
+
+IN_PROCESS = "in-process"
+_KNOWN = "Give in-process, ray://local, ray://auto or ray://host:10001"
+_OPTIONS: dict[str, Callable[[str], float]] = {
+    "gpus": float,
+    "cpus": float,
+    "workers": int,
+    "adapters": int,
+    "retries": int,
+    "start_within_s": float,
+    "idle_s": float,
+}
+
+
+def open_executor(url: str = IN_PROCESS) -> Executor[Any, Any]:
+    """Return the executor that a URL names.
+
+    Args:
+        url: `in-process`; `ray://local` (a cluster of this machine alone, started and ended with the executor),
+            `ray://auto` (the cluster that this machine is a node of) or `ray://host:port` (a cluster elsewhere, through
+            its Ray Client port). After a `?`: `gpus` and `cpus` of one worker, most `workers`, `adapters` trained
+            together, `retries`, `start_within_s`, `idle_s`; see `RayExecutor`.
+
+    Raises:
+        ExecutorUnavailable: there is no such executor or option, or Ray is not installed.
+    """
+    if url == IN_PROCESS:
+        return InProcessExecutor()
+    parts = urlsplit(url)
+    if parts.scheme != "ray" or not parts.netloc or parts.path not in ("", "/"):
+        raise ExecutorUnavailable(f"no executor {_shown(url)!r}", remedy=f"{_KNOWN}.")
+    options = {name: _number(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)}
+    try:
+        from ttt_engine.executors.ray import RayExecutor
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ExecutorUnavailable("Ray is not installed", remedy="pip install 'ttt-router[ray]'") from error
+    address = parts.netloc if parts.netloc in ("local", "auto") else f"ray://{parts.netloc}"
+    return RayExecutor(address, **options)  # type: ignore[arg-type]  # each checked by `_number`
+
+
+def _number(name: str, value: str) -> float:
+    if name not in _OPTIONS:
+        raise ExecutorUnavailable(f"no option {name[:40]!r}", remedy=f"The options are {', '.join(_OPTIONS)}.")
+    try:
+        number = _OPTIONS[name](value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ExecutorUnavailable(f"{name}={value[:40]!r}", remedy="Give a number, 0 or more.")
+    return number
+
+
+def _shown(url: str) -> str:
+    return url.rpartition("@")[2][:80]  # without a password, should there be one
