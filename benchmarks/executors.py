@@ -1,0 +1,78 @@
+"""Two Ray workers on one core each beside this process on two: how many tasks an hour, in turn, round after round.
+
+    python -m benchmarks.executors                       # embedded model, generated rows, some minutes
+    python -m benchmarks.executors --rounds 1 --tasks 8  # a first look
+
+On the same cores nothing is to be gained: what is measured is what handing out costs. Nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from icl_engine.loaders import load_tasks
+from icl_engine.task import Task
+from router.demo import TASKS
+from router.router import Router
+from router.settings import Settings
+from ttt_engine.executors import Executor, InProcessExecutor
+from ttt_engine.executors.ray import RayExecutor
+
+
+def main() -> None:
+    """Print the rounds, and the median of their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--together", type=int, default=4, help="adapters trained in one batch, by either")
+    given = parser.parse_args()
+    tasks = variants([each.task for each in load_tasks(TASKS / "1d_arc.json")], given.tasks)
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(given.rounds):
+            here_s = seconds(tasks, Path(folder) / f"here-{i}", InProcessExecutor(given.together), 0)
+            on_ray = RayExecutor(workers=given.workers, adapters=given.together)
+            there_s = seconds(tasks, Path(folder) / f"ray-{i}", on_ray, given.workers)
+            ratios.append(here_s / there_s)
+            print(
+                f"round {i + 1}: in process {here_s:.1f} s, on Ray {there_s:.1f} s, ratio {ratios[-1]:.2f}", flush=True
+            )
+    print(f"median of {len(ratios)}: Ray does {statistics.median(ratios):.2f} of what this process does")
+
+
+def variants(tasks: Sequence[Task], n: int) -> list[Task]:
+    """Return n different tasks: the given ones, and these with their demonstrations in another order."""
+    return [
+        tasks[i % len(tasks)].replace(
+            demonstrations=tasks[i % len(tasks)].demonstrations[i // len(tasks) :]
+            + tasks[i % len(tasks)].demonstrations[: i // len(tasks)]
+        )
+        for i in range(n)
+    ]
+
+
+def seconds(tasks: Sequence[Task], home: Path, executor: Executor[Any, Any], n_workers: int) -> float:
+    """Return what solving the tasks by training takes, once so many workers are there and have solved something."""
+    rows = [[i // 10, i % 10, 0] for i in range(64)]
+    warm_up = [Task.from_pairs([(row, row[::-1]), ([1, 2, 3], [3, 2, 1])], [5, 6, 7]) for row in rows]
+    with Router(Settings(home=home), executor=executor) as router:
+        router.solve_many(warm_up, arm="icl")
+        while isinstance(executor, RayExecutor) and len(executor.workers) < n_workers:
+            router.solve_many(warm_up, arm="icl")
+        router.solve_many(warm_up, arm="icl")
+        began = time.perf_counter()
+        router.solve_many(tasks, arm="ttt")
+        took = time.perf_counter() - began
+    executor.close()
+    return took
+
+
+if __name__ == "__main__":
+    main()
