@@ -16,6 +16,7 @@ from router.ui.listing import Decided, Event
 
 _BINS = 10
 _WINDOWS = 24
+_APART = 0.08  # of the largest cost, between two points that are both named
 _PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -155,7 +156,12 @@ def _sweep(decided: Sequence[Decided]) -> tuple[AtPrice, ...]:
 
 
 def _sweep_drawing(sweep: Sequence[AtPrice]) -> Markup:
-    points = [charts.Point(f"{each.price:g}", each.cost, each.quality, True) for each in sweep]
+    points: list[charts.Point] = []
+    apart, named = _APART * max(each.cost for each in sweep), -math.inf
+    for each in reversed(sweep):  # from the dearest price on, costs rise; what lies close together shares a name
+        name = f"{each.price:g}" if each.cost - named > apart else ""
+        named = each.cost if name else named
+        points.append(charts.Point(name, each.cost, each.quality, True))
     return charts.scatter(points, "mean cost", "expected quality", "Expected quality against mean cost, at each price")
 
 

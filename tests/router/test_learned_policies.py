@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from icl_engine.task import Task
 from policies.decision import policy_id
@@ -28,6 +30,7 @@ from router.router import Router
 from router.settings import Settings
 from router.traces import read_trace, replay
 from router.tuning import Setting
+from router.ui import Attached, make_app
 from tests.models import TASKS, taught_model, tiny_model
 from tests.policies.policy_fakes import outcome_matrix
 
@@ -101,6 +104,8 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
     with Ledger.open(str(tmp_path), files=settings.policy_folder) as ledger:
         stored = read_trace(ledger, solution.trace_id)
         again = replay(stored.decision, loaders=(lambda named: version_named(named, ledger),))
+        client = TestClient(make_app(Attached(ledger)), base_url="http://localhost")
+        page = client.get(f"/traces/{solution.trace_id}", params={"policy": version.version_id}).text
 
     dearer = Settings(home=tmp_path, n_views=2, ttt_steps=2, price=0.7)
     with Router(dearer, model=model) as router, Ledger.open(str(tmp_path), files=settings.policy_folder) as ledger:
@@ -113,6 +118,7 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
     assert after.policy.startswith("learned@")
     assert not any("learning" in said for said in solution.degraded)
     assert again.equal
+    assert f"{after.policy} would have answered with {solution.arm}, as it was" in html.unescape(page)
     assert {"icl", "ttt"} <= set(stored.trace.decision.estimates)
     assert stored.trace.decision.contributions
     assert len(stored.trace.decision.nearest) == 3
