@@ -16,7 +16,7 @@ import heapq
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -105,7 +105,8 @@ def _tasks(costs: UnitCosts, n_tasks: int, rng: np.random.Generator) -> Sequence
     weights = 1.0 / np.arange(1, costs.n_different + 1) ** costs.skew
     known = rng.choice(costs.n_different, n_tasks, p=weights / weights.sum())
     new = rng.random(n_tasks) < costs.new_share
-    return np.where(new, costs.n_different + np.arange(n_tasks), known).tolist()
+    drawn: list[int] = np.where(new, costs.n_different + np.arange(n_tasks), known).tolist()
+    return drawn
 
 
 class _Kept:
@@ -126,7 +127,7 @@ class _Kept:
 
 
 def _queues(
-    arrivals: Sequence[float], service: Sequence[float], n_workers: int, commit_s: float
+    arrivals: Iterable[float], service: Iterable[float], n_workers: int, commit_s: float
 ) -> tuple[list[float], float, float]:
     """Return the latency of every task, and the seconds that workers and ledger were at work.
 

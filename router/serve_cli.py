@@ -24,6 +24,9 @@ def serve(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or hub id of a causal language model.")] = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of ledger, adapters, traces, jobs.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="URL", help="Who solves: in-process, or ray://... as in TTT_ROUTER_EXECUTOR.")
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Of our own log; info has a line a request.")
     ] = "info",
@@ -36,7 +39,7 @@ def serve(
     from router.serve.server import favour_the_loop, log_as_json, make_server
     from router.serve.service import Service
 
-    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home}
+    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:

@@ -102,12 +102,15 @@ def listening(host: str, port: int | None) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, _PORT if port is None else port), family=family)
+        opened = socket.create_server((host, _PORT if port is None else port), family=family)
     except OSError as error:
         if port is None and error.errno == errno.EADDRINUSE:
             return listening(host, 0)
         remedy = "Give another (--port), or 0 for any that is free."
         raise SettingsError(f"{host}:{port}: {error.strerror}", variable="port", remedy=remedy) from None
+    # a socket made here names no protocol, so asyncio leaves it, and the body of a page would wait 40 ms for its head
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
 
 
 def solutions_in(file: Path, settings: Settings) -> dict[str, Sequence[Value | None]]:

@@ -41,12 +41,16 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (  # the first that fits
     (library.LedgerUnavailable, 503),
     (library.StoreUnavailable, 503),
     (library.ModelUnavailable, 503),
+    (library.RemoteFailed, 503),
+    (library.ExecutorUnavailable, 503),
     (library.OutOfMemory, 503),
 )
 _SAID: dict[type[Exception], str] = {  # in place of messages that name files or servers
     library.LedgerUnavailable: "the ledger cannot be read or written now. Ask again later.",
     library.StoreUnavailable: "the store of adapters cannot be reached now. Ask again later.",
     library.ModelUnavailable: "the model cannot be loaded. Whoever runs this server has to see to it.",
+    library.RemoteFailed: "the model on another server did not answer. Ask again later.",
+    library.ExecutorUnavailable: "there are no workers to solve it now. Ask again later.",
     library.UnknownTrace: "no such trace. Give the trace_id of one of your own solves, all 32 characters.",
     library.TraceNotKept: "the decision is recorded, its trace is not kept any more.",
 }

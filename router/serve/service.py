@@ -273,6 +273,12 @@ class Service:
             if job.listeners:
                 self._tell(job.tell, "step", {"task": place, "step": step, "done": done, "of": of})
 
+        workers = self.tenants.elsewhere(job.tenant)
+        if workers is not None:  # which cannot be told of a change of mind, and tell of no steps
+            left = None if job.deadline is None else job.deadline - time.monotonic()
+            solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=left)
+            self._tell(self._spent, job.tenant, solution.cost.seconds)
+            return solution
         solution = self.tenants.router(job.tenant).solve_among(
             task,
             self.lanes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from policies.errors import UnknownTrace
@@ -17,14 +18,20 @@ if TYPE_CHECKING:
 class Tenants:
     """The routers. Safe between threads.
 
+    What looks at a task without answering it, and at what was answered, happens in this process; where an executor is
+    named, its workers answer, for each tenant its own.
+
     Args:
         model: instead of the one the settings name.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, model: LanguageModel | None = None) -> None:
         self._settings, self._ledger = settings, ledger
-        self._base = Router(settings, model=model, ledger=ledger)  # learns for all, where learning is on
+        self._here = settings.model_copy(update={"executor": "in-process"})
+        self._base = Router(self._here, model=model, ledger=ledger)  # learns for all, where learning is on
         self._routers = {settings.tenant: self._base}
+        self._elsewhere: dict[str, Router] = {}
+        self._lock = threading.Lock()
 
     def open(self) -> None:
         """Load the model and whatever else the first task would wait for.
@@ -32,18 +39,30 @@ class Tenants:
         Raises:
             ModelUnavailable: it cannot be loaded.
             StoreMisconfigured: the store of adapters never will work as it is set up.
+            SettingsError: the executor's workers cannot share what the settings name.
+            ExecutorUnavailable: it cannot be reached.
         """
         self._base.graph  # noqa: B018  binds the engines, too
+        self.elsewhere(self._settings.tenant)
 
     def router(self, tenant: str) -> Router:
         """Return the tenant's router."""
         found = self._routers.get(tenant)
         if found is None:
-            settings = self._settings.model_copy(update={"tenant": tenant, "learning": "off"})
+            settings = self._here.model_copy(update={"tenant": tenant, "learning": "off"})
             found = Router(settings, model=self._base.model, policy=self.policy, ledger=self._ledger)
             found.audits = self._base.audits
             found = self._routers.setdefault(tenant, found)
         return found
+
+    def elsewhere(self, tenant: str) -> Router | None:
+        """Return the router whose workers answer for the tenant; None: this process does."""
+        if self._settings.executor == self._here.executor:
+            return None
+        with self._lock:
+            if tenant not in self._elsewhere:
+                self._elsewhere[tenant] = Router(self._settings.model_copy(update={"tenant": tenant}))
+            return self._elsewhere[tenant]
 
     def check_own(self, tenant: str, trace_id: str) -> None:
         """Make sure that a trace is this tenant's.
@@ -71,5 +90,5 @@ class Tenants:
 
     def close(self) -> None:
         """Write the traces that wait, and close the stores."""
-        for router in self._routers.values():
+        for router in (*self._elsewhere.values(), *self._routers.values()):
             router.close()

@@ -15,8 +15,9 @@ import torch
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
-from router.errors import ContextOverflow, ModelUnavailable, SettingsError
+from router.errors import ContextOverflow, ModelUnavailable, SettingsError, UnknownTrace
 from router.router import Router, store_of
+from router.serve.tenants import Tenants
 from router.settings import Settings
 from router.trace import Trace
 from tests.models import save_tiny_llama, tiny_model
@@ -171,3 +172,23 @@ def test_a_cluster_of_this_machine_alone_shares_its_files(settings: Settings) ->
     own = {"ledger_url": None, "store_url": "local:", "store_secrets": None, "executor": "ray://local"}
 
     Router(settings.model_copy(update=own)).close()
+
+
+def test_in_a_service_the_workers_of_each_tenant_answer_and_the_service_itself_decides(
+    cluster: RayCluster, settings: Settings
+) -> None:
+    task = texts(1, seed=9)[0]
+    settings = settings.model_copy(update={"executor": "ray://auto?workers=1"})
+    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+        tenants = Tenants(settings, ledger)
+        tenants.open()
+        workers = tenants.elsewhere("lab")
+        assert workers is not None
+        solution, decision = workers.solve(task, arm="icl"), tenants.router("lab").decide(task)
+        tenants.check_own("lab", solution.trace_id)
+        with pytest.raises(UnknownTrace):
+            tenants.check_own("other", solution.trace_id)
+        tenants.close()
+
+    assert solution.arm == "icl"
+    assert decision.arm in settings.arms
