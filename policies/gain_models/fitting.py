@@ -83,6 +83,8 @@ def fit_gain_model(
         made_with=tuple((name, version(name)) for name in ("numpy", "scikit-learn")),
         settings=tuple(sorted((name, float(value)) for name, value in settings.items())),
     )
+    # a feature that no row knows is not read: a policy would ask for it where none of its rows had it
+    prior = prior.of_features(_known_features(matrix))
     if kind == priors.NAME:
         return replace(prior.model(matrix.arms), provenance=made_from)
     scores: LinearScores | ForestScores
@@ -175,13 +177,14 @@ def _by_head(matrix: OutcomeMatrix, weights: Floats) -> Floats:
     return np.asarray(by_head * np.sum(by_head, axis=0) / np.where(squares > 0.0, squares, 1.0))
 
 
+def _known_features(matrix: OutcomeMatrix) -> tuple[str, ...]:
+    known = ~np.isnan(matrix.features).all(axis=0) if len(matrix) else np.ones(len(matrix.feature_names), dtype=bool)
+    return tuple(matrix.feature_names[i] for i in np.flatnonzero(known))
+
+
 def _with_features_of(prior: Prior, matrix: OutcomeMatrix) -> OutcomeMatrix:
-    """Return the matrix with the columns of the prior, not known where it lacks them, and its own if there is enough to
-    learn them from.
-    """
-    own = matrix.feature_names if len(matrix) >= FEW_ROWS else ()
-    others = tuple(name for name in prior.feature_names if name not in own)
-    return _with_columns(matrix, own + others)
+    """Return the matrix with the columns that the prior knows alone, or all if there is enough to learn them from."""
+    return matrix if len(matrix) >= FEW_ROWS else _with_columns(matrix, prior.feature_names)
 
 
 def _with_columns(matrix: OutcomeMatrix, names: tuple[str, ...]) -> OutcomeMatrix:

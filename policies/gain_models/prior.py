@@ -1,14 +1,14 @@
 """The prior: what is believed of the arms before this installation has seen an outcome, and what it counts for.
 
 A linear model like the learned one, over few features, worth PSEUDO_TASKS tasks. It is read from the JSON shipped
-beside this module, which `ttt-router bench prior` makes from outcome matrices (docs/routing.md).
+beside this module, which `ttt-router bench prior` makes from outcome matrices.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,18 @@ class Prior:
     scaler: Scaler
     coef: Floats  # (n_heads, d)
     source: str  # what it was made from
+
+    def of_features(self, names: Collection[str]) -> Prior:
+        """Return what it believes where only these features are known: all others stay at their mean."""
+        kept = [i for i, name in enumerate(self.feature_names) if name in names]
+        n, s = len(self.feature_names), self.scaler
+        columns = [0, *(1 + i for i in kept), *(1 + n + i for i in kept)]
+        return replace(
+            self,
+            feature_names=tuple(self.feature_names[i] for i in kept),
+            scaler=Scaler(s.center[kept], s.scale[kept], s.missing_share[kept]),
+            coef=self.coef[:, columns],
+        )
 
     def scaler_for(self, feature_names: Sequence[str]) -> tuple[Scaler, Floats]:
         """Return its scaler in the order of other features, and what it is worth for each, in tasks: 0 if unknown."""

@@ -59,7 +59,7 @@ def replay(
 
     Args:
         splits: together they judge every row once.
-        fit_on: outcomes of other tasks, which every fit may use besides.
+        fit_on: outcomes of other tasks, which every fit may use besides, without those of families that it holds out.
 
     Raises:
         OutcomesRefused: the matrix lacks `icl` or `ttt`, or an outcome.
@@ -133,10 +133,21 @@ def regret_rates(
 def _judged(
     contender: Contender, matrix: OutcomeMatrix, split: Split, prices: Sequence[float], fit_on: OutcomeMatrix | None
 ) -> tuple[Fitted, dict[float, Floats]]:
-    seen = [*([] if fit_on is None else [fit_on]), *([matrix.take(split.fit)] if len(split.fit) else [])]
+    seen = [] if fit_on is None else [_of_other_families(fit_on, matrix, split)]
+    seen += [matrix.take(split.fit)] if len(split.fit) else []
     fitted = contender.fit(joined(seen))
     judged = matrix.take(split.judge)
     return fitted, {price: fitted.choose(judged, price) for price in prices}
+
+
+def _of_other_families(fit_on: OutcomeMatrix, matrix: OutcomeMatrix, split: Split) -> OutcomeMatrix:
+    """Return the rows of `fit_on` without the families that the split holds out; all, where it holds out nothing."""
+    if not len(split.fit):
+        return fit_on
+    families = list(zip(matrix.sets, matrix.families, strict=True))
+    held = {families[i] for i in split.judge} - {families[i] for i in split.fit}
+    theirs = zip(fit_on.sets, fit_on.families, strict=True)
+    return fit_on.take(np.array([i for i, family in enumerate(theirs) if family not in held], dtype=np.int64))
 
 
 def _check(matrix: OutcomeMatrix) -> None:

@@ -143,16 +143,17 @@ def test_what_a_person_trains_and_promotes_decides(tmp_path: Path, capsys: pytes
 
 
 def test_features_that_were_never_known_are_not_asked_for() -> None:
-    made = matrix()
+    made, unknown = matrix(), ("trial_nll", "vote_agreement")  # the prior knows the second
+    kept = made.of_features([name for name in made.feature_names if name not in unknown])
     blank = replace(
-        made,
-        feature_names=(*made.feature_names, "trial_nll"),
-        features=np.column_stack([made.features, np.full(len(made), np.nan)]),
+        kept,
+        feature_names=(*kept.feature_names, *unknown),
+        features=np.column_stack([kept.features, np.full((len(made), 2), np.nan)]),
     )
     policy = load(fit_with(price=0.1, explore=0.05, temperature=0.05)(blank, np.ones(blank.quality.shape))).policy
 
     assert isinstance(policy, LearnedPolicy)
-    assert "trial_nll" not in policy.model.feature_names
+    assert not set(unknown) & set(policy.model.feature_names)
 
 
 def test_a_ledger_that_cannot_say_who_is_champion_costs_no_answer(

@@ -110,7 +110,7 @@ def test_heads_of_the_gain_find_who_gains_where_the_difference_of_chances_does_n
     quality, features = made(1_500, 0)
     model = fitted(kind, matrix_of(quality, features, names=names, arms=("icl", "ttt")))
     unseen, rows = made(4_000, 1)
-    said = model.estimate(rows if kind == "trees" else np.column_stack([rows, np.full((4_000, 2), np.nan)]))
+    said = model.estimate(rows)
 
     only_ttt = unseen[:, 1] > unseen[:, 0]
     by_heads = roc_auc_score(only_ttt, said.gain[:, 1])
@@ -187,17 +187,19 @@ def test_few_rows_are_fitted_on_the_features_of_the_prior_alone() -> None:
     assert more.feature_names == drawn(1).matrix.feature_names
 
 
-def test_a_column_the_matrix_lacks_keeps_what_the_prior_says_of_it(right_prior: Prior) -> None:
-    matrix = drawn(400).matrix
-    blind = replace(matrix, feature_names=matrix.feature_names[1:], features=matrix.features[:, 1:])
+@pytest.mark.parametrize("kind", ["prior", "logistic"])
+def test_a_feature_that_no_row_knows_is_not_read_though_the_prior_does(right_prior: Prior, kind: str) -> None:
+    matrix = drawn(FEW_ROWS - 1).matrix
+    blank = replace(matrix, features=np.column_stack([np.full(len(matrix), np.nan), matrix.features[:, 1:]]))
+    without = replace(matrix, feature_names=matrix.feature_names[1:], features=matrix.features[:, 1:])
 
-    model = fitted("logistic", blind, prior=right_prior)
+    for blind in (blank, without):
+        model = fitted(kind, blind, prior=right_prior)
+        assert model.feature_names == ("answer_confidence",)
 
-    low, high = np.array([np.nan_to_num(model.scaler.center)] * 2)
-    place = model.feature_names.index("loo_exact_share")
-    low[place], high[place] = 0.0, 1.0
-    gain = model.estimate(np.array([low, high])).gain[:, 2]
-    assert gain[0] > gain[1] + 0.1
+    usual = right_prior.scaler.center
+    alone = right_prior.of_features(["answer_confidence"]).model().estimate(usual[None, 1:])
+    np.testing.assert_allclose(alone.gain, right_prior.model().estimate(usual[None]).gain)
 
 
 def test_it_says_what_it_was_fitted_on() -> None:

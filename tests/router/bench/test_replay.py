@@ -152,6 +152,21 @@ def test_what_is_fitted_elsewhere_can_be_judged_on_every_row() -> None:
     assert judged.choices[0.1].shape == matrix.quality.shape
 
 
+def test_other_outcomes_of_a_family_that_is_held_out_are_not_fitted_on() -> None:
+    matrix, seen_by_fold = known_matrix(), list[set[str]]()
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        seen_by_fold.append(set(seen.families))
+        return NLL.fit(seen)
+
+    splits = family_folds(matrix, 2, np.random.default_rng(0))
+    replay(Contender("watched", fit), matrix, splits, fit_on=known_matrix(seed=1))
+
+    assert len(seen_by_fold) == len(splits)
+    for seen, split in zip(seen_by_fold, splits, strict=True):
+        assert not seen & {matrix.families[i] for i in split.judge}
+
+
 def test_repeats_save_training_and_nothing_else() -> None:
     matrix = known_matrix()
     half = with_repeats(matrix, 0.5)
