@@ -94,8 +94,11 @@ def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_
     with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
         lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         with lock, ThreadPoolExecutor(3) as pool:
-            asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks]
-            until(lambda: running.service.lanes.training.n_waiting == 2, "they do not wait together")
+            training = running.service.lanes.training
+            asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks[:1]]
+            until(lambda: training._thread is not None and not training.n_waiting, "the first is not begun with")
+            asked += [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks[1:]]
+            until(lambda: training.n_waiting == 2, "they do not wait together")
             prompt = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
             decided = lab.post("/v1/decide", json={"task": CONSTANT})
             lock.release()
