@@ -91,9 +91,9 @@ class RemoteModel:
             (choice, *_) = reply["choices"]
             text, said = choice["message"]["content"] or "", choice.get("logprobs") or {}
             log_probability = sum(float(token["logprob"]) for token in said.get("content") or ()) or _UNKNOWN
-            tokens = int((reply.get("usage") or {}).get("total_tokens", 0))
+            tokens = max(0, int((reply.get("usage") or {}).get("total_tokens", 0)))
             value = value_of(task, text.removeprefix("Output:"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise RemoteFailed("its reply is no chat completion", task_id=task.id) from error
         if value is None:
             return Answer((), 0.0, tokens)
@@ -118,7 +118,7 @@ class RemoteModel:
             return json.loads(body)
         except self._failures as error:
             raise RemoteFailed(f"it cannot be reached ({type(error).__name__})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RemoteFailed("its reply is no JSON") from error
 
     def _connected(self) -> Any:

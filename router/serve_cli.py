@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,7 @@ def serve(
     require_extra()
     from policies.ledger import Ledger
     from router.serve.app import make_app
+    from router.serve.journal import own_folder
     from router.serve.keys import ApiKeys
     from router.serve.server import favour_the_loop, log_as_json, make_server
     from router.serve.service import Service
@@ -42,12 +44,13 @@ def serve(
     given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
-    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
-        folder = settings.home / "jobs" / str(port) if port else None  # nobody else has this port, and this folder
+    with ExitStack() as held:
+        ledger = held.enter_context(Ledger.open(settings.ledger_location, files=settings.policy_folder))
+        folder = held.enter_context(own_folder(settings.home / "jobs", port)) if port else None
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
         favour_the_loop()
-        service.tenants.open()
+        service.tenants.open(known.tenants)
         server, listening = make_server(make_app(service, known), service, host=host, port=port)
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"

@@ -7,6 +7,7 @@ checks signature, tensors and tenant, and writes what it finds as a PEFT folder,
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -51,8 +52,9 @@ def register() -> None:
 
 
 class AdapterFolders:
-    """PEFT folders of the adapters of a store, each written when it is first asked for, in the folder `vllm` at home.
+    """PEFT folders of the adapters of a store, each written when it is first asked for, below `vllm` at home.
 
+    There they lie by base model, whose weights may be replaced under the same name.
     None is removed: vLLM may read a folder again at any time.
 
     Args:
@@ -87,7 +89,8 @@ class AdapterFolders:
     def _written(self, key: str) -> Path | None:
         from ttt_engine.export import export_adapter
 
-        folder = self._root / key
+        root = self._root / hashlib.sha256(" ".join(sorted(self._own_bases())).encode()).hexdigest()[:16]
+        folder = root / key
         if folder.is_dir():
             return folder
         found = self._store.fetch(key)
@@ -95,22 +98,28 @@ class AdapterFolders:
             _log.warning("adapter %s: %s", key, told)
         if found.adapter is None or not self._fits(found.adapter):
             return None
-        self._root.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(dir=self._root))
+        root.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(dir=root))
         try:
             export_adapter(found.adapter, half)
             os.replace(half, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same
+                raise
         finally:
             shutil.rmtree(half, ignore_errors=True)
         return folder
 
-    def _fits(self, adapter: Adapter) -> bool:
+    def _own_bases(self) -> frozenset[str]:
         if self._bases is None:
             from icl_engine.transformers_model import fingerprints_of
 
             assert self._settings.model is not None  # vLLM serves it
             self._bases = fingerprints_of(self._settings.model)
-        if adapter.base_fingerprint not in self._bases:
+        return self._bases
+
+    def _fits(self, adapter: Adapter) -> bool:
+        if adapter.base_fingerprint not in self._own_bases():
             _log.warning("adapter %s was trained on another base model", adapter.key)
             return False
         if "peft_type" not in json.loads(adapter.peft_config):

@@ -47,6 +47,8 @@ class OpenAiServer:
             return 200, b" " * 2**21
         if self.fault == "no json":
             return 200, b"<html>"
+        if self.fault == "deep":
+            return 200, b"[" * 200_000
         if self.fault == "no choice":
             return 200, b'{"choices": []}'
         message = {"role": "assistant", "content": self.reply(question["messages"][-1]["content"])}
@@ -55,6 +57,8 @@ class OpenAiServer:
             tokens = [{"token": "?", "logprob": math.log(p)} for p in (0.5, 0.8)]
             choice["logprobs"] = {"content": tokens}
         usage = {"prompt_tokens": 40, "completion_tokens": 2, "total_tokens": 42}
+        if self.fault in ("endless tokens", "owed tokens"):
+            usage["total_tokens"] = math.inf if self.fault == "endless tokens" else -42  # type: ignore[assignment]
         return 200, json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from router.serve.gate import OPEN
 from router.settings import PREFIX, Settings
 from tests.redis_server import free_port, installed
 from ttt_engine.executors import open_executor
@@ -315,6 +316,16 @@ def test_the_cluster_has_the_ray_that_we_pin_and_one_image_for_all() -> None:
 
     assert f"ray=={spec['rayVersion']}" in (ROOT / "constraints.txt").read_text().split()
     assert len(images) == 1
+
+
+def test_kubernetes_asks_a_server_for_nothing_that_needs_a_key_and_waits_for_its_model() -> None:
+    (server,) = server_pod()["containers"]
+    probes = {name: server[name] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    waits_s = probes["startupProbe"]["periodSeconds"] * probes["startupProbe"]["failureThreshold"]
+
+    assert {probe["httpGet"]["path"] for probe in probes.values()} <= OPEN
+    assert waits_s >= 300
+    assert f"--uid {server_pod()['securityContext']['fsGroup']} " in DOCKERFILE
 
 
 def test_the_servers_ask_for_workers_that_the_cluster_can_have() -> None:

@@ -55,11 +55,12 @@ class Lane:
         """Return what `serve` makes of the request; it is given all of its requests that wait."""
         asked = _Asked(seat, serve, request)
         with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="ttt-router lane", daemon=True)
+                thread.start()  # which fails where there are too many; the next who asks tries again
+                self._thread = thread
             self._coming.discard(seat)
             self._waiting.append(asked)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ttt-router lane", daemon=True)
-                self._thread.start()
             self._changed.notify_all()
         try:
             while not asked.done.wait(_LOOK_UP_S):

@@ -23,13 +23,14 @@ def zipped(router: Router, ledger: Ledger, trace_id: str) -> str:
     Raises:
         NoAdapter: nothing was trained, or it is not kept any more.
         UnknownTrace, TraceNotKept: as for `read_trace`.
+        StoreUnavailable: it cannot be asked whether it is kept.
         AdapterRefused: it is none that PEFT could load.
     """
     trained = read_trace(ledger, trace_id).trace.adapter
     engine = router.steps.ttt
     if trained is None or engine is None:
         raise NoAdapter("nothing was trained for this answer")
-    adapter = engine.store.fetch(trained.key).adapter
+    adapter = engine.store.get(trained.key)
     if adapter is None:
         raise NoAdapter("the adapter of this answer is not kept any more")
     descriptor, path = tempfile.mkstemp(suffix=".zip")

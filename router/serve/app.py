@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from icl_engine.errors import FewShotError
 from policies.decision import Arm
@@ -239,9 +239,7 @@ class _Api:
 
         path = await run_in_threadpool(make)
         name = f"adapter-{trace_id[:12]}.zip"
-        return FileResponse(
-            path, media_type="application/zip", filename=name, background=BackgroundTask(os.unlink, path)
-        )
+        return _TemporaryFile(path, media_type="application/zip", filename=name)
 
     async def health(self) -> Response:
         """Say in one word how it goes. The one route without a key; it waits for nothing."""
@@ -357,6 +355,16 @@ class _Api:
         job.n_waiting_for -= 1
         if not job.n_waiting_for and not job.kept and not job.over.is_set():
             self._service.cancel(job)
+
+
+class _TemporaryFile(FileResponse):
+    """A file that is removed once it is sent, or cannot be; a background task is not run after a malformed range."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.unlink(self.path)
 
 
 async def _gone(request: Request) -> None:

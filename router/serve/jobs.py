@@ -55,6 +55,7 @@ class Job:
     deadline: float | None = None  # on the clock of time.monotonic
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by place among the tasks
     handed_back: bool = False
+    promise: asyncio.Future[None] | None = None  # on its way to disk, or there
     n_begun: int = 0
     n_waiting_for: int = 0  # requests that wait for it now
     ended_at: float | None = None
@@ -66,13 +67,15 @@ class Job:
     @property
     def state(self) -> State:
         """Where it stands."""
+        if self.handed_back and self.kept:
+            return "waiting"  # for the next start
         if self.over.is_set():
             return "cancelled" if self.unwanted.is_set() else "done"
         return "running" if self.n_begun else "waiting"
 
     def as_json(self) -> dict[str, Any]:
         """Return what is told of it; see `JobReply`."""
-        results = self.ordered_results() if self.over.is_set() else None
+        results = self.ordered_results() if self.state in ("done", "cancelled") else None
         n_tasks = len(self.asked.tasks)
         return {
             "id": self.id,
@@ -128,14 +131,16 @@ class Jobs:
         self._by_key: dict[tuple[str, str], Job] = {}
 
     def same(self, tenant: str, key: str, asked: Asked) -> Job | None:
-        """Return the job that this key was used for.
+        """Return the job that this key was used for; None: there is none, or it is being cancelled.
 
         Raises:
             KeyReused: it was for something else.
         """
         self._prune()
         job = self._by_key.get((tenant, key))
-        if job is not None and job.asked.digest != asked.digest:
+        if job is None or job.unwanted.is_set():
+            return None
+        if job.asked.digest != asked.digest:
             raise KeyReused
         return job
 

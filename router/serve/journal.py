@@ -5,9 +5,13 @@ A file a job, written before the promise is given and rewritten with its results
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,30 @@ class Restored:
     is_over: bool
 
 
+@contextmanager
+def own_folder(jobs: Path, port: int) -> Iterator[Path]:
+    """Hold a folder that no other server writes to, though they share the home and, on other machines, the port.
+
+    It is the first that is free, so what a server has left there that is no more is taken up by the next.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for n in itertools.count():
+        folder = jobs / (f"{port}.{n}" if n else str(port))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield folder
+            return
+        finally:
+            os.close(lock)
+
+
 class Journal:
     """The files of one server.
 
@@ -53,6 +81,7 @@ class Journal:
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder, self._limits = folder, limits
+        self._writing = threading.Lock()  # a job may be promised and over at the same time
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left_over in folder.glob("*.tmp"):
             left_over.unlink(missing_ok=True)
@@ -63,6 +92,10 @@ class Journal:
         Raises:
             OSError: it cannot be written.
         """
+        with self._writing:
+            self._write(job)
+
+    def _write(self, job: Job) -> None:
         left_s = None if job.deadline is None else job.deadline - time.monotonic()
         kept = _Kept(
             id=job.id,

@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from icl_engine.task import Task
+from router.errors import DeadlinePassed
 from router.serve.jobs import Asked
 from router.ui.app import Attached, RunArm, make_app
 
@@ -48,8 +49,13 @@ class Pages:
 
         async def solved(task: Task, arm: str, seed: int) -> str:
             job = await service.submit(tenant, Asked((task,), arm, seed))
-            async with asyncio.timeout(_LONGEST_RUN_S):
-                await job.over.wait()
+            try:
+                async with asyncio.timeout(_LONGEST_RUN_S):
+                    await job.over.wait()
+            except TimeoutError:
+                raise DeadlinePassed("waiting for what a page runs", task_id=task.id) from None
+            finally:
+                service.cancel(job)
             return service.trace_id_of(job)
 
         def run(task: Task, arm: str, seed: int) -> str:

@@ -152,8 +152,8 @@ class Service:
         try:
             if kept:
                 await self._promise(job)
-        except JobNotKept:
-            self.jobs.remove(job)
+        except JobNotKept as error:
+            self._break_off(job, error)
             raise
         finally:
             self._n_promised -= len(asked.tasks)
@@ -234,9 +234,12 @@ class Service:
     async def _promise(self, job: Job) -> None:
         if self.journal is None:
             return
+        if job.promise is None:  # else another request under the same key has asked, and both get what comes of it
+            job.promise = asyncio.ensure_future(asyncio.to_thread(self.journal.write, job))
         try:
-            await asyncio.to_thread(self.journal.write, job)
+            await asyncio.shield(job.promise)
         except OSError as error:
+            job.promise = None
             raise JobNotKept(error.strerror or type(error).__name__) from error
 
     def _start(self, job: Job) -> None:
@@ -255,7 +258,10 @@ class Service:
             result = {"problem": problem_of(error, self.redact)}
             if result["problem"]["code"] == "internal":
                 log.error("a solve failed: %s", self.redact(repr(error)), exc_info=True, extra={"job": job.id})
-        self._count(solution, result, time.perf_counter() - began)
+        try:
+            self._count(solution, result, time.perf_counter() - began)
+        except Exception as error:  # a number that is no number, say; its place must be free again all the same
+            log.error("a solve could not be counted: %s", self.redact(repr(error)), extra={"job": job.id})
         self._tell(self._finished, job, place, result)
 
     def _solve(self, job: Job, place: int) -> Solution:
@@ -275,7 +281,7 @@ class Service:
 
         workers = self.tenants.elsewhere(job.tenant)
         if workers is not None:  # which cannot be told of a change of mind, and tell of no steps
-            left = None if job.deadline is None else job.deadline - time.monotonic()
+            left = None if job.deadline is None else max(1e-9, job.deadline - time.monotonic())
             solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=left)
             self._tell(self._spent, job.tenant, solution.cost.seconds)
             return solution
@@ -299,6 +305,8 @@ class Service:
     def _finished(self, job: Job, place: int, result: dict[str, Any], begun: bool = True) -> None:
         del self._futures[job, place]
         self._n_running -= begun
+        if job.handed_back and "problem" in result:
+            result = {"problem": problem_of(Stopping())}
         job.results[place] = result
         job.tell("result", {"task": place, **result})
         if len(job.results) < len(job.asked.tasks):
@@ -309,6 +317,14 @@ class Service:
             written.add_done_callback(lambda _: self._kept(job))
         else:
             self._over(job)
+
+    def _break_off(self, job: Job, error: JobNotKept) -> None:
+        """Let everybody know who has joined a job that is not begun with."""
+        self.jobs.remove(job)
+        for place in range(len(job.asked.tasks)):
+            job.results[place] = {"problem": problem_of(error, self.redact)}
+            job.tell("result", {"task": place, **job.results[place]})
+        self._over(job)
 
     def _kept(self, job: Job) -> None:
         self._writing -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from policies.errors import UnknownTrace
@@ -33,8 +34,11 @@ class Tenants:
         self._elsewhere: dict[str, Router] = {}
         self._lock = threading.Lock()
 
-    def open(self) -> None:
+    def open(self, known: Sequence[str] = ()) -> None:
         """Load the model and whatever else the first task would wait for.
+
+        Args:
+            known: tenants that will ask; with the model at work, the first task of another may wait for it.
 
         Raises:
             ModelUnavailable: it cannot be loaded.
@@ -42,14 +46,17 @@ class Tenants:
             SettingsError: the executor's workers cannot share what the settings name.
             ExecutorUnavailable: it cannot be reached.
         """
-        self._base.graph  # noqa: B018  binds the engines, too
+        for router in (self._base, *map(self.router, known)):
+            router.graph  # noqa: B018  binds the engines, too
         self.elsewhere(self._settings.tenant)
 
     def router(self, tenant: str) -> Router:
         """Return the tenant's router."""
         found = self._routers.get(tenant)
         if found is None:
-            settings = self._here.model_copy(update={"tenant": tenant, "learning": "off"})
+            own: dict[str, object] = {"tenant": tenant, "learning": "off"}
+            own |= {"budget": None, "max_regret_rate": None}  # the policy of all keeps to them already
+            settings = self._here.model_copy(update=own)
             found = Router(settings, model=self._base.model, policy=self.policy, ledger=self._ledger)
             found.audits = self._base.audits
             found = self._routers.setdefault(tenant, found)
@@ -61,7 +68,9 @@ class Tenants:
             return None
         with self._lock:
             if tenant not in self._elsewhere:
-                self._elsewhere[tenant] = Router(self._settings.model_copy(update={"tenant": tenant}))
+                learning = "off" if self._settings.learning == "off" else "follow"  # this process learns, for all
+                own = {"tenant": tenant, "learning": learning}
+                self._elsewhere[tenant] = Router(self._settings.model_copy(update=own))
             return self._elsewhere[tenant]
 
     def check_own(self, tenant: str, trace_id: str) -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
+import anyio
+import anyio.to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from icl_engine.errors import FewShotError
 from icl_engine.task import Task, Value
-from policies.errors import LedgerUnavailable, UnknownTrace
+from policies.errors import LedgerUnavailable, UnknownTrace, UnknownVersion
 from policies.ledger import Ledger
 from router.feedback import say_verdict
 from router.granting import Kept
@@ -38,6 +40,7 @@ RunArm = Callable[[Task, str, int], str]  # task, arm, seed; returns the trace i
 _THEMES = ("system", "dark", "light")
 _THEME_COOKIE = "ttt_router_theme"
 _MAX_FORM_BYTES = 4096
+_RUNS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class _Ui:
         self._ledger = attached.ledger
         self._listing = Listing(attached.ledger.database, attached.tenant)
         self._guard = Guard()
+        self._runs = anyio.CapacityLimiter(_RUNS_AT_ONCE)  # threads of their own: they take long, and others read
 
     async def guarded(self, request: Request, follow: Callable[[Request], object]) -> Response:
         """Let in who asks for this machine by its own name, and put the headers on what is answered."""
@@ -171,8 +175,10 @@ class _Ui:
 
         try:
             policy = policy_of(self._ledger, version_id)
+        except UnknownVersion:  # which names the ledger's place, and that is not for everybody here
+            return version_id, "There is no policy version of this id in the ledger."
         except FewShotError as error:
-            return version_id, str(error)
+            return version_id, self._attached.redact(str(error))
         return version_id, told(replay_with(policy, stored.decision), stored)
 
     def _uses(self, trace: Trace) -> tuple[Use, ...]:
@@ -207,7 +213,7 @@ class _Ui:
         from starlette.concurrency import run_in_threadpool
 
         trace = await run_in_threadpool(self._trace, trace_id)
-        made = await run_in_threadpool(run_arm, trace.task, arm, trace.seed)
+        made = await anyio.to_thread.run_sync(run_arm, trace.task, arm, trace.seed, limiter=self._runs)
         return RedirectResponse(f"/traces/{made}", status_code=303)
 
     async def feedback(self, request: Request, trace_id: str) -> Response:

@@ -49,6 +49,13 @@ def test_a_server_that_tells_no_probability_gives_an_answer_nobody_is_sure_of() 
     assert (answer.value, answer.confidence) == ("yes", 0.0)
 
 
+def test_a_server_that_counts_below_zero_has_cost_nothing() -> None:
+    with openai_server(lambda asked: "yes", fault="owed tokens") as server:
+        (answer,) = answered(server.url, TEXT_TASK)
+
+    assert answer.tokens == 0
+
+
 def test_a_reply_that_is_no_grid_is_no_answer() -> None:
     with openai_server(lambda asked: "I would say 5") as server:
         (answer,) = answered(server.url, GRID_TASK)
@@ -64,6 +71,8 @@ def test_a_reply_that_is_no_grid_is_no_answer() -> None:
         (302, "status 302"),
         ("no json", "no JSON"),
         ("no choice", "no chat completion"),
+        ("deep", "no JSON"),
+        ("endless tokens", "no chat completion"),
         ("long", "longer than"),
     ],
 )

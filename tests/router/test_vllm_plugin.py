@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -104,6 +106,40 @@ def test_an_adapter_is_not_put_on_another_model(
 
     assert by_another_name is None
     assert of_other_weights is None
+
+
+def test_an_adapter_that_was_served_is_not_served_once_the_model_is_another(
+    settings: Settings, adapter: AdapterTrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.model is not None
+    resolvers = installed(monkeypatch)
+    register()
+    before = asyncio.run(resolvers[NAME].resolve_lora(settings.model, adapter.key))
+    save_tiny_llama(Path(settings.model), seed=1)  # other weights under the same name
+    register()
+    after = asyncio.run(resolvers[NAME].resolve_lora(settings.model, adapter.key))
+
+    assert before is not None
+    assert after is None
+
+
+def test_two_processes_that_write_an_adapter_at_once_both_serve_it(
+    settings: Settings, adapter: AdapterTrace, resolver: LoRAResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def late(half: str, folder: str) -> None:
+        shutil.copytree(half, folder)  # as the other process has just done
+        replace(half, folder)
+
+    monkeypatch.setattr(os, "replace", late)
+    assert settings.model is not None
+    request = asyncio.run(resolver.resolve_lora(settings.model, adapter.key))
+
+    assert request is not None
+    folder = Path(request.lora_path)
+    assert len(list(folder.iterdir())) == 2
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_a_store_with_another_secret_serves_nothing(

@@ -40,6 +40,22 @@ def wait_for(what: str, lane: Lane, n: int) -> None:
         time.sleep(0.001)
 
 
+def test_a_lane_whose_thread_could_not_begin_serves_the_next_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, squares = Lane(), Held()
+    squares.go.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _no_thread)
+        with pytest.raises(RuntimeError, match="new thread"):
+            asked(lane, squares, 2)
+
+    assert asked(lane, squares, 3) == 9
+    assert squares.served == [[3]]
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_what_waits_while_another_is_served_is_served_at_once() -> None:
     lane, squares = Lane(), Held()
     with ThreadPoolExecutor(5) as pool:

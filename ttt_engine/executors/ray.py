@@ -24,7 +24,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from icl_engine.task import Task
-from ttt_engine.errors import ExecutorUnavailable
+from ttt_engine.errors import DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors.executor import Asked, Batch, MakeWorker, Reach, Result
 from ttt_engine.executors.in_process import already_started, seconds_left
 
@@ -111,7 +111,7 @@ class RayExecutor(Generic[Asked, Result]):
         ]
         self._submit(jobs)
         try:
-            concurrent.futures.wait([job.done for job in jobs], return_when=concurrent.futures.FIRST_EXCEPTION)
+            self._wait(jobs)
         finally:
             self._withdraw(jobs)
         failed = [error for job in jobs if job.done.done() and (error := job.done.exception()) is not None]
@@ -147,6 +147,19 @@ class RayExecutor(Generic[Asked, Result]):
             self._waiting += jobs
             self._changed.notify_all()
             self._ask_for_workers()
+
+    def _wait(self, jobs: Sequence[_Job[Asked, Result]]) -> None:
+        """Wait until all are done, one has failed, or the deadline of one has passed that no worker has begun."""
+        timeout = None if all(job.batch.deadline is None for job in jobs) else _LOOK_S
+        done = [job.done for job in jobs]
+        while concurrent.futures.wait(done, timeout, concurrent.futures.FIRST_EXCEPTION).not_done:
+            if any(each.done() and each.exception() is not None for each in done):
+                return
+            now = time.monotonic()
+            with self._changed:
+                for job in [job for job in self._waiting if job in jobs]:
+                    if job.batch.deadline is not None and now > job.batch.deadline:
+                        self._fail([job], DeadlinePassed("waiting for a worker", task_id=job.batch.tasks[0].id))
 
     def _withdraw(self, jobs: Sequence[_Job[Asked, Result]]) -> None:
         """Take out of the queue what nobody waits for any more."""

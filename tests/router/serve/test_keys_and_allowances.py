@@ -62,6 +62,8 @@ def test_without_any_key_there_is_no_service(tmp_path: Path) -> None:
         (b"bearer  abc ", "abc"),
         (b"Basic eDphYmM=", "abc"),
         (b"Basic !!!", None),
+        (b"Basic \xff", None),
+        (b"Basic /w==", None),
         (b"Digest abc", None),
         (b"", None),
         (b"\xff\xfe", None),

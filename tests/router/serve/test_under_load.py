@@ -94,8 +94,11 @@ def test_trainings_that_wait_together_are_trained_together_and_keep_nobody_from_
     with serving(tmp_path, tiny_model(), **taught) as running, running.client() as lab:
         lock = running.service.tenants.router("lab").steps.ttt.model.lock  # type: ignore[union-attr]
         with lock, ThreadPoolExecutor(3) as pool:
-            asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks]
-            until(lambda: running.service.lanes.training.n_waiting == 2, "they do not wait together")
+            training = running.service.lanes.training
+            asked = [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks[:1]]
+            until(lambda: training._thread is not None and not training.n_waiting, "the first is not begun with")
+            asked += [pool.submit(lab.post, "/v1/solve", json={"tasks": [task], "arm": "ttt"}) for task in tasks[1:]]
+            until(lambda: training.n_waiting == 2, "they do not wait together")
             prompt = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
             decided = lab.post("/v1/decide", json={"task": CONSTANT})
             lock.release()
@@ -328,6 +331,7 @@ def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_a
         promised = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
         with asking(running, json=body) as answers:
             until(lambda: running.service.n_running == 2, "they did not begin")
+            told = running.service.jobs.get("lab", promised.rpartition("/")[2])
             running.stop()
         running.thread.join(20)
     with serving(tmp_path, tiny_model(), ttt_steps=2, ttt_rank=2, n_views=2) as again, again.client() as lab:
@@ -336,4 +340,6 @@ def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_a
 
     assert (answers[0].status_code, answers[0].json()["code"]) == (503, "stopping")
     assert "retry-after" in answers[0].headers
+    assert (told.state, told.as_json()["results"]) == ("waiting", None)
+    assert [result["problem"]["code"] for result in told.ordered_results()] == ["stopping"]
     assert job["results"][0]["solution"]["answered_by"] in ("ttt", "icl")

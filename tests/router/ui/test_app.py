@@ -118,6 +118,14 @@ def test_a_trace_that_a_router_recorded_is_shown(ledger: Ledger, tmp_path: Path)
         assert "icl_vote</span>" in page.text
 
 
+def test_who_asks_for_a_version_that_is_none_is_not_told_where_the_ledger_is(ledger: Ledger) -> None:
+    page = client_of(ledger).get("/traces/trained", params={"policy": "nobody@0000"})
+
+    assert page.status_code == 200
+    assert "no policy version of this id" in page.text
+    assert ledger.location not in page.text
+
+
 def test_an_unknown_trace_is_not_found_and_says_so(ledger: Ledger) -> None:
     answer = client_of(ledger).get("/traces/nothing")
 

@@ -15,7 +15,7 @@ import pytest
 from icl_engine.errors import ModelUnavailable, TaskRefused
 from tests.ray_cluster import ROOT, RayCluster, ray_cluster
 from tests.ttt_engine.executors.workers import TellingWorker, What, begun, task_of, without_a_model
-from ttt_engine.errors import ExecutorUnavailable
+from ttt_engine.errors import DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors import Batch
 
 pytest.importorskip("ray")
@@ -97,6 +97,19 @@ def test_a_worker_that_cannot_be_made_is_told_of_at_once(cluster: RayCluster) ->
     with pytest.raises(ModelUnavailable, match="Name another"):
         executor.run(batches("say", 1, 2))
     executor.close()
+
+
+def test_a_batch_waits_for_a_worker_no_longer_than_its_deadline(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=64, workers=1, start_within_s=60.0)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    began = time.monotonic()
+
+    with pytest.raises(DeadlinePassed, match="waiting for a worker"):
+        executor.run([Batch((task_of(1),), "say", began + 0.5)])
+    took_s = time.monotonic() - began
+    executor.close()
+
+    assert took_s < 10
 
 
 def test_a_cluster_without_room_is_waited_for_no_longer_than_is_said(cluster: RayCluster, tmp_path: Path) -> None:
