@@ -168,7 +168,7 @@ def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tu
             fitted.extend(fit_gain_model(_kind_for(len(split.fit)), read.take(split.fit)) for split in splits)
         right = spent = 0.0
         for split, model in zip(splits, fitted, strict=True):
-            judged = matrix.take(split.judge)
+            judged = read.take(split.judge)  # the prior knows votes: it must not see those that are not charged
             policy = LearnedPolicy(
                 model,
                 "tuned",

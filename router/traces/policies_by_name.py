@@ -47,7 +47,8 @@ def policy_named(named: str, *, given: Sequence[Policy] = (), loaders: Sequence[
         if policy_id(policy) == named:
             return policy
     builders = (_paced, _with_canary, _bounded, _loo_threshold, _always)
-    for make in (*loaders, *(partial(build, find=find) for build in builders)):
+    makers: list[PolicyLoader] = [*loaders, *(partial(build, find=find) for build in builders)]
+    for make in makers:
         with suppress(ValueError, PolicySettingRefused):  # numbers that are none, or that no policy takes
             if _is_named(found := make(named), named):
                 return cast("Policy", found)
