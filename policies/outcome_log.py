@@ -92,7 +92,7 @@ def of_decisions(
         for found in connection.execute(select(OUTCOMES).where(wanted).order_by(OUTCOMES.c.seq)).mappings():
             outcome = outcome_row(found)
             rows = tuple(correction_row(outcome, correction) for correction in corrections.get(found["seq"], ()))
-            said[outcome.decision_id] += (EffectiveOutcome(outcome, rows, repeats.get(found["seq"], 0)),)
+            said[outcome.decision_id] += (EffectiveOutcome(outcome, rows, repeats.get(found["seq"], 0), found["seq"]),)
     return said
 
 

@@ -118,6 +118,7 @@ class EffectiveOutcome:
     reported: OutcomeRow
     corrections: tuple[CorrectionRow, ...]  # oldest first
     n_repeats: int  # how often the same source reported again, with the same value or another; the first counts
+    seq: int  # number of the report, in the order of record
 
     @property
     def value(self) -> float:

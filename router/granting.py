@@ -4,6 +4,7 @@ what is missed. How far it is kept is read off the ledger, so that it outlives t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from policies.pacing import BudgetPacer, PacedPolicy, arm_charged
 from policies.regret_bound import MIN_CALIBRATION, BoundedRegret, bound_from, bound_on, nothing_shown
 from policies.replay import Scorer
 from policies.wishes import Budget, Price, RegretLimit, ShareBudget
-from router.learning_rows import Experience, ExperienceReader, RowRules
+from router.learning_rows import Experience, ExperienceReader, RowRules, counted_since
 
 if TYPE_CHECKING:
     from policies.ledger import Ledger
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from router.learning import ActAs
     from router.settings import Settings
 
-_DELTA = 0.05  # probability of promising too much, over all looks at the evidence
+_DELTA = 0.05  # probability of promising too much for one scorer, over all looks at the evidence
 _LOOKED_AT = 2000  # latest traces, for what has been spent
+_LOOKED_THROUGH = 100  # latest decisions, for one under the bound that is asked for
+_MOST_EXPLORED = 0.5  # a bound leaves the other half to the rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,18 @@ def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: st
         rules = RowRules(arms=tuple(arm for arm in settings.arms if arm != Arm.ZERO_SHOT))
         reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
 
+    def evidence(trained_to_seq: int) -> OutcomeMatrix | None:
+        if ledger is None or reader is None:
+            return None
+        return _unpicked(reader.read(since=counted_since(ledger)), after_seq=trained_to_seq)
+
     def act_as(policy: Policy, trained_to_seq: int) -> Policy:
         if isinstance(wish, Price):
             return at_price(policy, wish.price)
         if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
-            known = None if reader is None else _unpicked(reader.read(), after_seq=trained_to_seq)
+            known = evidence(trained_to_seq)
             bound = nothing_shown(wish.max_rate) if known is None else bound_shown(policy, known, wish.max_rate)
-            return BoundedRegret(policy, bound, explore=settings.epsilon)
+            return BoundedRegret(policy, bound, explore=min(settings.epsilon, _MOST_EXPLORED))
         return policy
 
     return act_as
@@ -83,6 +91,7 @@ def pacer_of(budget: Budget, spent: tuple[TraceSummary, ...], *, price: float) -
 def bound_shown(scorer: Scorer, known: OutcomeMatrix, max_rate: float) -> RegretBound:
     """Choose the bound on the first 500 tasks, or 1,000, 2,000 and so on, as many as there are.
 
+    The rows have to be in the order in which they became known, so that what comes late never changes the first ones.
     Whoever looks after every task finds a threshold by chance sooner or later. So each of these looks has half of the
     probability of a mistake that those before it have left.
     """
@@ -94,8 +103,8 @@ def bound_shown(scorer: Scorer, known: OutcomeMatrix, max_rate: float) -> Regret
 
 
 def _unpicked(known: Experience, *, after_seq: int) -> OutcomeMatrix:
-    """Return the tasks that both arms have answered and that no threshold has picked: those from the time when
-    everything was trained on.
+    """Return the tasks that both arms have answered and that no threshold has picked, those from the time when
+    everything was trained on, in the order in which that became known.
 
     Args:
         after_seq: number of the last decision that the scorer was fitted on; what came before is no evidence.
@@ -103,13 +112,14 @@ def _unpicked(known: Experience, *, after_seq: int) -> OutcomeMatrix:
     columns = [known.rows.arms.index(arm) for arm in (Arm.ICL, Arm.TTT)]
     both = (known.rows.known_p[:, columns] >= 1.0).all(axis=1) & ~np.isnan(known.rows.quality[:, columns]).any(axis=1)
     unpicked = np.array([picks_nothing(policy) for policy in known.decided_by], dtype=bool)
-    return known.take(both & unpicked & (known.seqs > after_seq)).matrix()[0]
+    found = known.take(both & unpicked & (known.seqs > after_seq))
+    return found.matrix()[0].take(np.argsort(found.known_at, kind="stable").tolist())
 
 
 def picks_nothing(policy: str) -> bool:
-    """Tell of a policy, by its name, whether it trains on everything until a bound can be shown."""
-    bound = _bound_in(policy)
-    return bound is not None and not bound.holds
+    """Tell of a policy, by its name, whether it trains on everything until a bound can be shown, a canary's too."""
+    bounds = _bounds_in(policy)
+    return bool(bounds) and not any(bound.holds for bound in bounds)
 
 
 def so_far(settings: Settings, ledger: Ledger) -> Kept:
@@ -120,8 +130,8 @@ def so_far(settings: Settings, ledger: Ledger) -> Kept:
     if isinstance(wish, Price):
         return Kept(str(wish), "time is weighed at it")
     if isinstance(wish, RegretLimit):
-        newest = ledger.latest(1)
-        bound = _bound_in(newest[0].policy) if newest else None
+        newest = (bound for row in ledger.latest(_LOOKED_THROUGH) for bound in _bounds_in(row.policy)[:1])
+        bound = next((bound for bound in newest if bound.max_rate == wish.max_rate), None)
         return Kept(str(wish), "no task has been decided under it yet" if bound is None else bound.reason)
     spent = _under(wish, ledger)
     if not spent:
@@ -146,6 +156,8 @@ def _under(budget: Budget, ledger: Ledger) -> tuple[TraceSummary, ...]:
     return tuple(each for each in reversed(latest) if f",budget=({budget})," in each.policy)
 
 
-def _bound_in(policy: str) -> RegretBound | None:
-    numbers = policy.partition("bound=")[2].partition(",")[0]
-    return bound_from(numbers) if policy.startswith("bounded_regret@2:") else None
+def _bounds_in(policy: str) -> list[RegretBound]:
+    """Return the bounds that a policy's name holds: the champion's, then a canary's."""
+    if not policy.startswith("bounded_regret@2:"):
+        return []
+    return [bound_from(numbers) for numbers in re.findall(r"\bbound=([^,]+)", policy)]

@@ -22,6 +22,7 @@ from policies.learned import LearnedPolicy
 from policies.loo_threshold import LooThreshold
 from policies.outcome_splits import family_folds
 from policies.pricing import Pricing
+from policies.stages import Stage
 from router.granting import granting
 from router.hindsight import Loaded
 from router.learning import Fit, Learner, LearningSettings
@@ -144,11 +145,18 @@ def version_named(named: str, ledger: Ledger) -> Policy | None:
 
 def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tuple[float, float]]:
     """Return what a setting comes to on families that its model was not fitted on: accuracy, and cost in mean costs of
-    `ttt`. The models are fitted once, however many settings are tried.
+    `ttt`. The models are fitted once, however many settings are tried, on the features of the probe and, where votes
+    were measured, on theirs, which are then charged to every task.
 
     Raises:
         OutcomesRefused: there is only one family.
     """
+    from router.bench.matrix import STAGE_COST
+    from router.bench.shipped_contenders import features_up_to, with_stages
+
+    stage = Stage.VOTES if f"{STAGE_COST}votes" in matrix.feature_names else Stage.PROBE
+    read = matrix.of_features(features_up_to(matrix, stage))
+    cost_s = np.nan_to_num(with_stages(matrix, stage))
     splits = family_folds(matrix, N_FOLDS, np.random.default_rng(seed))
     fitted: list[GainModel] = []
     unit = dict(Pricing.of(matrix, 0.0).mean_cost_s)["ttt"]
@@ -157,10 +165,10 @@ def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tu
         from policies.gain_models.fitting import fit_gain_model
 
         if not fitted:
-            fitted.extend(fit_gain_model(_kind_for(len(split.fit)), matrix.take(split.fit)) for split in splits)
+            fitted.extend(fit_gain_model(_kind_for(len(split.fit)), read.take(split.fit)) for split in splits)
         right = spent = 0.0
         for split, model in zip(splits, fitted, strict=True):
-            judged = matrix.take(split.judge)
+            judged = read.take(split.judge)  # the prior knows votes: it must not see those that are not charged
             policy = LearnedPolicy(
                 model,
                 "tuned",
@@ -171,7 +179,7 @@ def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tu
             )
             chosen = policy.choose(judged)
             right += float(np.sum(chosen * np.nan_to_num(judged.quality)))
-            spent += float(np.sum(chosen * np.nan_to_num(judged.routed_cost_s)))
+            spent += float(np.sum(chosen * cost_s[list(split.judge)]))
         return right / len(matrix), spent / len(matrix) / unit
 
     return replay

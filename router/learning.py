@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +32,15 @@ from policies.records import PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
 from router.hindsight import Loaded, knows_training, no_sides, propensities_of, rows_for, sides_of
-from router.learning_rows import AUDITED, Experience, ExperienceReader, RowRules, named_features
+from router.learning_rows import (
+    AUDITED,
+    ROLLED_BACK,
+    Experience,
+    ExperienceReader,
+    RowRules,
+    counted_since,
+    named_features,
+)
 from router.policy_seal import content_of, header_of, sealed_for
 
 if TYPE_CHECKING:
@@ -43,8 +52,6 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _LOG = logging.getLogger(__name__)
-_ROLLED_BACK = "rolled back"
-
 
 Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
 Load = Callable[[bytes], Loaded]
@@ -111,16 +118,19 @@ class Learner:
         self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))
         self._opened: dict[str, Loaded] = {}
         self._reader = ExperienceReader(ledger, self.settings.rows, model_fingerprint=model_fingerprint, schema=schema)
-        self._fitted_to = 0  # number of the last decision that was fitted on
+        self._used: set[int] = set()  # decisions fitted on, or known when a candidate was settled: no new evidence
+        self._settled = ""  # when the last candidate was
         self._drift: dict[str, AdaptiveWindow] = {}
         self._watched_epoch = -1  # of the champion that the windows belong to
-        self._watched_to = 0
+        self._watched_from = 0  # number of the last decision before the champion's time
+        self._watched: set[int] = set()  # decisions since then whose outcome has been compared
         self._jobs: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._following: threading.Thread | None = None
         self._followed: tuple[int, int, PolicyState | None] | None = None
         self._refreshing = threading.Lock()
+        self._refreshed_at = 0.0  # time.monotonic()
         self.fault: str | None = None  # of the last turn; None: it went well
         self.policy = ActingPolicy(act_as(prior.policy, 0))
         try:
@@ -175,11 +185,14 @@ class Learner:
                 _LOG.debug("cannot look who was promoted: %s", error)
 
     def look(self) -> None:
-        """Let those decide whom the ledger names, if that has changed since the last look."""
+        """Let those decide whom the ledger names, if that has changed since the last look; every `interval_s` anyway,
+        as what they are made to keep to may rest on what has been heard.
+        """
         champion, challenger = self._versions.alias(CHAMPION), self._versions.alias(CHALLENGER)
         state = None if challenger.version_id is None else self._versions.version(challenger.version_id).state
         named = (champion.epoch, challenger.epoch, state)
-        if named != self._followed:
+        due = time.monotonic() - self._refreshed_at >= self.settings.interval_s
+        if due or named != self._followed:
             self._refresh()
             self._followed = named
 
@@ -266,11 +279,7 @@ class Learner:
         }
 
     def _experience(self) -> Experience:
-        moves = self._versions.moves(CHAMPION)
-        reset = [
-            move.created_at for move in moves if move.version_id is None and not move.reason.startswith(_ROLLED_BACK)
-        ]
-        return self._reader.read(since=reset[-1] if reset else "")
+        return self._reader.read(since=counted_since(self._ledger))
 
     def _forget_another_model(self) -> tuple[Event, ...]:
         champion = self._versions.alias(CHAMPION).version_id
@@ -295,19 +304,21 @@ class Learner:
         champion = self._versions.alias(CHAMPION)
         if champion.epoch != self._watched_epoch:  # another baseline, from the move on
             self._drift.clear()
+            self._watched.clear()
             moved = self._versions.moves(CHAMPION)
             since = moved[-1].created_at if moved else ""
             earlier = (int(seq) for seq, at in zip(known.seqs, known.created_at, strict=True) if at <= since)
-            self._watched_epoch, self._watched_to = champion.epoch, max(earlier, default=0)
+            self._watched_epoch, self._watched_from = champion.epoch, max(earlier, default=0)
         expected = self._expected(known)
         fired = []
-        for i in np.flatnonzero(known.seqs > self._watched_to):
-            arm = known.rows.arms[known.taken[i]]
-            residual = known.rows.quality[i, known.taken[i]] - expected[i, known.taken[i]]
-            window = self._drift.setdefault(arm, AdaptiveWindow())
-            if np.isfinite(residual) and window.add(float(residual)):
+        residuals = (known.rows.quality - expected)[np.arange(len(known)), known.taken]
+        for i in np.flatnonzero((known.seqs > self._watched_from) & np.isfinite(residuals)):
+            seq, arm = int(known.seqs[i]), known.rows.arms[known.taken[i]]
+            if seq in self._watched:
+                continue
+            self._watched.add(seq)
+            if self._drift.setdefault(arm, AdaptiveWindow()).add(float(residuals[i])):
                 fired.append(arm)
-        self._watched_to = int(known.seqs[-1])
         if not fired or champion.version_id is None:
             return ()
         half = len(known) // 2
@@ -340,11 +351,11 @@ class Learner:
             return []
         reason = _with_numbers(f"utility at most {bounds.upper:+.4f} against who decided before", bounds)
         if previous is None:
-            self._versions.point(CHAMPION, None, expected_epoch=champion.epoch, reason=f"{_ROLLED_BACK}: {reason}")
+            self._versions.point(CHAMPION, None, expected_epoch=champion.epoch, reason=f"{ROLLED_BACK}: {reason}")
             self._versions.set_state(champion.version_id, PolicyState.RETIRED, reason)
         else:
             self._versions.roll_back(expected_epoch=champion.epoch, reason=reason)
-        return [Event(_ROLLED_BACK, champion.version_id, reason)]
+        return [Event(ROLLED_BACK, champion.version_id, reason)]
 
     def _advance(self, known: Experience) -> list[Event]:
         challenger = self._versions.alias(CHALLENGER).version_id
@@ -370,7 +381,10 @@ class Learner:
     def _maybe_fit(self, known: Experience) -> list[Event]:
         versions = self._versions.all()
         settled = max((self._versions.history(each.version_id)[-1].created_at for each in versions), default="")
-        new = sum(at > settled and seq > self._fitted_to for at, seq in zip(known.created_at, known.seqs, strict=True))
+        if settled != self._settled:
+            earlier = np.array([at <= settled for at in known.created_at], dtype=bool)
+            self._settled, self._used = settled, self._used | set(known.seqs[earlier].tolist())
+        new = len(set(known.seqs.tolist()) - self._used)  # those heard of late as well
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
         if not knows_training(known):
@@ -381,8 +395,9 @@ class Learner:
     def _new_candidate(self, known: Experience) -> Event | None:
         """Fit and publish; None where that gives a policy which has been judged already."""
         content = sealed_for(self._fit(*known.matrix()), self._model_fingerprint, self._schema)
-        parent, self._fitted_to = self._versions.alias(CHAMPION).version_id, int(known.seqs[-1])
-        version = self._versions.publish(content, parent=parent, trained_to_seq=self._fitted_to)
+        parent = self._versions.alias(CHAMPION).version_id
+        version = self._versions.publish(content, parent=parent, trained_to_seq=int(known.seqs[-1]))
+        self._used.update(known.seqs.tolist())
         if version.state is not PolicyState.CANDIDATE:
             return None
         alias = self._versions.alias(CHALLENGER)
@@ -507,6 +522,7 @@ class Learner:
             champion_id = self._versions.alias(CHAMPION).version_id
             champion = self._act_as(self._champion().policy, self._trained_to(champion_id))
             self.policy.use(champion, canary, self.settings.canary_share)
+            self._refreshed_at = time.monotonic()
 
     def _trained_to(self, version_id: str | None) -> int:
         return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0

@@ -23,6 +23,7 @@ from policies.labels import LabelRule, label_of
 from policies.off_policy import LoggedRows, known_probability
 from policies.outcome_log import Heard
 from policies.outcome_matrix import OutcomeMatrix
+from policies.policy_versions import CHAMPION
 from policies.records import DecisionRow
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 GIVEN = "exact"  # kind of an outcome that judges the answer given
 AUDIT_RATE = "audit:rate"  # kind under which the probability of an audit is kept
 SUNK, AUDITED = "icl", "ttt"
+ROLLED_BACK = "rolled back"  # begins the reason of a move that takes nothing back of what was known
 _MOST_WEIGHT = 20.0
 _TRACE_IS_LATE = 1000  # decisions after which a trace that is not there will not come
 Said = dict[int, tuple[float, str]]  # by the decision's number: what was said in time, and by whom
@@ -67,11 +69,12 @@ class Experience:
     """Decisions whose outcomes are known, in the order of record."""
 
     seqs: npt.NDArray[np.int64]  # (n,), of the ledger
+    known_at: npt.NDArray[np.int64]  # (n,), number of the outcome with which all was known that is known now
     created_at: tuple[str, ...]
     decided_by: tuple[str, ...]  # policy, name@version
     features: tuple[NamedFeatures, ...]
     taken: npt.NDArray[np.int64]  # (n,), column of the arm drawn
-    offered: npt.NDArray[np.bool_]  # (n, n_arms)
+    offered: npt.NDArray[np.bool_]  # (n, n_arms), could have been drawn, or was heard of all the same
     rows: LoggedRows  # what policies are judged by
     implied: Floats  # (n,), quality of `icl` where it follows from what was said of another arm; NaN elsewhere
     tasks: tuple[str, ...] = field(repr=False)  # their ids
@@ -85,6 +88,7 @@ class Experience:
         picked = np.flatnonzero(which)
         return Experience(
             seqs=self.seqs[picked],
+            known_at=self.known_at[picked],
             created_at=tuple(self.created_at[i] for i in picked),
             decided_by=tuple(self.decided_by[i] for i in picked),
             features=tuple(self.features[i] for i in picked),
@@ -142,6 +146,8 @@ class ExperienceReader:
         self._last_seq, self._heard = 0, Heard()
         self._decided: dict[str, _Decided] = {}  # by id, in the order of record
         self._said: dict[str, Said] = {kind: {} for kind in _kinds(rules)}
+        self._judging = frozenset({GIVEN, *map(known_as, rules.arms)})
+        self._known_at: dict[int, int] = {}  # by the decision's number
         self._made_for_model: dict[str, bool] = {}  # by id: traces are long
 
     def read(self, *, since: str = "") -> Experience:
@@ -150,9 +156,10 @@ class ExperienceReader:
         Args:
             since: time (UTC, ISO 8601) before which nothing counts.
         """
-        heard_of, self._heard = self._ledger.heard_after(self._heard)  # first: of what is decided meanwhile comes later
+        heard_of, heard = self._ledger.heard_after(self._heard)  # first: of what is decided meanwhile comes later
         self._read_decisions()
         self._read_outcomes([decision_id for decision_id in heard_of if decision_id in self._decided])
+        self._heard = heard  # not before all of it has been read: the next read tries again what failed
         kept = [
             each
             for decision_id, each in self._decided.items()
@@ -160,15 +167,15 @@ class ExperienceReader:
             and any(each.seq in of_kind for kind, of_kind in self._said.items() if kind != AUDIT_RATE)
             and self._fits(decision_id, each.seq)
         ]
-        found = _experience(kept, self._said, self._rules)
+        found = _experience(kept, self._said, self._known_at, self._rules)
         return found.take(_counted(kept, self._said, found, self._rules)) if kept else found
 
     def _read_decisions(self) -> None:
         while page := self._ledger.decisions_after(self._last_seq):
-            self._last_seq = page[-1][0]
             for seq, row in page:
                 if row.features_schema == self._schema and _was_drawn(row) and row.arm in self._rules.arms:
                     self._decided[row.decision_id] = _Decided(seq, row, named_features(row))
+            self._last_seq = page[-1][0]
 
     def _read_outcomes(self, decision_ids: Sequence[str]) -> None:
         """Take up for every kind of outcome what was said in time, and by whom."""
@@ -182,6 +189,8 @@ class ExperienceReader:
                 label = label_of(its, rule, seq=decided.seq, decision_id=decision_id, decided_at=at, now=now)
                 if label.value is not None:
                     of_kind[decided.seq] = (label.value, label.source or "")
+                    if kind in self._judging:
+                        self._known_at[decided.seq] = max(self._known_at.get(decided.seq, 0), its[0].seq)
 
     def _fits(self, decision_id: str, seq: int) -> bool:
         """Tell whether a decision was made for the model in use."""
@@ -198,11 +207,13 @@ class ExperienceReader:
         return self._made_for_model[decision_id]
 
 
-def read_experience(
-    ledger: Ledger, rules: RowRules, *, model_fingerprint: str | None, schema: str, since: str = ""
-) -> Experience:
-    """Read once all that has been decided and reported; see `ExperienceReader`."""
-    return ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=schema).read(since=since)
+def counted_since(ledger: Ledger) -> str:
+    """Return the time (UTC, ISO 8601) of the last reset, such as a drift alarm, before which nothing counts; empty
+    where there was none.
+    """
+    moves = ledger.policy_versions.moves(CHAMPION)
+    resets = [move.created_at for move in moves if move.version_id is None and not move.reason.startswith(ROLLED_BACK)]
+    return resets[-1] if resets else ""
 
 
 def made_for(document: str, model_fingerprint: str) -> bool:
@@ -230,7 +241,9 @@ def _kinds(rules: RowRules) -> tuple[str, ...]:
     return (GIVEN, AUDIT_RATE, implied_as(SUNK), *(known_as(arm) for arm in rules.arms))
 
 
-def _experience(kept: Sequence[_Decided], said: dict[str, Said], rules: RowRules) -> Experience:
+def _experience(
+    kept: Sequence[_Decided], said: dict[str, Said], known_at: dict[int, int], rules: RowRules
+) -> Experience:
     arms, n = rules.arms, len(kept)
     sunk, audited = arms.index(SUNK), arms.index(AUDITED)
     features = tuple(each.features for each in kept)
@@ -250,15 +263,17 @@ def _experience(kept: Sequence[_Decided], said: dict[str, Said], rules: RowRules
         implied[i] = said[implied_as(SUNK)].get(seq, (np.nan, ""))[0]
         rate[i] = said[AUDIT_RATE].get(seq, (0.0, ""))[0]
     sunk_known = np.array([each.seq in said[known_as(SUNK)] for each in kept], dtype=bool)
+    known_p = known_probability(propensities, sunk=sunk, sunk_known=sunk_known, audited=audited, audit_rate=rate)
     trained = cost[:, audited][cost[:, audited] > 0]
     unit_s = float(trained.mean()) if trained.size else 1.0
     return Experience(
         seqs=np.array([each.seq for each in kept], dtype=np.int64),
+        known_at=np.array([known_at.get(each.seq, 0) for each in kept], dtype=np.int64),
         created_at=tuple(each.row.created_at or "" for each in kept),
         decided_by=tuple(each.row.policy for each in kept),
         features=features,
         taken=np.array([arms.index(each.row.arm) for each in kept], dtype=np.int64),
-        offered=propensities > 0,
+        offered=(propensities > 0) | (known_p > 0),
         rows=LoggedRows(
             arms=arms,
             families=tuple(task_kind(each.row.task_id) or "tasks" for each in kept),
@@ -266,7 +281,7 @@ def _experience(kept: Sequence[_Decided], said: dict[str, Said], rules: RowRules
             features=np.array([feature_row(each, names) for each in features]).reshape(n, len(names)),
             quality=quality,
             cost=cost / unit_s,
-            known_p=known_probability(propensities, sunk=sunk, sunk_known=sunk_known, audited=audited, audit_rate=rate),
+            known_p=known_p,
         ),
         implied=implied,
         tasks=tuple(each.row.task_id for each in kept),

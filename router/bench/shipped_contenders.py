@@ -56,7 +56,7 @@ def learned(name: str, kind: str, stage: Stage = Stage.PROBE) -> Contender:
             policy(0.0).scores,
             lambda matrix: _chance_of_only(model, matrix),
             lambda matrix: model.estimate(feature_columns(matrix, model.feature_names)).p_correct,
-            lambda matrix: _with_stages(matrix, stage),
+            lambda matrix: with_stages(matrix, stage),
         )
 
     return Contender(name, fit)
@@ -133,7 +133,8 @@ def _chance_of_only(model: LearnedGainModel, matrix: OutcomeMatrix) -> Floats:
     return chance
 
 
-def _with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
+def with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
+    """Return the seconds of each arm, (n_rows, n_arms), with what the stages up to one took."""
     costs = matrix.routed_cost_s
     for name, its in _PAID_STAGES:
         if its <= stage:

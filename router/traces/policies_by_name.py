@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import cast
 
 from policies.decision import Policy, policy_id
+from policies.errors import PolicySettingRefused
 from policies.fixed import AlwaysArm
 from policies.loo_threshold import LooThreshold
 from router.trace_errors import UnknownPolicy
@@ -43,12 +46,12 @@ def policy_named(named: str, *, given: Sequence[Policy] = (), loaders: Sequence[
     for policy in given:
         if policy_id(policy) == named:
             return policy
-    for load in loaders:
-        if _is_named(found := load(named), named):
-            return cast("Policy", found)
-    for make in (_paced, _with_canary, _bounded, _loo_threshold, _always):
-        if _is_named(found := make(named, find), named):
-            return cast("Policy", found)
+    builders = (_paced, _with_canary, _bounded, _loo_threshold, _always)
+    makers: list[PolicyLoader] = [*loaders, *(partial(build, find=find) for build in builders)]
+    for make in makers:
+        with suppress(ValueError, PolicySettingRefused):  # numbers that are none, or that no policy takes
+            if _is_named(found := make(named), named):
+                return cast("Policy", found)
     raise UnknownPolicy(named)
 
 
@@ -95,11 +98,8 @@ def _bounded(named: str, find: Find) -> Policy | None:
 def _loo_threshold(named: str, find: Find) -> Policy | None:
     if (found := _LOO_THRESHOLD.fullmatch(named)) is None:
         return None
-    try:
-        threshold, sure_at, epsilon = map(float, found.groups())
-        return LooThreshold(threshold, sure_at, epsilon)
-    except ValueError:
-        return None
+    threshold, sure_at, epsilon = map(float, found.groups())
+    return LooThreshold(threshold, sure_at, epsilon)
 
 
 def _always(named: str, find: Find) -> Policy | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from policies.wishes import SecondsBudget, ShareBudget
 from router.acting_policy import InCharge
 from router.cli import main
 from router.errors import SettingsError
-from router.granting import bound_shown, granting, so_far
+from router.granting import bound_shown, granting, picks_nothing, so_far
+from router.learned_policies import learner_of
 from router.learning_rows import known_as
 from router.router import Router
 from router.settings import Settings
@@ -113,6 +115,82 @@ def test_what_a_threshold_has_picked_is_no_evidence_for_the_next(ledger: Ledger,
 
     assert isinstance(found, BoundedRegret)
     assert found.bound.n_calibration == 0
+
+
+def test_what_comes_late_changes_nothing_in_what_was_looked_at_first(ledger: Ledger, tmp_path: Path) -> None:
+    """The 500 tasks of the first look are those heard of first, also for a process that reads it all anew."""
+    settings = Settings(home=tmp_path, max_regret_rate=0.1)
+    act_as = granting(settings, ledger, model_fingerprint=None)
+    unshown, rng = act_as(LooThreshold(), 0), np.random.default_rng(0)
+    rows = [trained(i, unshown, share) for i, share in enumerate(rng.choice([0.0, 0.25, 0.75, 1.0], 700))]
+    written(ledger, [(row, outcomes if i >= 150 else ()) for i, (row, outcomes) in enumerate(rows)])
+    before = act_as(LooThreshold(), 0)
+    for _, outcomes in rows[:150]:
+        ledger.add_outcomes([replace(each, value=1.0 - each.value) for each in outcomes])
+
+    assert isinstance(before, BoundedRegret)
+    assert before.bound.holds
+    for reads in (act_as, granting(settings, ledger, model_fingerprint=None)):
+        assert policy_id(reads(LooThreshold(), 0)) == policy_id(before)
+
+
+def test_what_came_before_a_drift_alarm_shows_no_bound_after_it(ledger: Ledger, tmp_path: Path) -> None:
+    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1), ledger, model_fingerprint=None)
+    unshown = act_as(LooThreshold(), 0)
+    written(ledger, [trained(i, unshown, 1.0) for i in range(600)])
+    before = act_as(LooThreshold(), 0)
+    ledger.policy_versions.point("champion", None, expected_epoch=0, reason="drift: ttt no longer does as expected")
+    after = act_as(LooThreshold(), 0)
+
+    assert isinstance(before, BoundedRegret)
+    assert before.bound.holds
+    assert isinstance(after, BoundedRegret)
+    assert after.bound.n_calibration == 0
+
+
+def test_who_follows_looks_at_the_evidence_again(ledger: Ledger, tmp_path: Path) -> None:
+    loop = learner_of(Settings(home=tmp_path, max_regret_rate=0.1), ledger)
+    loop.look()
+    written(ledger, [trained(i, loop.policy.now().champion, 1.0) for i in range(600)])
+    loop.look()
+    at_once = loop.policy.now().champion
+    loop.settings = replace(loop.settings, interval_s=0.0)  # as if that time had passed
+    loop.look()
+    later = loop.policy.now().champion
+
+    assert isinstance(at_once, BoundedRegret)
+    assert not at_once.bound.holds
+    assert isinstance(later, BoundedRegret)
+    assert later.bound.holds
+
+
+@pytest.mark.parametrize(
+    ("champion", "canary", "nothing"),
+    [(nothing_shown(0.1), nothing_shown(0.1), True), (nothing_shown(0.1), SHOWN, False), (SHOWN, None, False)],
+)
+def test_a_canary_whose_bound_holds_picks_too(champion: RegretBound, canary: RegretBound | None, nothing: bool) -> None:
+    beside = None if canary is None else BoundedRegret(LooThreshold(), canary)
+
+    assert picks_nothing(policy_id(InCharge(BoundedRegret(LooThreshold(), champion), beside, 0.1))) is nothing
+    assert not picks_nothing(policy_id(LooThreshold()))
+
+
+def test_full_exploration_beside_a_bound_leaves_it_half(tmp_path: Path) -> None:
+    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1, epsilon=1.0), None, model_fingerprint=None)
+
+    made = act_as(LooThreshold(), 0)
+
+    assert isinstance(made, BoundedRegret)
+    assert made.explore == 0.5
+
+
+def test_a_forced_arm_hides_no_bound_that_is_in_force(ledger: Ledger, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, max_regret_rate=0.05)
+    row, _ = trained(0, BoundedRegret(LooThreshold(), SHOWN), 1.0)
+    other, _ = trained(1, BoundedRegret(LooThreshold(), replace(SHOWN, max_rate=0.2)), 1.0)
+    written(ledger, [(row, ()), (other, ()), (replace(other, decision_id="d2", policy="always_icl@1"), ())])
+
+    assert so_far(settings, ledger).said == SHOWN.reason
 
 
 COMPOSED: list[Policy] = [

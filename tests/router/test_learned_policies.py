@@ -22,6 +22,7 @@ from policies.learned import LearnedPolicy
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
 from policies.policy_versions import PolicyVersions
+from policies.pricing import Pricing
 from policies.records import Alias
 from router.cli import main
 from router.learned_policies import fit_with, load, replay_on, version_named
@@ -88,6 +89,30 @@ def test_tuning_replays_on_families_that_were_not_fitted_on() -> None:
 
     assert 0.0 < saves[0] < trains[0] < 1.0
     assert saves[1] < trains[1]
+
+
+def test_tuning_charges_the_votes_it_reads_and_neither_reads_nor_charges_a_trial() -> None:
+    made, setting = matrix(), Setting(0.1, temperature=0.01, explore=0.01)
+    without = replay_on(made.of_features([name for name in made.feature_names if name != "vote_agreement"]))
+    told = made.quality[:, 1]  # a trial that knows what training comes to
+    probe_only = replay_on(with_columns(made, trial_nll=told))(setting)
+    voted = replay_on(with_columns(made, **{"trial_nll": told, "stage_cost_s.votes": 4.0, "stage_cost_s.trial": 99.0}))
+    free = replay_on(with_columns(made, **{"stage_cost_s.votes": 0.0}))
+
+    assert probe_only == without(setting)
+    assert voted(setting)[0] == free(setting)[0]
+    unit = dict(Pricing.of(made, 0.0).mean_cost_s)["ttt"]
+    assert voted(setting)[1] - free(setting)[1] == pytest.approx(4.0 / unit)
+
+
+def with_columns(made: OutcomeMatrix, **columns: object) -> OutcomeMatrix:
+    """Add features to a matrix."""
+    values = [np.broadcast_to(np.asarray(column, dtype=np.float64), len(made)) for column in columns.values()]
+    return replace(
+        made,
+        feature_names=(*made.feature_names, *columns),
+        features=np.column_stack([made.features, *values]),
+    )
 
 
 def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there_is_none(tmp_path: Path) -> None:

@@ -25,12 +25,14 @@ from policies.policy_versions import CHALLENGER, CHAMPION
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
 from policies.rows import decision_columns, trace_columns
 from policies.tables import DECISIONS, TRACES, sealed
+from policies.trace_log import TraceEntry
 from router.acting_policy import ActingPolicy
 from router.errors import TooFewOutcomes
 from router.hindsight import Loaded
 from router.learning import Learner, LearningSettings
-from router.learning_rows import AUDIT_RATE, RowRules, implied_as, known_as, read_experience
+from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.policy_seal import sealed_for
+from tests.router.ledger_rows import written
 
 ARMS = ("icl", "ttt")
 RULES = RowRules(arms=ARMS)
@@ -249,6 +251,53 @@ def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_c
     assert loop.policy.name == "fallback"
 
 
+def test_what_is_heard_of_late_is_watched_too(ledger: Ledger) -> None:
+    """What is known at once does as expected; what comes late does not, and belongs to earlier decisions."""
+    stream, loop = Stream(ledger), learner(ledger, prior=SKILLED)  # the champion is never shown to be worse
+    champion = ledger.policy_versions.publish(
+        sealed_for(content_of(SKILLED), "base", "schema"), parent=None, trained_to_seq=0
+    )
+    ledger.policy_versions.promote(champion.version_id, expected_epoch=0, reason="by hand")
+    live(stream, loop, 4)
+    late = unheard(stream, SKILLED, 200)
+    before = live(stream, loop, 1)
+    hear(ledger, late, 0.0)
+    after = [event.kind for event in loop.turn()]
+
+    assert "drift" not in before
+    assert "drift" in after
+
+
+def test_what_is_heard_of_late_makes_a_new_candidate_due(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), learner(ledger, REVERSED)
+    late = unheard(stream, UNIFORM, SETTINGS.new_rows)
+    while "rejected" not in live(stream, loop, 1):
+        assert stream.n < 1000
+    before = loop.turn()
+    hear(ledger, late, 1.0)
+    loop._fit = lambda matrix, weights: content_of(SKILLED)
+
+    assert before == ()
+    assert [event.kind for event in loop.turn()] == ["fitted"]
+
+
+def unheard(stream: Stream, policy: Sloped, n: int) -> list[DecisionRow]:
+    """Decide `n` tasks of which nothing is heard for now."""
+    drawn = [policy.decide(Score(1.0), stream.rng, ARMS) for _ in range(n)]
+    at = stream.ledger._now()
+    rows = [replace(decision_row(f"late-{i}", 1.0, each), created_at=at) for i, each in enumerate(drawn)]
+    written(stream.ledger, [(row, ()) for row in rows])
+    stream.ledger.traces.add(
+        [TraceEntry(row, TraceRow(row.decision_id, 1, '{"model_fingerprint":"base"}')) for row in rows]
+    )
+    return rows
+
+
+def hear(ledger: Ledger, rows: Sequence[DecisionRow], value: float) -> None:
+    """Report all of them in one transaction."""
+    ledger.add_outcomes([OutcomeRow(row.decision_id, "solution", "exact", value) for row in rows])
+
+
 def test_who_follows_decides_by_whoever_is_promoted_elsewhere_whatever_happens_between(ledger: Ledger) -> None:
     loop = learner(ledger, prior=UNIFORM)
     before = loop.policy.name
@@ -430,7 +479,7 @@ def test_what_nobody_drew_or_another_model_answered_is_left_out(ledger: Ledger) 
     forced = replace(decision_row("other features", 0.0, UNIFORM.decide(Score(0.0), stream.rng, ARMS)))
     ledger.record(replace(forced, features_schema="older"), '{"model_fingerprint":"base"}')
 
-    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema")
+    known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
 
     assert list(known.seqs) == list(range(1, 11))
 
@@ -443,7 +492,7 @@ def test_one_sided_outcomes_and_audits_are_known_with_their_probabilities(ledger
         more = [OutcomeRow(row.decision_id, "audit", known_as("ttt"), 1.0)] if audited else []
         ledger.add_outcomes([OutcomeRow(row.decision_id, "solution", AUDIT_RATE, 0.5), *more])
 
-    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema").rows
+    known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read().rows
 
     assert known.known_p == pytest.approx(np.tile([1.0, 0.2 + 0.8 * 0.5], (40, 1)))
     assert not np.isnan(known.quality[:, 0]).any()
@@ -458,7 +507,7 @@ def test_what_only_follows_is_fitted_on_and_not_judged_by(ledger: Ledger) -> Non
         if row.arm == "ttt":
             ledger.add_outcomes([OutcomeRow(row.decision_id, "user", implied_as("icl"), 0.0)])
 
-    known = read_experience(ledger, RULES, model_fingerprint="base", schema="schema")
+    known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
     matrix, weights = known.matrix()
 
     trained = known.taken == 1

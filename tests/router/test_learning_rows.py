@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from policies.decision import policy_id
+from policies.errors import LedgerUnavailable
+from policies.fixed import AlwaysArm
 from policies.gain_models.fitting import fit_gain_model
 from policies.ledger import Ledger
+from policies.loo_threshold import LooThreshold
 from policies.off_policy import LoggedRows
 from policies.outcome_matrix import OutcomeMatrix
 from policies.records import DecisionRow, EffectiveOutcome, MeasuredCost, OutcomeRow, TraceRow
+from policies.regret_bound import BoundedRegret, nothing_shown
 from policies.trace_log import TraceEntry
-from router.hindsight import helps
+from router.hindsight import helps, propensities_of
 from router.learning_rows import (
     AUDIT_RATE,
     Experience,
@@ -25,7 +30,6 @@ from router.learning_rows import (
     RowRules,
     implied_as,
     known_as,
-    read_experience,
 )
 from tests.router.ledger_rows import written
 
@@ -72,11 +76,11 @@ def test_what_is_read_bit_by_bit_is_what_is_read_at_once(ledger: Ledger) -> None
                 document = json.dumps({"model_fingerprint": "base"}, separators=(",", ":"))
                 ledger.traces.add([TraceEntry(ledger.decision(f"d{i}"), TraceRow(f"d{i}", 2, document))])
 
-        at_once = read_experience(ledger, RULES, model_fingerprint="base", schema="schema")
+        at_once = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
         assert same(reader.read(), at_once)
 
     since = ledger.decision("d10").created_at or ""
-    later = read_experience(ledger, RULES, model_fingerprint="base", schema="schema", since=since)
+    later = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read(since=since)
     assert same(reader.read(since=since), later)
     assert len(decided) > 30
     assert 0 < len(later) < len(reader.read()) < len(decided)
@@ -123,13 +127,48 @@ def test_only_what_is_new_is_read_again(ledger: Ledger, monkeypatch: pytest.Monk
     assert asked == [3, 0]
 
 
+@pytest.mark.parametrize("fails", ["decisions_after", "outcomes_of"])
+def test_what_a_fault_of_the_database_kept_from_one_read_the_next_one_reads(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    reader = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema")
+    written(ledger, [(decision(i), [OutcomeRow(f"d{i}", "user", "exact", 1.0)]) for i in range(5)])
+
+    def away(*given: object) -> None:
+        raise LedgerUnavailable("here", "away", remedy="Wait.")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(ledger, fails, away)
+        with pytest.raises(LedgerUnavailable):
+            reader.read()
+
+    at_once = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
+    assert len(at_once) == 5
+    assert same(reader.read(), at_once)
+
+
+def test_the_gate_sees_a_difference_where_everything_is_trained_on_for_a_bound(ledger: Ledger) -> None:
+    """`icl` could not have been drawn, and yet it is known what came of it: another policy may be judged by that."""
+    unshown = policy_id(BoundedRegret(LooThreshold(), nothing_shown(0.1)))
+    rows = [decision(i, arm="ttt", propensity=1.0, propensities=(("icl", 0.0), ("ttt", 1.0)), policy=unshown)
+            for i in range(4)]  # fmt: skip
+    written(ledger, [(row, [OutcomeRow(row.decision_id, "solution", kind, 1.0) for kind in ("exact", known_as("icl"))])
+                     for row in rows])  # fmt: skip
+
+    known = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
+
+    assert known.offered.all()
+    assert propensities_of(AlwaysArm("icl"), known) == pytest.approx(np.tile([1.0, 0.0], (4, 1)))
+    assert propensities_of(AlwaysArm("ttt"), known) == pytest.approx(np.tile([0.0, 1.0], (4, 1)))
+
+
 def test_the_probabilities_are_those_among_the_arms_that_count(ledger: Ledger) -> None:
     """A task that `zero_shot` answers leaves no row: among the rows `ttt` was drawn with 0.2 of 0.8."""
     odds = (("icl", 0.6), ("ttt", 0.2), ("zero_shot", 0.2))
     drawn = [decision(0, propensities=odds, arm="ttt"), decision(1, propensities=odds, arm="zero_shot")]
     written(ledger, [(row, [OutcomeRow(row.decision_id, "user", "exact", 1.0)]) for row in drawn])
 
-    known = read_experience(ledger, RULES, model_fingerprint=None, schema="schema")
+    known = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
 
     assert list(known.seqs) == [1]
     assert known.rows.known_p == pytest.approx(np.array([[0.75, 0.25]]))
@@ -138,7 +177,7 @@ def test_the_probabilities_are_those_among_the_arms_that_count(ledger: Ledger) -
 def test_what_is_judged_is_the_chance_that_training_alone_is_right(ledger: Ledger) -> None:
     """Every task is solved by one of the two: nothing is gained on average, and training alone is right for half."""
     written(ledger, [(decision(i), [OutcomeRow(f"d{i}", "user", "exact", 1.0)]) for i in range(6)])
-    known = read_experience(ledger, RULES, model_fingerprint=None, schema="schema")
+    known = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
     model = fit_gain_model("logistic", solved_by_one_of_two(600))
 
     assert helps(model, known) == pytest.approx(np.full(6, 0.5), abs=0.08)

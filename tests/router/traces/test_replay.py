@@ -106,8 +106,15 @@ def test_a_policy_is_made_again_from_its_name(policy: LooThreshold | AlwaysArm) 
 
 @pytest.mark.parametrize(
     "named", ["loo_threshold@1", "loo_threshold@1:threshold=2,sure_at=1,epsilon=0", "always_@1", "", "trees@3",
-              "loo_threshold@1:threshold=x,sure_at=1,epsilon=0"],
+              "loo_threshold@1:threshold=x,sure_at=1,epsilon=0", "learned@1:model=a,price=x,",
+              "always_icl_paced@1,budget=(nonsense),at=0.1", "always_icl@1+canary:x:always_ttt@1",
+              "bounded_regret@2:scores=(loo_threshold@1:threshold=0.5,sure_at=1.0,epsilon=0.1),bound=a/b,explore=0.1"],
 )  # fmt: skip
 def test_a_name_that_stands_for_no_policy_is_refused(named: str) -> None:
+    def learned(asked: str) -> None:
+        """Read the price, as the ledger's loader does."""
+        if asked.startswith("learned@"):
+            float(asked.partition("price=")[2].partition(",")[0])
+
     with pytest.raises(UnknownPolicy):
-        policy_named(named)
+        policy_named(named, loaders=(learned,))
