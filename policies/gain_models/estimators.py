@@ -240,6 +240,7 @@ class _BoostedTrees(_Fractions):
             early_stopping=False,
         )
         rows, classes, shares = _as_classes(rows, fractions, weights)
+        rows = np.where(np.isnan(rows).all(axis=0), 0.0, rows)  # where no row knows a value there are no edges of bins
         # edges of bins by weighted quantiles take five times as long as all the trees
         boosting.fit(rows, classes, sample_weight=None if np.all(shares == 1.0) else shares)
         self.intercept_ = float(boosting._baseline_prediction.item())

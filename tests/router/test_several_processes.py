@@ -50,6 +50,8 @@ def settings(folder: Path, tmp_path: Path, redis: RedisServer, postgres: Postgre
             epsilon=0.0,
             ttt_steps=20,
             ttt_learning_rate=3e-2,
+            ttt_data="shuffles",
+            ttt_loss_on="outputs",
             n_views=1,
         )
 

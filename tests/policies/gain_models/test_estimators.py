@@ -102,6 +102,15 @@ def test_a_target_outside_its_bounds_is_refused(rows: Floats) -> None:
         ShrunkenLogisticRegressor(bounds=(0.0, 1.0)).fit(rows, np.full(400, 1.5))
 
 
+def test_a_value_that_no_row_knows_says_nothing(rows: Floats) -> None:
+    labels = (rows[:, 0] > 0.0).astype(np.float64)
+    blank = np.column_stack([rows, np.full(len(rows), np.nan)])
+
+    without, with_it = BoostedTreesRegressor().fit(rows, labels), BoostedTreesRegressor().fit(blank, labels)
+
+    np.testing.assert_array_equal(with_it.predict(blank), without.predict(rows))
+
+
 def test_that_a_value_is_missing_can_say_something(rows: Floats) -> None:
     gone = np.random.default_rng(3).random(400) < 0.5
     rows[gone, 2] = np.nan
