@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,7 +154,7 @@ def run_report(
             seed=seed,
             progress=progress,
             threshold_rule=threshold_of_bound,
-            about=[said for _, said in (*judged_on, *fitted_on)],
+            about=[*(said for _, said in (*judged_on, *fitted_on)), f"Made by `{_command(matrices, fit or ())}`."],
         )
     for file in report.write(out, plots or out.parent / out.stem):
         print(file)
@@ -176,6 +177,11 @@ def run_prior(
     prior = make_prior(matrix, PRIOR_FEATURES, source=source)
     out.write_text(prior.as_json(), encoding="utf-8")
     print(f"{out}: {len(prior.feature_names)} features, {source}")
+
+
+def _command(matrices: Sequence[Path], fit: Sequence[Path]) -> str:
+    named = [path.as_posix() for path in matrices] + [f"--fit {path.as_posix()}" for path in fit]
+    return f"ttt-router bench report {' '.join(named)}"
 
 
 def _name_of(device: torch.device) -> str:

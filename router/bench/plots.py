@@ -53,7 +53,8 @@ def frontier(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: str) -> b
     if curves:
         curve = curve_of(curves[0], matrix)
         axes.plot(curve.cost[0][[0, -1]], curve.quality[0][[0, -1]], color=_GREY, lw=1, zorder=1, label="at random")
-    _legend(axes, "lower right")
+    figure.set_size_inches(figure.get_figwidth(), 1.5 * figure.get_figheight())  # room for the legend, off the curves
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     return _png(figure)
 
 

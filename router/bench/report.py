@@ -232,10 +232,10 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
     policies = [each for each in left if not each.other.startswith(("always", "own choices"))]
     names = ", ".join(each.other for each in left)
     if not left:
-        said = f"`{subject}` is above every other, with intervals that exclude zero: it is shipped as the default."
+        said = f"`{subject}` is above every other, with intervals that exclude zero: it should decide by default."
     elif policies:
         best = min(policies, key=lambda each: each.utility.value)
-        said = f"Not beaten: {names}. **{best.other}**, worth most of them at λ = {PRICE:g}, is shipped as the default."
+        said = f"Not beaten: {names}. **{best.other}**, worth most of them at λ = {PRICE:g}, should decide by default."
     else:
         said = f"Not beaten: {names}."
     header = ["other", "APGR, difference", f"utility at λ = {PRICE:g}, difference", "p (Holm)", "beaten"]

@@ -66,7 +66,7 @@ def test_what_is_not_beaten_is_shipped() -> None:
     winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200).text
 
     assert "Not beaten: strong" in losing
-    assert "**strong**, worth most of them at λ = 0.1, is shipped as the default" in losing
+    assert "**strong**, worth most of them at λ = 0.1, should decide by default" in losing
     assert "Not beaten" not in winning
 
 
