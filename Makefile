@@ -3,7 +3,7 @@
 # make faults   break the stores on purpose, under an hour; figures go to docs/reliability.md
 # make bench    measure throughput beside other ways to train, some hours with nothing else running, into
 #               docs/performance.md; make bench-gpu the same at larger sizes on a GPU
-# make mlflow   install MLflow apart, in .venv-mlflow; make test then reads traces back from a real server, too
+# make mlflow   install MLflow apart, in .venv-mlflow, as make test does to read traces back from a real server
 # make lint     ruff and mypy        make fmt     format in place        make clean     remove what make made
 #
 # All need Python 3.11 or later and nothing else. PYTHON=... chooses the interpreter. pip takes torch from wherever it is
@@ -28,7 +28,7 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/ttt-router demo
 
-test: lint
+test: lint mlflow
 	$(BIN)/pytest -q
 
 faults: $(VENV)/.installed-dev

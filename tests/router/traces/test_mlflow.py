@@ -1,7 +1,7 @@
 """A real MLflow server takes our traces and gives the same tree back.
 
 It runs in an environment of its own, as it does for anybody else: what it depends on and what we pin do not agree.
-`make mlflow` makes that; without it the test is skipped.
+`make test` makes that; where it was not made the test is skipped.
 """
 
 from __future__ import annotations

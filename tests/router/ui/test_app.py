@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from starlette.testclient import TestClient
 from policies.database import Database, Place
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
+from router.traces import read_trace
+from router.traces.why import why
 from router.ui import Attached, make_app
 from router.ui.pages import static
 from tests.router.ui import samples
@@ -116,6 +119,21 @@ def test_a_trace_that_a_router_recorded_is_shown(ledger: Ledger, tmp_path: Path)
         page = client.get(f"/traces/{trace_id}")
         assert page.status_code == 200
         assert "icl_vote</span>" in page.text
+
+
+def test_a_page_says_why_in_the_words_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    client = client_of(ledger)
+
+    for trace_id in (*samples.solve_some(ledger, tmp_path / "home"), "trained", "explored"):
+        told, row = _words(client.get(f"/traces/{trace_id}").text), ledger.decision(trace_id)
+        said = why(read_trace(ledger, trace_id))
+        assert [each.topic for each in said if " ".join(each.text.split()) not in told] == []
+        assert row.reason.lower() in told.lower()
+        assert f"{row.propensity:.3f}".rstrip("0").rstrip(".") in told
+
+
+def _words(page: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
 def test_who_asks_for_a_version_that_is_none_is_not_told_where_the_ledger_is(ledger: Ledger) -> None:
