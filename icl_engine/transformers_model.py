@@ -55,6 +55,7 @@ class TransformersModel:
         self.encoding = encoding
         self.fingerprint = fingerprint
         self.lock = threading.RLock()
+        self._twin: TransformersModel | None = None
 
     @classmethod
     def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
@@ -121,15 +122,20 @@ class TransformersModel:
         """Return a model on the very same weights, with modules and a lock of its own.
 
         Passes on it do not wait for passes on this one, and an adapter that is put on either does not show on the
-        other. It takes no memory but that of its passes.
+        other. It takes no memory but that of its passes. There is one, made at the first call.
         """
+        if self._twin is not None:  # without waiting for whoever trains
+            return self._twin
         with self.lock:  # so that nothing of an adapter is copied
+            if self._twin is not None:
+                return self._twin
             shared: dict[int, Any] = {id(buffer): buffer for buffer in self.module.buffers()}
             for parameter in self.module.parameters():
                 plain = type(parameter) is torch.nn.Parameter  # a quantised one holds more than its tensor
                 weights = parameter.detach()
                 shared[id(parameter)] = torch.nn.Parameter(weights, requires_grad=False) if plain else parameter
-            return TransformersModel(copy.deepcopy(self.module, shared), self.encoding, self.fingerprint)
+            self._twin = TransformersModel(copy.deepcopy(self.module, shared), self.encoding, self.fingerprint)
+            return self._twin
 
     @property
     def device(self) -> torch.device:

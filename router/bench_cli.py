@@ -55,21 +55,15 @@ def run_matrix(
     model: Annotated[str | None, typer.Option(help="Folder or hub id of a model; default: the embedded one.")] = None,
 ) -> None:
     """Run every arm on every task over seeds; go on where an earlier run stopped; freeze what there is."""
-    from icl_engine.errors import UnreadableTaskFile
     from icl_engine.language_model import load_model
     from router.bench.matrix import ARMS, fill, freeze
-    from router.bench.task_sets import GENERATED, TO_FIT, TO_REPORT, load_bench_set
+    from router.bench.task_sets import GENERATED, load_bench_set
     from router.model_eval import within
     from router.progress import EvaluationProgress
 
     settings = Settings(**({} if model is None else {"model": model}))  # type: ignore[arg-type]  # pydantic checks it
-    known = (*TO_FIT, *TO_REPORT)
     wanted = sets or [GENERATED]
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--set")
-    if data is None and any(name != GENERATED for name in wanted):
-        raise UnreadableTaskFile("no folder given", field="data", remedy="Name the folder of the sets with --data.")
+    _check_sets(wanted, data)
     loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype)
     tasks = [
         each
@@ -101,6 +95,18 @@ def run_matrix(
     print(f"{out}: {len(matrix)} rows of {', '.join(matrix.arms)}, digest {matrix.digest}")
     if missing > 0:
         print(f"{missing} outcomes are still missing; the same command goes on.", file=sys.stderr)
+
+
+def _check_sets(wanted: Sequence[str], data: Path | None) -> None:
+    from icl_engine.errors import UnreadableTaskFile
+    from router.bench.task_sets import GENERATED, TO_FIT, TO_REPORT
+
+    known = (*TO_FIT, *TO_REPORT)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--set")
+    if data is None and any(name != GENERATED for name in wanted):
+        raise UnreadableTaskFile("no folder given", field="data", remedy="Name the folder of the sets with --data.")
 
 
 @bench_app.command("report")
@@ -154,7 +160,10 @@ def run_report(
             seed=seed,
             progress=progress,
             threshold_rule=threshold_of_bound,
-            about=[*(said for _, said in (*judged_on, *fitted_on)), f"Made by `{_command(matrices, fit or ())}`."],
+            about=[
+                *(said for _, said in (*judged_on, *fitted_on)),
+                f"Made by `{_command(matrices, fit or (), draws, seed)}`.",
+            ],
         )
     for file in report.write(out, plots or out.parent / out.stem):
         print(file)
@@ -179,9 +188,9 @@ def run_prior(
     print(f"{out}: {len(prior.feature_names)} features, {source}")
 
 
-def _command(matrices: Sequence[Path], fit: Sequence[Path]) -> str:
+def _command(matrices: Sequence[Path], fit: Sequence[Path], draws: int, seed: int) -> str:
     named = [path.as_posix() for path in matrices] + [f"--fit {path.as_posix()}" for path in fit]
-    return f"ttt-router bench report {' '.join(named)}"
+    return f"ttt-router bench report {' '.join(named)} --draws {draws} --seed {seed}"
 
 
 def _name_of(device: torch.device) -> str:

@@ -232,9 +232,7 @@ def _outcomes_of(router: Router, job: Job) -> list[Outcome]:
 def _outcomes_of_task(
     steps: Steps, each: BenchTask, arms: Sequence[str], job: Job, ran: dict[str, float]
 ) -> list[Outcome]:
-    """Args:
-    ran: for each arm that trained an adapter for these demonstrations, the share of the time that it ran.
-    """
+    """Answer one task by each arm; `ran` holds, by arm, what part of its time a training that tasks share ran."""
     task = each.labelled.task
     probe, running = _timed(steps, lambda: steps.prober.probe(task, seed=job.seed))
     probe = replace(probe, seconds=probe.seconds * running)

@@ -229,17 +229,21 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
         apgr = "" if each.apgr is None else _signed(each.apgr)
         rows.append([each.other, apgr, _signed(each.utility), f"{each.p_holm:.4f}", beaten])
     left = [each for each in compared if each.other not in oracles and not each.is_beaten]
-    policies = [each for each in left if not each.other.startswith(("always", "own choices"))]
-    names = ", ".join(each.other for each in left)
-    if not left:
-        said = f"`{subject}` is above every other, with intervals that exclude zero: it should decide by default."
-    elif policies:
-        best = min(policies, key=lambda each: each.utility.value)
-        said = f"Not beaten: {names}. **{best.other}**, worth most of them at λ = {PRICE:g}, should decide by default."
-    else:
-        said = f"Not beaten: {names}."
     header = ["other", "APGR, difference", f"utility at λ = {PRICE:g}, difference", "p (Holm)", "beaten"]
-    return f"## What {subject} beats\n\n{said}\n\n{_table(header, rows)}"
+    return f"## What {subject} beats\n\n{_not_beaten(subject, left)}\n\n{_table(header, rows)}"
+
+
+def _not_beaten(subject: str, left: Sequence[Compared]) -> str:
+    """Name what is left, what of it is worth most, and what of it that looks at the task."""
+    if not left:
+        return f"`{subject}` is above every other, with intervals that exclude zero."
+    best, *rest = sorted(left, key=lambda each: each.utility.value)
+    said = f"Not beaten: {', '.join(f'`{each.other}`' for each in left)}. "
+    said += f"Worth most of them at λ = {PRICE:g}: `{best.other}`, {_signed(best.utility)} for `{subject}` beside it."
+    looking = next((each for each in rest if each.apgr is not None), None)
+    if best.apgr is None and looking is not None:
+        said += f" Of those that look at the task: `{looking.other}`, {_signed(looking.utility)}."
+    return said
 
 
 def _ranking_table(rankings: Mapping[str, Draws]) -> str:

@@ -345,6 +345,12 @@ def test_a_twin_has_the_same_weights_and_answers_alike_while_the_model_is_held(t
     assert all(own.data_ptr() == others.data_ptr() and own is not others for own, others in pairs)
 
 
+def test_a_model_has_one_twin_and_the_next_who_asks_waits_for_nobody(tiny: TransformersModel) -> None:
+    twin = tiny.twin()
+    with ThreadPoolExecutor(1) as pool, tiny.lock:
+        assert pool.submit(tiny.twin).result(timeout=30) is twin
+
+
 def test_what_is_put_on_a_model_does_not_show_on_its_twin(tiny: TransformersModel) -> None:
     twin = tiny.twin()
     alone = twin.generate(TASKS)

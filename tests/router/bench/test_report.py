@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from policies.outcome_files import write_outcomes
+from router.bench.bootstrap import Interval
 from router.bench.contenders import always, by_feature, family_oracle, task_oracle
-from router.bench.report import Report, make_report
+from router.bench.evaluation import Compared
+from router.bench.report import Report, _not_beaten, make_report
 from router.cli import main
 from tests.router.bench.matrices import known_matrix
 
@@ -58,16 +60,30 @@ def test_the_page_of_one_file_fetches_nothing(report: Report) -> None:
     assert "<script" not in page
 
 
-def test_what_is_not_beaten_is_shipped() -> None:
+def test_what_is_not_beaten_is_said_with_what_is_worth_most_of_it() -> None:
     strong, weak = by_feature("strong", "loo_nll_mean", 1.0), by_feature("weak", "prompt_tokens", 1.0)
     matrix = known_matrix(60, 1)
 
     losing = make_report(matrix, (weak, strong), subject="weak", n_draws=200).text
     winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200).text
 
-    assert "Not beaten: strong" in losing
-    assert "**strong**, worth most of them at λ = 0.1, should decide by default" in losing
+    assert "Not beaten: `strong`" in losing
+    assert "Worth most of them at λ = 0.1: `strong`, -" in losing
     assert "Not beaten" not in winning
+
+
+def test_a_single_arm_that_is_worth_most_is_named_and_then_who_looks_at_the_task() -> None:
+    worth = {"always a": 0.3, "policy": 0.2, "other policy": 0.1}
+    apgr = Interval(0.0, -1.0, 1.0)
+    left = [
+        Compared(name, None if name == "always a" else apgr, Interval(-u, -u, -u), 1.0, 1.0)
+        for name, u in worth.items()
+    ]
+
+    said = _not_beaten("mine", left)
+
+    assert "Worth most of them at λ = 0.1: `always a`" in said
+    assert "Of those that look at the task: `policy`" in said
 
 
 def test_the_safety_of_a_bound_is_reported_where_a_rule_is_given() -> None:
