@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,8 +40,6 @@ class OpenAiServer:
             return self.fault, b'{"error": {"message": "no"}}'
         question = json.loads(body)
         self.asked.append(question)
-        if self.fault == "slow":
-            time.sleep(1.0)
         if self.fault == "long":
             return 200, b" " * 2**21
         if self.fault == "no json":

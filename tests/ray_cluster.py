@@ -43,10 +43,10 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
     from ray.cluster_utils import Cluster
 
     port = free_port()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling; not behind what else this machine does
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        patch.setenv("RAY_worker_niceness", "0")  # not behind what else this machine does
         warnings.simplefilter("ignore")  # Ray's own
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port})
         try:

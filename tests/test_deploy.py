@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -24,8 +25,6 @@ from router.serve.gate import OPEN
 from router.settings import PREFIX, Settings
 from tests.redis_server import free_port, installed
 from ttt_engine.executors import open_executor
-
-jsonschema = pytest.importorskip("jsonschema")  # comes with Ray
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"

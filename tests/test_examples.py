@@ -1,42 +1,53 @@
 """Every example runs as it stands, on the embedded model."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from router.settings import PREFIX
+
 ROOT = Path(__file__).parent.parent
 LEARNING = ROOT / "examples" / "continual_learning.py"  # in whole it takes an hour
 EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {LEARNING})
+
+
+def run(example: Path, *arguments: str, **given: str) -> str:
+    """Run an example with these settings and nobody else's; return what it prints."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    command = [sys.executable, str(example), *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**others, **given}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, faults = process.communicate(timeout=240)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+            raise
+    assert process.returncode == 0, faults
+    return said
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_prints_something(example: Path, tmp_path: Path) -> None:
     if example.stem == "on_ray":
         pytest.importorskip("ray")
-    environment = {**os.environ, "TTT_ROUTER_HOME": str(tmp_path), "TTT_ROUTER_TTT_STEPS": "4"}
-    environment["RAY_worker_niceness"] = "0"  # not behind what else this machine does
+    given = {"TTT_ROUTER_HOME": str(tmp_path), "TTT_ROUTER_TTT_STEPS": "4"}
+    given["RAY_worker_niceness"] = "0"  # not behind what else this machine does
 
-    done = subprocess.run(
-        [sys.executable, str(example)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert run(example, **given).strip()
 
 
 def test_the_example_that_learns_goes_on_where_it_was(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TTT_ROUTER_TTT_STEPS": "1", "TTT_ROUTER_N_VIEWS": "1"}
+    given = {"PYTHONPATH": str(ROOT), "TTT_ROUTER_TTT_STEPS": "1", "TTT_ROUTER_N_VIEWS": "1"}
     said = []
     for limit in ("2", "4"):
         arguments = ["--limit", limit, "--home", str(tmp_path / "home"), "--plot", str(tmp_path / "learning.png")]
-        done = subprocess.run(
-            [sys.executable, str(LEARNING), *arguments], env=environment, capture_output=True, text=True, timeout=240
-        )
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
+        said.append(run(LEARNING, *arguments, **given))
 
     assert "2 tasks solved" in said[0]
     assert "4 tasks solved" in said[1]

@@ -59,16 +59,18 @@ async def kill_under_load(home: Path, port: int, n_kills: int, *, seed: int = 0,
     rng, server = random.Random(seed), ServerProcess(home, port, settings=("serve_rate=100000",))
     known, healthy_after_s = Acknowledged(), list[float]()
     await asyncio.to_thread(server.start)
-    for _ in range(n_kills):
-        clients = [asyncio.create_task(_client(server.url, known, rng.random())) for _ in range(_CLIENTS)]
-        await asyncio.sleep(rng.uniform(0.05, longest_s))
-        server.kill()
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
-        healthy_after_s.append(await asyncio.to_thread(server.start))
-    lost = await _undone_jobs(server.url, known.jobs)
-    await asyncio.to_thread(server.stop)
+    try:
+        for _ in range(n_kills):
+            clients = [asyncio.create_task(_client(server.url, known, rng.random())) for _ in range(_CLIENTS)]
+            await asyncio.sleep(rng.uniform(0.05, longest_s))
+            server.kill()
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+            healthy_after_s.append(await asyncio.to_thread(server.start))
+        lost = await _undone_jobs(server.url, known.jobs)
+    finally:
+        await asyncio.to_thread(server.stop)
     return KillReport(n_kills, known, healthy_after_s, lost + _missing(home, known))
 
 

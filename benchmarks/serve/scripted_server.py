@@ -77,6 +77,7 @@ class ServerProcess:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
         while not self._is_healthy():
             if self.process.poll() is not None or time.monotonic() - began > within_s:
+                self.kill()
                 raise RuntimeError(f"the server is not there: see {self.home / 'server.log'}")
             time.sleep(0.01)
         return time.monotonic() - began

@@ -17,6 +17,7 @@ def test_nothing_that_a_server_acknowledged_is_lost_when_it_is_killed_under_load
     assert report.lost == []
     assert report.acknowledged.decisions
     assert report.acknowledged.outcomes
+    assert report.acknowledged.jobs
     assert len(report.healthy_after_s) == 1
 
 
@@ -30,7 +31,7 @@ def test_what_was_acknowledged_and_is_not_there_is_found(tmp_path: Path) -> None
 def test_a_server_that_is_overloaded_refuses_politely_and_answers_the_rest(tmp_path: Path) -> None:
     found = asyncio.run(overload(tmp_path, free_port(), seconds=2, times=3))
 
-    assert found["solve"]["statuses"].keys() <= {"200", "503"}
+    assert found["solve"]["statuses"].keys() == {"200", "503"}
     assert found["refused_without_retry_after"] == 0
     assert found["decide"]["statuses"] == {"200": 20}
     assert found["health"]["statuses"] == {"200": 20}

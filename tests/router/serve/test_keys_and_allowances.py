@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from icl_engine.task import Task, Value
 from router.redaction import Redactor
 from router.serve.allowances import Allowances, Bucket
 from router.serve.gate import JsonFormatter
 from router.serve.keys import ApiKeys, presented_in
 from router.settings import Settings, SettingsError
-from tests.router.serve.serving import LAB, serving, text
+from tests.router.serve.serving import LAB, serving, shouting, text
 
 CANARY = "canary-secret-of-32-characters-ab"
 
@@ -106,8 +107,10 @@ def test_no_key_and_no_password_is_in_logs_answers_or_traces(
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter(Redactor.of(Settings(home=tmp_path, **settings)).knowing([LAB])))
 
-    def failing(task: object) -> str:
-        raise RuntimeError(f"cannot reach redis://user:{CANARY}@host with {LAB}")
+    def failing(task: Task) -> Value:
+        if task.query == "fail":
+            raise RuntimeError(f"cannot reach redis://user:{CANARY}@host with {LAB}")
+        return shouting(task)
 
     for name in ("ttt_router.serve", "ttt_router.access"):
         logging.getLogger(name).addHandler(handler)
@@ -115,6 +118,7 @@ def test_no_key_and_no_password_is_in_logs_answers_or_traces(
     try:
         with serving(tmp_path, failing, **settings) as running, running.client() as lab:
             said = [
+                lab.post("/v1/solve", json={"tasks": [text("fail")]}),
                 lab.post("/v1/solve", json={"tasks": [text()]}),
                 lab.post(f"/v1/solve?key={CANARY}", json={"tasks": 3}),
                 lab.get("/ready"),
@@ -122,6 +126,8 @@ def test_no_key_and_no_password_is_in_logs_answers_or_traces(
                 lab.get("/v1/traces"),
                 lab.get(f"/{CANARY}"),
             ]
+            running.service.tenants.router("lab").flush()
+            assert running.solves() == 1
     finally:
         for name in ("ttt_router.serve", "ttt_router.access"):
             logging.getLogger(name).removeHandler(handler)
@@ -135,4 +141,4 @@ def test_no_key_and_no_password_is_in_logs_answers_or_traces(
     assert str(tmp_path) not in "".join(answer.text for answer in said)
     for kept in tmp_path.rglob("*"):
         if kept.is_file():
-            assert LAB.encode() not in kept.read_bytes()
+            assert not any(secret.encode() in kept.read_bytes() for secret in (CANARY, LAB))

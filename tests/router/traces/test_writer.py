@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,9 +103,16 @@ def test_a_flush_does_not_wait_for_what_comes_after_it(ledger: Ledger) -> None:
     writer = writer_of(OneByOne())
     writer.put(*solved(ledger, "first"))
     assert begun.acquire(timeout=10)
+    waits, wait = threading.Event(), writer._changed.wait
+
+    def noted(timeout: float | None = None) -> bool:
+        waits.set()
+        return wait(timeout)
+
+    writer._changed.wait = noted  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
         flushed = pool.submit(writer.flush, 10)
-        time.sleep(0.2)  # until it waits
+        assert waits.wait(10)
         writer.put(*solved(ledger, "later"))
         go.release()
 

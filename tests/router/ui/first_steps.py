@@ -56,7 +56,9 @@ def walk(home: Path, look: Callable[[str], None], given: Mapping[str, str] | Non
                 look(url)
             yield Ran(command, url)
             continue
-        done = subprocess.run([*TTT_ROUTER, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [*TTT_ROUTER, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         yield Ran(command, done.stdout)
 

@@ -236,8 +236,12 @@ def test_an_adapter_names_the_traces_it_was_used_in(site: Site, visit: Visit) ->
     adapter = visit.page.get_by_role("region", name="Adapter", exact=True)
 
     expect(adapter.get_by_text(re.compile(r"[23] of the latest traces of this task; in 0 of them"))).to_be_visible()
-    adapter.get_by_role("link").first.click()
-    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("gravity_down_07")
+    link = adapter.get_by_role("link").first
+    href = link.get_attribute("href") or ""
+    assert href.startswith("/traces/")
+    assert href != "/traces/trained"
+    link.click()
+    expect(visit.page).to_have_url(site.url + href)
 
 
 def test_a_dearer_price_trains_less_of_the_same_decisions(site: Site, visit: Visit) -> None:
