@@ -108,6 +108,16 @@ def as_it_is(policy: Policy) -> Policy:
 
 
 @runtime_checkable
+class StandIn(Protocol):
+    """A policy that goes by what another weighs."""
+
+    @property
+    def stands_for(self) -> object:
+        """The other; None where there are several."""
+        ...
+
+
+@runtime_checkable
 class Priced(Protocol):
     """A policy that can be had at any price of time; the higher it is, the less is spent."""
 

@@ -30,7 +30,7 @@ from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
-from policies.stages import AsksForStages, CountsSpending, Escalates, Stage, WatchesTraining
+from policies.stages import CountsSpending, Escalates, Stage, WatchesTraining, may_ask, stage_of
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
@@ -329,8 +329,11 @@ class Steps:
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
-        asks = state["forced_arm"] is None and isinstance(self.policy, AsksForStages)
-        return "look_closer" if asks and getattr(self.policy, "asks_for_stages", True) else "decide"
+        try:
+            asks = state["forced_arm"] is None and may_ask(self.policy)
+        except Exception:  # of a policy, which `decide` meets again and tells of
+            asks = False
+        return "look_closer" if asks else "decide"
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
@@ -356,9 +359,9 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if state["forced_arm"] is not None or not isinstance(self.policy, AsksForStages) or not _in_time(state):
+        if state["forced_arm"] is not None or not _in_time(state):
             return None
-        stage = self.policy.stages_wanted(features)
+        stage = stage_of(as_it_is(self.policy), features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
         return stage if stage == Stage.VOTES or (stage == Stage.TRIAL and trains) else None
 
