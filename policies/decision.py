@@ -32,7 +32,8 @@ class Arm(StrEnum):
 REMOTE = "remote"  # a model on a server: an arm where one is set, and in no policy's own order
 CHEAP = (Arm.ICL, Arm.ICL_VOTE)
 CAREFUL = (Arm.ICL_VOTE, Arm.ICL)
-TRAINED = (Arm.TTT, Arm.TTT_SHORT, Arm.ICL_VOTE, Arm.ICL)
+TRAINING = (Arm.TTT, Arm.TTT_SHORT)  # those that train
+TRAINED = (*TRAINING, *CAREFUL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import TRAINING, Decision, Policy, policy_id
 from policies.errors import PolicySettingRefused
 from policies.stages import Stage, stage_of
 from policies.wishes import Budget, SecondsBudget, ShareBudget
@@ -77,7 +77,7 @@ def arm_charged(drawn: str, answered_by: str | None) -> str:
     """Return the arm that a solve counts as: a trained answer cost its training, whichever arm was drawn, and what was
     drawn was begun, whatever came of it.
     """
-    return answered_by if answered_by in (Arm.TTT, Arm.TTT_SHORT) else drawn
+    return answered_by if answered_by in TRAINING else drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import REMOTE, Arm, Decision, Policy, as_it_is, policy_id
+from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from ttt_engine.engine import TttEngine
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of
-TTT_ARMS = (Arm.TTT, Arm.TTT_SHORT)
 VIEWS_ASKED = 3  # where a policy wants to see whether views agree, and the settings name no number
 
 
@@ -118,7 +117,7 @@ class Steps:
         Task.parse(task.model_dump(), self.limits)
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
-            arms = tuple(arm for arm in arms if arm not in TTT_ARMS)
+            arms = tuple(arm for arm in arms if arm not in TRAINING)
         if self.remote is None:
             arms = tuple(arm for arm in arms if arm != REMOTE)
         if forced is not None and forced not in arms:
@@ -273,7 +272,7 @@ class Steps:
         empty = any(answer.value is None for answer in state["answers"])
         if not empty:
             return self._escalated_by_policy(state)
-        if state["answered_by"] in TTT_ARMS:
+        if state["answered_by"] in TRAINING:
             best = tuple(
                 trained if trained.value is not None else untrained
                 for trained, untrained in zip(state["answers"], state["probe"].answers, strict=True)
@@ -338,7 +337,7 @@ class Steps:
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
         arm = state["decision"].arm
-        if arm in TTT_ARMS:
+        if arm in TRAINING:
             return "adapt"
         return "answer_vote" if arm == Arm.ICL_VOTE else "answer_icl"
 
@@ -394,7 +393,7 @@ class Steps:
         return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
 
     def _ttt_arm(self, state: SolveState) -> str:
-        return state["decision"].arm if state["decision"].arm in TTT_ARMS else Arm.TTT
+        return state["decision"].arm if state["decision"].arm in TRAINING else Arm.TTT
 
     def _training(self, state: SolveState, arm: str) -> TrainingSettings:
         """Return how `arm` trains; a policy may have training looked after that the settings would let run on."""
@@ -411,7 +410,7 @@ class Steps:
     def _escalated_by_policy(self, state: SolveState) -> SolveState:
         """Ask the policy whether to train after all, if the time that is left will do for it."""
         arm, features = state["answered_by"], state["features"]
-        if arm in TTT_ARMS or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
+        if arm in TRAINING or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
             return {"escalate": False}
         train_s = dict(features.predicted_cost_s).get(Arm.TTT, 0.0)
         if state["deadline"] is not None and time.monotonic() + train_s > state["deadline"]:
