@@ -43,6 +43,7 @@ from policies.loo_threshold import LooThreshold
 from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
 from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
+from ttt_engine.stores.tenants import TENANT_NAME
 
 PREFIX = "TTT_ROUTER_"
 FILE_NAME = "ttt-router.toml"
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
     )
     tenant: str = Field(
         "default",
-        pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$",
+        pattern=f"^{TENANT_NAME}$",
         description="whose adapters are kept and found; no other tenant's ever are",
     )
     warm_start: float | None = Field(
