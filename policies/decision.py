@@ -32,7 +32,8 @@ class Arm(StrEnum):
 REMOTE = "remote"  # a model on a server: an arm where one is set, and in no policy's own order
 CHEAP = (Arm.ICL, Arm.ICL_VOTE)
 CAREFUL = (Arm.ICL_VOTE, Arm.ICL)
-TRAINED = (Arm.TTT, Arm.TTT_SHORT, Arm.ICL_VOTE, Arm.ICL)
+TRAINING = (Arm.TTT, Arm.TTT_SHORT)  # those that train
+TRAINED = (*TRAINING, *CAREFUL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,16 @@ class Changing(Protocol):
 def as_it_is(policy: Policy) -> Policy:
     """Return a policy that nothing changes while one task is decided on."""
     return policy.now() if isinstance(policy, Changing) else policy
+
+
+@runtime_checkable
+class StandIn(Protocol):
+    """A policy that goes by what another weighs."""
+
+    @property
+    def stands_for(self) -> object:
+        """The other; None where there are several."""
+        ...
 
 
 @runtime_checkable

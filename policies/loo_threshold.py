@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from policies.decision import CAREFUL, CHEAP, TRAINED, Arm, Decision, drawn, first_available
+from policies.decision import CAREFUL, CHEAP, TRAINED, TRAINING, Arm, Decision, drawn, first_available
 from policies.difficulty import held_out, p_icl_correct
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class LooThreshold:
         if arm == Arm.TTT and features.value("adapter_cached"):
             verdict = "its adapter is at hand"
         else:
-            verdict = "training" if arm in (Arm.TTT, Arm.TTT_SHORT) else f"training is not available, so {arm}"
+            verdict = "training" if arm in TRAINING else f"training is not available, so {arm}"
         return arm, f"{said}, below {self.threshold:.2f}: {verdict}"
 
 

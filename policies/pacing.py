@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import TRAINING, Decision, Policy, policy_id
 from policies.errors import PolicySettingRefused
 from policies.stages import Stage, stage_of
 from policies.wishes import Budget, SecondsBudget, ShareBudget
@@ -77,7 +77,7 @@ def arm_charged(drawn: str, answered_by: str | None) -> str:
     """Return the arm that a solve counts as: a trained answer cost its training, whichever arm was drawn, and what was
     drawn was begun, whatever came of it.
     """
-    return answered_by if answered_by in (Arm.TTT, Arm.TTT_SHORT) else drawn
+    return answered_by if answered_by in TRAINING else drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class WithinBudget:
     price: float
     budget: Budget
     exhausted: bool = False
-    free_arms: tuple[str, ...] = FREE_ARMS
+    free_arms: tuple[str, ...] = FREE_ARMS  # left where seconds are used up; of a share, what it does not count
 
     @property
     def name(self) -> str:
@@ -145,20 +145,16 @@ class PacedPolicy:
 
     Args:
         policy_at: the policy at a price; the higher the price, the less it spends.
-        free_arms: what is left where a budget of seconds is used up; of a share, all arms that it does not count.
     """
 
-    def __init__(
-        self, policy_at: Callable[[float], Policy], pacer: BudgetPacer, *, free_arms: Sequence[str] = FREE_ARMS
-    ) -> None:
+    def __init__(self, policy_at: Callable[[float], Policy], pacer: BudgetPacer) -> None:
         self.pacer = pacer
         self._policy_at = policy_at
-        self._free_arms = tuple(free_arms)
 
     def now(self) -> WithinBudget:
         """Return the policy at the current price."""
         price, exhausted = self.pacer.state
-        return WithinBudget(self._policy_at(price), price, self.pacer.budget, exhausted, self._free_arms)
+        return WithinBudget(self._policy_at(price), price, self.pacer.budget, exhausted)
 
     @property
     def name(self) -> str:

@@ -36,17 +36,36 @@ def write(folder: Path, content: bytes, reached: Callable[[str], object]) -> str
     if _bytes_of(path) == content:
         _sync_folder(folder)  # the one who made it may have crashed before doing so
         return version_id
-    unfinished = folder / f"{version_id}.{secrets.token_hex(4)}{UNFINISHED}"
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        reached("policy file: written")
-        os.fsync(file.fileno())
-    reached("policy file: synced")
-    unfinished.replace(path)
-    reached("policy file: renamed")
-    _sync_folder(folder)
+    write_whole(path, content, reached=lambda point: reached(f"policy file: {point}"))
     return version_id
+
+
+def write_whole(
+    path: Path, content: bytes, *, mode: int = 0o666, reached: Callable[[str], object] = lambda point: None
+) -> None:
+    """Make a file hold `content`, on the disk when this returns; after a crash it holds that or what it held before.
+
+    Args:
+        mode: of the file, less what the process masks.
+        reached: told of each point at which a crash would leave something else behind.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.stem}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            reached("written")
+            os.fsync(file.fileno())
+        reached("synced")
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)  # a full disk should not be filled with these
+        raise
+    reached("renamed")
+    _sync_folder(path.parent)
 
 
 def read(folder: Path, version_id: str) -> bytes:

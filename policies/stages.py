@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from policies.decision import Policy, StandIn, as_it_is
+
 if TYPE_CHECKING:
     from policies.feature_values import FeatureValues
 
@@ -61,6 +63,14 @@ class WatchesTraining(Protocol):
 def stage_of(policy: object, features: FeatureValues) -> Stage | None:
     """Return the stage that a policy asks for; None also where it knows nothing of stages."""
     return policy.stages_wanted(features) if isinstance(policy, AsksForStages) else None
+
+
+def may_ask(policy: Policy) -> bool:
+    """Say whether a policy may ask for a stage; one that stands for another, whether that one may."""
+    asks: object = as_it_is(policy)
+    while isinstance(asks, StandIn) and (behind := asks.stands_for) is not None:
+        asks = behind
+    return isinstance(asks, AsksForStages)
 
 
 @runtime_checkable

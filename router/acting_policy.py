@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from policies.decision import Decision, Policy, at_price, paired, policy_id
-from policies.stages import AsksForStages, Stage, stage_of
+from policies.stages import Stage, stage_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +40,6 @@ class InCharge:
     def stands_for(self) -> Policy | None:
         """Who weighs the arms; None where it is not one alone."""
         return self.champion if self.canary is None else None
-
-    @property
-    def asks_for_stages(self) -> bool:
-        """Whether either may want to look closer first."""
-        either: tuple[object, ...] = (self.champion, self.canary)
-        return any(isinstance(each, AsksForStages) for each in either)
 
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return the mixture's probability of each arm."""
@@ -96,11 +90,6 @@ class ActingPolicy:
     @property
     def version(self) -> str:
         return self._in_charge.version
-
-    @property
-    def asks_for_stages(self) -> bool:
-        """Whether any of those who decide may want to look closer first."""
-        return self._in_charge.asks_for_stages
 
     def use(self, champion: Policy, canary: Policy | None = None, share: float = 0.0) -> None:
         """Decide by these from now on."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from router.cli_home import settings_at
 from router.settings import Settings
 from router.values_shown import printable
 
@@ -29,7 +30,7 @@ def show(
     given: Annotated[bool, typer.Option("--given", help="Leave out what nobody has set.")] = False,
 ) -> None:
     """Print each setting, its value and where that came from; secrets are masked."""
-    settings = Settings() if home is None else Settings(home=home)
+    settings = settings_at(home)
     names = [name for name in Settings.model_fields if not given or settings.origin(name) != "default"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for column in ("setting", "value", "origin"):

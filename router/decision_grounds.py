@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from policies.decision import StandIn
 from policies.feature_values import FeatureValues
 from policies.gain_model import Contribution
 from router.trace import ArmEstimate, ContributionTrace, DecisionGrounds, NearestTask
@@ -93,14 +94,6 @@ class RemembersTasks(Protocol):
     def nearest(self, features: FeatureValues) -> Sequence[PastTaskSignals]: ...
 
     def percentiles(self, features: FeatureValues) -> dict[str, float]: ...
-
-
-@runtime_checkable
-class StandIn(Protocol):
-    """A policy that goes by what another weighs."""
-
-    @property
-    def stands_for(self) -> object: ...
 
 
 @runtime_checkable

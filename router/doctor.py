@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_engine.errors import FewShotError
+from router.extras import lacking, remedy_for
 from router.router import store_of
 from router.settings import Settings, unknown_variables
 from router.values_shown import printable
@@ -202,11 +202,10 @@ def _store(settings: Settings) -> Finding:
 
 
 def _service(settings: Settings) -> Finding:
-    lacking = [name for name in ("fastapi", "prometheus_client", "uvicorn") if importlib.util.find_spec(name) is None]
     if settings.serve_keys is None and settings.serve_keys_file is None:
         return Finding("service", "ok", "no keys are set, so `ttt-router serve` would not start")
-    if lacking:
-        return Finding("service", "warning", f"{', '.join(lacking)} not installed", "pip install 'ttt-router[serve]'")
+    if missing := lacking("serve"):
+        return Finding("service", "warning", f"{', '.join(missing)} not installed", remedy_for("serve"))
     from router.serve.keys import ApiKeys
 
     return Finding("service", "ok", f"keys of {', '.join(ApiKeys.of(settings).tenants)}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import LabelledTask, Value
+from policies.decision import TRAINING
 from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
@@ -22,7 +23,6 @@ from router.trace import AnswerTrace, Trace
 from router.trace_errors import TraceNotKept, UnreadableTrace
 from router.traces.stored import read_trace
 
-_TRAINED = ("ttt", "ttt_short")
 RightAnswer = Value | Sequence[Value | None] | list[list[int]]
 
 
@@ -127,7 +127,7 @@ def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[O
 
 def _of_escalated(trace: Trace, source: str) -> tuple[OutcomeRow, ...]:
     """Return that the arm which was drawn was worth nothing, where training had to answer because it had no answer."""
-    if trace.answered_by not in _TRAINED or trace.decision.arm in _TRAINED:
+    if trace.answered_by not in TRAINING or trace.decision.arm in TRAINING:
         return ()
     return (OutcomeRow(trace.trace_id, source, known_as(trace.decision.arm), 0.0),)
 

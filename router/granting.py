@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _DELTA = 0.05  # probability of promising too much for one scorer, over all looks at the evidence
 _LOOKED_AT = 2000  # latest traces, for what has been spent
 _LOOKED_THROUGH = 100  # latest decisions, for one under the bound that is asked for
-_MOST_EXPLORED = 0.5  # a bound leaves the other half to the rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: st
     """
     wish, reader = settings.wish, None
     if ledger is not None and isinstance(wish, RegretLimit):
-        rules = RowRules(arms=tuple(arm for arm in settings.arms if arm != Arm.ZERO_SHOT))
+        rules = RowRules(arms=settings.learned_arms)
         reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
 
     def evidence(trained_to_seq: int) -> OutcomeMatrix | None:
@@ -60,7 +59,7 @@ def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: st
         if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
             known = evidence(trained_to_seq)
             bound = nothing_shown(wish.max_rate) if known is None else bound_shown(policy, known, wish.max_rate)
-            return BoundedRegret(policy, bound, explore=min(settings.epsilon, _MOST_EXPLORED))
+            return BoundedRegret(policy, bound, explore=settings.explored_share)
         return policy
 
     return act_as

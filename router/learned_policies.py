@@ -50,15 +50,13 @@ _LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
 
 def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None) -> Learner:
     """Return the learning loop with this project's gain models; the stated rule decides until there is a champion."""
-    trained = tuple(arm for arm in settings.arms if arm != "zero_shot")
-    explore = min(settings.epsilon, 0.5)
     return Learner(
         ledger,
-        fit=fit_with(price=settings.price, explore=explore, temperature=settings.temperature),
+        fit=fit_with(price=settings.price, explore=settings.explored_share, temperature=settings.temperature),
         load=load,
-        prior=Loaded(LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)),
+        prior=Loaded(settings.stated_rule),
         model_fingerprint=model_fingerprint,
-        settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=trained)),
+        settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=settings.learned_arms)),
         fallback=LooThreshold(threshold=settings.loo_threshold, epsilon=min(1.0, 0.2 * len(settings.arms))),
         act_as=granting(settings, ledger, model_fingerprint=model_fingerprint),
     )

@@ -15,7 +15,6 @@ from icl_engine.errors import TaskRefused
 from icl_engine.task import Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
-from policies.loo_threshold import LooThreshold
 from policies.records import OutcomeRow
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
@@ -664,8 +663,7 @@ class Router:
         from router.granting import granting
 
         settings = self.settings
-        rule = LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon)
-        return granting(settings, ledger, model_fingerprint=model_fingerprint)(rule, 0)
+        return granting(settings, ledger, model_fingerprint=model_fingerprint)(settings.stated_rule, 0)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits

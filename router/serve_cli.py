@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from router.settings import Settings, SettingsError
-
-_NEEDED = ("fastapi", "jinja2", "prometheus_client", "uvicorn")
+from router.extras import require_extra
+from router.settings import Settings
 
 
 def serve(
@@ -33,7 +31,7 @@ def serve(
     ] = "info",
 ) -> None:
     """Answer tasks over HTTP, for everybody who has a key."""
-    require_extra()
+    require_extra("serve")
     from policies.ledger import Ledger
     from router.serve.app import make_app
     from router.serve.journal import own_folder
@@ -58,15 +56,3 @@ def serve(
         server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(1)
-
-
-def require_extra() -> None:
-    """Make sure that the web libraries are here.
-
-    Raises:
-        SettingsError: the extra is not installed.
-    """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        remedy = "Install them: pip install 'ttt-router[serve]'."
-        raise SettingsError(f"{', '.join(missing)} not installed", variable="serve", remedy=remedy)

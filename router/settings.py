@@ -39,9 +39,11 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.decision import REMOTE, Arm
 from policies.errors import PolicySettingRefused
+from policies.loo_threshold import LooThreshold
 from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
 from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
+from ttt_engine.stores.tenants import TENANT_NAME
 
 PREFIX = "TTT_ROUTER_"
 FILE_NAME = "ttt-router.toml"
@@ -174,7 +176,7 @@ class Settings(BaseSettings):
     )
     tenant: str = Field(
         "default",
-        pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$",
+        pattern=f"^{TENANT_NAME}$",
         description="whose adapters are kept and found; no other tenant's ever are",
     )
     warm_start: float | None = Field(
@@ -280,6 +282,21 @@ class Settings(BaseSettings):
         if self.max_regret_rate is not None:
             return RegretLimit(self.max_regret_rate)
         return Price(self.price) if "price" in self.model_fields_set else None
+
+    @property
+    def stated_rule(self) -> LooThreshold:
+        """The rule that decides until something is learned."""
+        return LooThreshold(threshold=self.loo_threshold, epsilon=self.epsilon)
+
+    @property
+    def explored_share(self) -> float:
+        """The probability that what is learned, or a bound, leaves to exploration: at most half."""
+        return min(self.epsilon, 0.5)
+
+    @property
+    def learned_arms(self) -> tuple[str, ...]:
+        """The arms that something is learned of: all but `zero_shot`."""
+        return tuple(arm for arm in self.arms if arm != Arm.ZERO_SHOT)
 
     @property
     def inference(self) -> InferenceSettings:

@@ -23,14 +23,14 @@ from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.costs import CostModel
-from policies.decision import REMOTE, Arm, Decision, Policy, as_it_is, policy_id
+from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
-from policies.stages import AsksForStages, CountsSpending, Escalates, Stage, WatchesTraining
+from policies.stages import CountsSpending, Escalates, Stage, WatchesTraining, may_ask, stage_of
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from ttt_engine.engine import TttEngine
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of
-TTT_ARMS = (Arm.TTT, Arm.TTT_SHORT)
 VIEWS_ASKED = 3  # where a policy wants to see whether views agree, and the settings name no number
 
 
@@ -118,7 +117,7 @@ class Steps:
         Task.parse(task.model_dump(), self.limits)
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
-            arms = tuple(arm for arm in arms if arm not in TTT_ARMS)
+            arms = tuple(arm for arm in arms if arm not in TRAINING)
         if self.remote is None:
             arms = tuple(arm for arm in arms if arm != REMOTE)
         if forced is not None and forced not in arms:
@@ -273,7 +272,7 @@ class Steps:
         empty = any(answer.value is None for answer in state["answers"])
         if not empty:
             return self._escalated_by_policy(state)
-        if state["answered_by"] in TTT_ARMS:
+        if state["answered_by"] in TRAINING:
             best = tuple(
                 trained if trained.value is not None else untrained
                 for trained, untrained in zip(state["answers"], state["probe"].answers, strict=True)
@@ -329,13 +328,16 @@ class Steps:
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
-        asks = state["forced_arm"] is None and isinstance(self.policy, AsksForStages)
-        return "look_closer" if asks and getattr(self.policy, "asks_for_stages", True) else "decide"
+        try:
+            asks = state["forced_arm"] is None and may_ask(self.policy)
+        except Exception:  # of a policy, which `decide` meets again and tells of
+            asks = False
+        return "look_closer" if asks else "decide"
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
         arm = state["decision"].arm
-        if arm in TTT_ARMS:
+        if arm in TRAINING:
             return "adapt"
         return "answer_vote" if arm == Arm.ICL_VOTE else "answer_icl"
 
@@ -356,9 +358,9 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if state["forced_arm"] is not None or not isinstance(self.policy, AsksForStages) or not _in_time(state):
+        if state["forced_arm"] is not None or not _in_time(state):
             return None
-        stage = self.policy.stages_wanted(features)
+        stage = stage_of(as_it_is(self.policy), features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
         return stage if stage == Stage.VOTES or (stage == Stage.TRIAL and trains) else None
 
@@ -391,7 +393,7 @@ class Steps:
         return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
 
     def _ttt_arm(self, state: SolveState) -> str:
-        return state["decision"].arm if state["decision"].arm in TTT_ARMS else Arm.TTT
+        return state["decision"].arm if state["decision"].arm in TRAINING else Arm.TTT
 
     def _training(self, state: SolveState, arm: str) -> TrainingSettings:
         """Return how `arm` trains; a policy may have training looked after that the settings would let run on."""
@@ -408,7 +410,7 @@ class Steps:
     def _escalated_by_policy(self, state: SolveState) -> SolveState:
         """Ask the policy whether to train after all, if the time that is left will do for it."""
         arm, features = state["answered_by"], state["features"]
-        if arm in TTT_ARMS or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
+        if arm in TRAINING or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
             return {"escalate": False}
         train_s = dict(features.predicted_cost_s).get(Arm.TTT, 0.0)
         if state["deadline"] is not None and time.monotonic() + train_s > state["deadline"]:

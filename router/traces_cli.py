@@ -26,7 +26,6 @@ from router.values_shown import printable
 from router.version import installed_version
 
 if TYPE_CHECKING:
-    from policies.decision import Policy
     from policies.ledger import Ledger
     from policies.trace_log import TraceFilter
     from router.traces import PolicyLoader, StoredTrace
@@ -162,14 +161,14 @@ def replay_(
     from router.traces_render import replay_json, replay_table
 
     with _ledger(home) as ledger:
-        settings_policy = _policy_of(settings_at(home))
+        given = (settings_at(home).stated_rule,)
         if trace_ids:
             ids = [full_id(ledger, trace_id) for trace_id in trace_ids]
         else:
             wanted = _filter(arm, outcome, policy, errors, since, until, task)
             ids = [line.trace_id for line in ledger.traces.summaries(wanted, n=n)]
         loaders = (_learned_in(ledger),)
-        replays = [replay(ledger.decision(trace_id), given=settings_policy, loaders=loaders) for trace_id in ids]
+        replays = [replay(ledger.decision(trace_id), given=given, loaders=loaders) for trace_id in ids]
     if as_json:
         for each in replays:
             _print_json(replay_json(each))
@@ -345,12 +344,6 @@ def _header(given: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def _policy_of(settings: Settings) -> tuple[Policy, ...]:
-    from policies.loo_threshold import LooThreshold
-
-    return (LooThreshold(threshold=settings.loo_threshold, epsilon=settings.epsilon),)
-
-
 def _learned_in(ledger: Ledger) -> PolicyLoader:
     """Return what finds a learned policy in the ledger; each is read once."""
     from router.learned_policies import version_named
@@ -362,7 +355,7 @@ def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, ledger: L
     from router.traces import fork_policy, told
     from router.traces_render import replay_json
 
-    found = fork_policy(stored, policy, given=_policy_of(settings), loaders=(_learned_in(ledger),))
+    found = fork_policy(stored, policy, given=(settings.stated_rule,), loaders=(_learned_in(ledger),))
     if as_json:
         _print_json(replay_json(found))
     else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib.util
 import socket
 import sys
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli_home import Home, ledger_of, settings_at
+from router.extras import require_extra
 from router.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from router.router import Router
     from router.ui.app import RunArm
 
-_NEEDED = ("fastapi", "jinja2", "uvicorn")
 _PORT = 8765
 
 
@@ -44,7 +43,7 @@ def ui(
     home: Home = None,
 ) -> None:
     """Show decisions and policies in the browser."""
-    require_extra()
+    require_extra("ui")
     require_loopback(host, any_host=any_host)
     import uvicorn
 
@@ -67,18 +66,6 @@ def ui(
         finally:
             if router is not None:
                 router.close()
-
-
-def require_extra() -> None:
-    """Make sure that the web libraries are here.
-
-    Raises:
-        SettingsError: the extra is not installed.
-    """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        remedy = "Install them: pip install 'ttt-router[ui]'."
-        raise SettingsError(f"{', '.join(missing)} not installed", variable="ui", remedy=remedy)
 
 
 def require_loopback(host: str, *, any_host: bool) -> None:

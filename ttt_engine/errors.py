@@ -10,11 +10,13 @@ class TrainingFailed(FewShotError):
 
     Args:
         reason: One short clause for `degraded`, such as "loss became nan at step 3".
+        gave_up: Whether it could have gone on, and whoever led it had no more time or did not want it any more.
     """
 
-    def __init__(self, reason: str, *, task_id: str | None = None) -> None:
+    def __init__(self, reason: str, *, gave_up: bool = False, task_id: str | None = None) -> None:
         super().__init__(f"training stopped: {reason}. The answer in context is used instead.", task_id=task_id)
         self.reason = reason
+        self.gave_up = gave_up
 
 
 class Cancelled(FewShotError):

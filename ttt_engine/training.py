@@ -230,9 +230,9 @@ class _Run:
     def _check_wanted(self) -> None:
         done = f"after {len(self.losses)} of {self.steps} steps"
         if self.job.cancelled():
-            raise TrainingFailed(f"cancelled {done}", task_id=self.job.task.id)
+            raise TrainingFailed(f"cancelled {done}", gave_up=True, task_id=self.job.task.id)
         if self.job.deadline is not None and time.monotonic() > self.job.deadline:
-            raise TrainingFailed(f"deadline reached {done}", task_id=self.job.task.id)
+            raise TrainingFailed(f"deadline reached {done}", gave_up=True, task_id=self.job.task.id)
 
     def take(self, loss: float) -> None:
         """Note the loss of a step.

@@ -32,7 +32,7 @@ from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
 from router.serve.openapi import ERRORS, complete, link, takes
 from router.serve.pages import Pages
-from router.serve.problems import problem, problem_of, response_of
+from router.serve.problems import HEADERS, problem, problem_of, response_of
 from router.serve.reading import policy_json, trace_json, traces_json
 from router.serve.service import Service
 
@@ -41,8 +41,8 @@ log = logging.getLogger("ttt_router.serve")
 _PARSED_ASIDE_BYTES = 64 * 2**10  # a longer body is read in another thread: others should not wait
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _Body = TypeVar("_Body", wire.SolveBody, wire.DecideBody, wire.FeedbackBody)
-TraceId = Annotated[str, Path(pattern=wire.TRACE_ID, description="as a solution names it")]
-JobId = Annotated[str, Path(pattern=wire.JOB_ID, description="as the answer 202 names it")]
+TraceId = Annotated[str, Path(pattern=wire.ID, description="as a solution names it")]
+JobId = Annotated[str, Path(pattern=wire.ID, description="as the answer 202 names it")]
 
 
 def make_app(service: Service, keys: ApiKeys) -> Gate:
@@ -385,5 +385,5 @@ def _wants_events(request: Request) -> bool:
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    sent = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    sent = {**HEADERS, **(headers or {})}
     return Response(json.dumps(content, allow_nan=False), status, sent, media_type="application/json")

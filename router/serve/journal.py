@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Limits, Task
+from policies.policy_files import UNFINISHED, write_whole
 from router.serve.jobs import Asked, Job
 
 
@@ -83,7 +84,7 @@ class Journal:
         self._folder, self._limits = folder, limits
         self._writing = threading.Lock()  # a job may be promised and over at the same time
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left_over in folder.glob("*.tmp"):
+        for left_over in folder.glob(f"*{UNFINISHED}"):
             left_over.unlink(missing_ok=True)
 
     def write(self, job: Job) -> None:
@@ -108,18 +109,7 @@ class Journal:
             until=None if left_s is None else time.time() + left_s,
             results=job.results if len(job.results) == len(job.asked.tasks) else None,
         )
-        path, temporary = self._path(job.id), self._folder / f"{job.id}.tmp"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(kept.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self._path(job.id), kept.model_dump_json().encode(), mode=0o600)
 
     def drop(self, job_id: str) -> None:
         """Forget a job."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from router.settings import Settings, SettingsError
+from ttt_engine.stores.tenants import TENANT_NAME
 
 SHORTEST = 16  # characters of a key
 _KEY = re.compile(rf"[!-+\--~]{{{SHORTEST},256}}")  # printable ASCII without blank and comma
-_TENANT = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?")  # as the setting `tenant`
 _NEW_KEY = """python -c 'import secrets; print("default=" + secrets.token_urlsafe(32))'"""
 
 
@@ -90,7 +90,8 @@ def _parsed(lines: Sequence[str], place: str) -> list[tuple[str, str]]:
         if not entry or entry.startswith("#"):
             continue
         tenant, _, key = (part.strip() for part in entry.partition("="))
-        if not _TENANT.fullmatch(tenant) or not _KEY.fullmatch(key):  # neither is repeated: it may be the secret
+        if not re.fullmatch(TENANT_NAME, tenant) or not _KEY.fullmatch(key):
+            # neither is repeated: it may be the secret
             remedy = f"Give tenant=key, a key of {SHORTEST} to 256 characters without blank or comma."
             raise SettingsError(f"entry {n} is not a tenant and its key", variable=place, remedy=remedy)
         found.append((tenant, key))

@@ -19,8 +19,7 @@ from router.errors import TaskRefused
 from router.serve.errors import BodyRefused
 from router.solution import Solution
 
-TRACE_ID = r"^[0-9a-f]{32}$"
-JOB_ID = r"^[0-9a-f]{32}$"
+ID = r"^[0-9a-f]{32}$"  # of traces and of jobs
 _LONGEST_S = 7 * 24 * 3600.0
 _CELL: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 9}
 _ROW: dict[str, Any] = {"type": "array", "items": _CELL, "minItems": 1, "maxItems": 30}
@@ -109,7 +108,7 @@ class FeedbackBody(_Given):
         }
     )
 
-    trace_id: Annotated[StrictStr, Field(pattern=TRACE_ID)]
+    trace_id: Annotated[StrictStr, Field(pattern=ID)]
     correct: StrictBool | Annotated[StrictFloat, Field(ge=0, le=1)] | None = Field(
         None, description="whether its answer was right"
     )

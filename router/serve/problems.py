@@ -15,6 +15,7 @@ from router import errors as library
 from router.serve import errors as own
 
 MEDIA_TYPE = "application/problem+json"
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}  # of every answer in JSON
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (  # the first that fits
     (own.KeyRequired, 401),
@@ -94,7 +95,7 @@ def code_of(kind: type[Exception]) -> str:
 
 def response_of(document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """Return the response that carries a problem."""
-    sent = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    sent = {**HEADERS, **(headers or {})}
     if "retry_after_s" in document:
         sent["Retry-After"] = str(max(1, math.ceil(document["retry_after_s"])))
     if document["status"] == 401:

@@ -27,6 +27,7 @@ from router.serve.metrics import Metrics
 from router.serve.problems import problem_of
 from router.serve.tenants import Tenants
 from router.solution import Solution
+from ttt_engine.executors import seconds_left
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
@@ -281,8 +282,7 @@ class Service:
 
         workers = self.tenants.elsewhere(job.tenant)
         if workers is not None:  # which cannot be told of a change of mind, and tell of no steps
-            left = None if job.deadline is None else max(1e-9, job.deadline - time.monotonic())
-            solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=left)
+            solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=seconds_left(job.deadline))
             self._tell(self._spent, job.tenant, solution.cost.seconds)
             return solution
         solution = self.tenants.router(job.tenant).solve_among(

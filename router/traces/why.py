@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from policies.decision import TRAINING
 from policies.records import EffectiveOutcome
 from policies.trace_log import verdict_of
 from router.trace import DecisionTrace, Trace
@@ -77,7 +78,7 @@ def measured_seconds(trace: Trace) -> dict[str, float]:
     """
     asked = trace.decision.arm
     of_step = {"probe": "icl", "answer_vote": "icl_vote"}
-    of_step |= dict.fromkeys(("adapt", "answer_ttt"), asked if asked in ("ttt", "ttt_short") else "ttt")
+    of_step |= dict.fromkeys(("adapt", "answer_ttt"), asked if asked in TRAINING else "ttt")
     of_step |= {"answer_icl": asked} if asked in ("zero_shot", "remote") else {}
     measured: dict[str, float] = {}
     for step in trace.path:

@@ -22,13 +22,17 @@ from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy
+from policies.decision import Arm, Decision, Policy, as_it_is, at_price
 from policies.errors import ArmUnavailable
 from policies.feature_values import FeatureValues
 from policies.features import FEATURE_NAMES, Features
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
+from policies.loo_threshold import LooThreshold
+from policies.pacing import BudgetPacer, PacedPolicy
 from policies.stages import Stage
+from policies.wishes import ShareBudget
+from router.acting_policy import ActingPolicy, InCharge
 from router.graph import build_graph
 from router.router import Router
 from router.settings import Settings
@@ -257,6 +261,37 @@ def test_a_policy_that_asks_for_nothing_decides_at_once_on_what_the_probe_says()
     assert steps(policy=StagedPolicy()).after_lookup(state) == "look_closer"
     assert state["nearest_distance"] == 0.25
     assert decided(bound)["features"].nearest_adapter_distance == 0.25
+
+
+class UnreadablePolicy(AlwaysArm):
+    """Cannot say what it is at the moment."""
+
+    def now(self) -> Policy:
+        raise RuntimeError("no policy at hand")
+
+
+@pytest.mark.parametrize(
+    ("weighs", "step"),
+    [
+        (LooThreshold(), "decide"),
+        (StagedPolicy(), "look_closer"),
+        (ActingPolicy(LooThreshold()), "decide"),
+        (ActingPolicy(StagedPolicy()), "look_closer"),
+        (InCharge(LooThreshold(), StagedPolicy(), 0.5), "look_closer"),
+    ],
+)
+def test_a_budget_looks_closer_only_over_a_policy_that_may_ask_for_it(weighs: Policy, step: str) -> None:
+    budget = BudgetPacer(ShareBudget(("ttt",), 0.5))
+    bound = steps(ttt=FakeTtt(), policy=PacedPolicy(lambda price: at_price(as_it_is(weighs), price), budget))
+
+    assert bound.after_lookup(looked_up(bound)) == step
+
+
+def test_a_policy_that_fails_before_it_is_asked_leaves_the_answer_in_context() -> None:
+    state = solved(steps(ttt=FakeTtt(), policy=UnreadablePolicy("ttt")))
+
+    assert state["answered_by"] == "icl"
+    assert "no policy at hand" in state["degraded"][0]
 
 
 def test_views_are_asked_at_the_policy_s_wish_and_it_is_asked_again_with_what_they_say() -> None:

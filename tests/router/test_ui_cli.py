@@ -10,8 +10,9 @@ import pytest
 
 import router.ui_cli
 from router.cli import main
+from router.extras import require_extra
 from router.settings import Settings, SettingsError
-from router.ui_cli import listening, require_extra, require_loopback, solutions_in
+from router.ui_cli import listening, require_loopback, solutions_in
 
 SOLVED = {
     "train": [{"input": [[1, 0]], "output": [[0, 1]]}, {"input": [[2, 0]], "output": [[0, 2]]}],
@@ -32,11 +33,12 @@ def test_others_are_let_in_only_where_it_is_asked_for(host: str) -> None:
         require_loopback(host, any_host=False)
 
 
-def test_without_the_extra_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("extra", ["ui", "serve"])
+def test_without_the_extra_it_says_how_to_install_it(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    with pytest.raises(SettingsError, match=r"ttt-router\[ui\]"):
-        require_extra()
+    with pytest.raises(SettingsError, match=rf"ttt-router\[{extra}\]"):
+        require_extra(extra)
 
 
 def test_an_address_that_others_reach_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ def test_a_training_that_fails_fails_for_all_who_waited_and_the_next_may_try() -
 
 
 def test_one_who_ran_out_of_time_hands_over_to_the_next() -> None:
-    flight, late = SingleFlight(), Training(TrainingFailed("deadline reached after 3 of 20 steps"))
+    flight, late = SingleFlight(), Training(TrainingFailed("deadline reached after 3 of 20 steps", gave_up=True))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(flown, flight, late)
         late.begun.wait(10)
@@ -287,7 +287,8 @@ def test_one_that_is_cancelled_does_not_wait_for_the_other_to_end() -> None:
 
 
 def test_whoever_waits_for_one_that_is_cancelled_trains_itself() -> None:
-    flight, given_up, training = SingleFlight(), Training(TrainingFailed("cancelled after 3 of 40 steps")), Training()
+    flight, training = SingleFlight(), Training()
+    given_up = Training(TrainingFailed("cancelled after 3 of 40 steps", gave_up=True))
     training.go.set()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(flown, flight, given_up)

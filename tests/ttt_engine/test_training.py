@@ -449,8 +449,10 @@ def test_a_poisoned_model_stops_training_at_the_first_step(
     with torch.no_grad():
         model.module.model.norm.weight[0] = float("nan")
 
-    with pytest.raises(TrainingFailed, match="nan at step 1"):
+    with pytest.raises(TrainingFailed, match="nan at step 1") as stopped:
         train(model, lora, TrainingJob(CONSTANT_TASK, training, 0))
+
+    assert not stopped.value.gave_up
 
 
 def test_a_weight_that_is_not_finite_after_the_last_step_is_noticed(
@@ -463,8 +465,10 @@ def test_a_weight_that_is_not_finite_after_the_last_step_is_noticed(
 def test_a_deadline_that_is_past_stops_before_the_first_step(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings
 ) -> None:
-    with pytest.raises(TrainingFailed, match="deadline reached after 0 of 20 steps"):
+    with pytest.raises(TrainingFailed, match="deadline reached after 0 of 20 steps") as stopped:
         train(model, lora, TrainingJob(CONSTANT_TASK, training, 0, deadline=time.monotonic() - 1))
+
+    assert stopped.value.gave_up
 
 
 def test_a_deadline_is_looked_at_before_every_step(
@@ -490,6 +494,7 @@ def test_training_that_nobody_wants_any_more_stops_before_its_next_step_and_the_
 
     assert isinstance(gone, TrainingFailed)
     assert gone.reason == "cancelled after 3 of 20 steps"
+    assert gone.gave_up
     assert isinstance(finished, TrainingRun)
     assert len(finished.losses) == 20
 

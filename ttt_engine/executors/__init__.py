@@ -2,7 +2,7 @@
 
 from ttt_engine.executors.batching import batches_of
 from ttt_engine.executors.executor import Batch, Executor, MakeWorker, Reach, Worker
-from ttt_engine.executors.in_process import InProcessExecutor
+from ttt_engine.executors.in_process import InProcessExecutor, seconds_left
 from ttt_engine.executors.opening import open_executor
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "Worker",
     "batches_of",
     "open_executor",
+    "seconds_left",
 ]

@@ -182,11 +182,8 @@ def _nothing() -> None:
     pass
 
 
-_LATE = "deadline reached while another solve was training this adapter"
-
-
 def _late() -> TrainingFailed:
-    return TrainingFailed(_LATE)
+    return TrainingFailed("deadline reached while another solve was training this adapter", gave_up=True)
 
 
 def _landed(flight: _Flight, until: float, cancelled: Callable[[], bool]) -> bool:
@@ -201,6 +198,4 @@ def _landed(flight: _Flight, until: float, cancelled: Callable[[], bool]) -> boo
 
 def _gave_up(error: Exception) -> bool:
     """Say whether it ended for reasons of whoever led it: others may go on."""
-    if isinstance(error, TrainingFailed):
-        return error.reason.startswith(("deadline reached", "cancelled"))
-    return isinstance(error, Cancelled | DeadlinePassed)
+    return isinstance(error, Cancelled | DeadlinePassed) or (isinstance(error, TrainingFailed) and error.gave_up)

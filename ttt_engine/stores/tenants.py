@@ -7,10 +7,10 @@ import re
 from ttt_engine.adapter import DEFAULT_TENANT
 from ttt_engine.errors import StoreMisconfigured
 
-__all__ = ["DEFAULT_TENANT", "checked_tenant"]
+__all__ = ["DEFAULT_TENANT", "TENANT_NAME", "checked_tenant"]
 
 # no character that means something in a path, a Redis pattern or a cluster's hash tag
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+TENANT_NAME = r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?"
 
 
 def checked_tenant(name: str) -> str:
@@ -19,7 +19,7 @@ def checked_tenant(name: str) -> str:
     Raises:
         StoreMisconfigured: it is not.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(TENANT_NAME, name):
         raise StoreMisconfigured(
             f"{name[:80]!r} is no name of a tenant",
             remedy="Use 1 to 64 of a-z, 0-9, - and _, the first and the last a letter or a digit.",
