@@ -226,7 +226,7 @@ class Steps:
                 self._training(state, self._ttt_arm(state)),
                 seed=state["seed"],
                 deadline=state["deadline"],
-                cancelled=state.get("cancelled", _never),
+                cancelled=state["cancelled"],
                 progress=lambda step, steps, loss: progress("adapt", step, steps),
                 on_fault=faults.append,
                 seat=state["seat"],
@@ -380,7 +380,7 @@ class Steps:
             seed=state["seed"],
             untrained=state["probe"].loo_nll,
             deadline=state["deadline"],
-            cancelled=state.get("cancelled", _never),
+            cancelled=state["cancelled"],
             seat=state["seat"],
         )
         return {"trial": trial}
@@ -494,12 +494,8 @@ def check_wanted(state: SolveState) -> None:
     Raises:
         Cancelled: nobody does.
     """
-    if state.get("cancelled", _never)():
+    if state["cancelled"]():
         raise Cancelled(task_id=state["task"].id)
-
-
-def _never() -> bool:
-    return False
 
 
 def _in_time(state: SolveState) -> bool:

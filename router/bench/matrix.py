@@ -340,6 +340,7 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
         "seed": job.seed,
         "deadline": None if job.deadline_s is None else time.monotonic() + job.deadline_s,
         "progress": lambda name, done, of: None,
+        "cancelled": lambda: False,
         "seat": None,
         "probed": probe,
     }

@@ -157,6 +157,7 @@ def asked(task: Task = TWO, arm: str | None = None, deadline: float | None = Non
         "seed": 0,
         "deadline": deadline,
         "progress": lambda name, done, of: None,
+        "cancelled": lambda: False,
         "seat": None,
         "probed": None,
         "path": (),
