@@ -72,8 +72,8 @@ def _timed(node: Callable[[SolveState], SolveState]) -> Any:
     """Wrap a step so that the path through the graph, with its times, is part of the state."""
 
     def timed(state: SolveState) -> SolveState:
-        check_wanted(state)
         if "progress" in state:  # a graph around this one gives the first step no more than a task
+            check_wanted(state)
             state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()
         added = node(state)
