@@ -3,7 +3,7 @@
 `Ledger` comes from `policies.ledger`, which loads SQLAlchemy.
 """
 
-from policies.costs import CostModel
+from policies.costs import CostModel, Work
 from policies.decision import Arm, Decision, Policy, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import (
@@ -83,6 +83,7 @@ __all__ = [
     "UnknownTrace",
     "UnknownVersion",
     "WatchesTraining",
+    "Work",
     "feature_row",
     "features_of",
     "p_icl_correct",

@@ -5,65 +5,84 @@ fared.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
+from typing import Literal
 
 from policies.decision import REMOTE, Arm
 
-_BACKWARD = 3.0  # a training token costs about three read ones: forward, backward, and the adapter beside the weights
+Kind = Literal["grid", "text"]
+
+# A training sequence in prompts: forward, backward, and the adapter beside the weights; a short text's steps cost more
+# than their tokens. Measured with the embedded model on the tasks that the prior is fitted to (docs/experiments.md).
+_SEQUENCE: dict[Kind, float] = {"grid": 2.3, "text": 5.8}
 _MEMORY = 0.8  # share of the old correction that each new measurement leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an arm's work on a task hangs on."""
+
+    prompt_s: float  # seconds of one prompt, its answer included
+    n_queries: int = 1
+    kind: Kind = "grid"
 
 
 class CostModel:
     """Seconds per arm = work in prompts * seconds of one prompt, corrected by the running ratio of measured to
-    predicted.
+    predicted, for grids and texts apart.
 
-    Work: `icl` is one prompt, `icl_vote` one a view, a `ttt` arm its training sequences and then one a view. The probe
-    has just measured what a prompt takes here, answer included. Safe between threads.
+    Work: for each query `icl` is one prompt, `icl_vote` and a `ttt` arm one a view, and training is its sequences. The
+    probe has just measured what a prompt takes here, answer included. Safe between threads.
 
     Args:
+        training_sequences: that `ttt` trains on.
+        text_sequences: the same for texts; None: as for grids.
         remote_s: seconds that a model on a server takes, until it has been measured; a prompt here says nothing of it.
     """
 
-    def __init__(self, *, n_views: int, training_sequences: int, remote_s: float | None = None) -> None:
-        self._prompts = {
-            Arm.ZERO_SHOT: 0.5,
-            Arm.ICL: 1.0,
-            Arm.ICL_VOTE: float(n_views),
-            Arm.TTT_SHORT: training_sequences / 4 * _BACKWARD + n_views,
-            Arm.TTT: training_sequences * _BACKWARD + n_views,
+    def __init__(
+        self, *, n_views: int, training_sequences: int, text_sequences: int | None = None, remote_s: float | None = None
+    ) -> None:
+        text_sequences = training_sequences if text_sequences is None else text_sequences
+        self._training: dict[Kind, float] = {
+            "grid": training_sequences * _SEQUENCE["grid"],
+            "text": text_sequences * _SEQUENCE["text"],
         }
         self._remote_s = remote_s
         self._n_views = n_views
-        self._correction: dict[str, float] = {}
+        self._correction: dict[tuple[str, Kind], float] = {}
         self._lock = Lock()
 
-    def predict(self, arms: Sequence[str], *, prompt_s: float, cached: bool) -> dict[str, float]:
+    def predict(self, arms: Sequence[str], *, work: Work, cached: bool) -> dict[str, float]:
         """Return seconds for each known arm of `arms`.
 
         Args:
-            prompt_s: what one prompt of this task took in the probe.
             cached: the adapter of the `ttt` arm is at hand: nothing to train.
         """
-        known = [arm for arm in arms if arm in self._prompts or (arm == REMOTE and self._remote_s is not None)]
-        return {arm: self._predict(arm, prompt_s, cached and arm == Arm.TTT) for arm in known}
 
-    def measured(self, arm: str, seconds: float, *, prompt_s: float, cached: bool) -> None:
+        def seconds(arm: str) -> float:
+            if cached and arm == Arm.TTT:
+                return self._n_views * work.n_queries * work.prompt_s
+            return self._uncorrected(arm, work) * self._correction.get((arm, work.kind), 1.0)
+
+        known = [arm for arm in arms if arm in tuple(Arm) or (arm == REMOTE and self._remote_s is not None)]
+        return {arm: seconds(arm) for arm in known}
+
+    def measured(self, arm: str, seconds: float, *, work: Work, cached: bool) -> None:
         """Learn from what `arm` took."""
-        expected_s = self._uncorrected(arm, prompt_s)
+        expected_s = self._uncorrected(arm, work)
         if cached or expected_s <= 0:
             return
         with self._lock:
             ratio = seconds / expected_s
-            old = self._correction.get(arm)
-            self._correction[arm] = ratio if old is None else _MEMORY * old + (1 - _MEMORY) * ratio
+            old = self._correction.get((arm, work.kind))
+            self._correction[arm, work.kind] = ratio if old is None else _MEMORY * old + (1 - _MEMORY) * ratio
 
-    def _predict(self, arm: str, prompt_s: float, trained: bool) -> float:
-        if trained:
-            return self._n_views * prompt_s
-        return self._uncorrected(arm, prompt_s) * self._correction.get(arm, 1.0)
-
-    def _uncorrected(self, arm: str, prompt_s: float) -> float:
+    def _uncorrected(self, arm: str, work: Work) -> float:
         """Return the seconds of an arm by the work alone; 0 where it is not known."""
         if arm == REMOTE:
-            return self._remote_s or 0.0
-        return self._prompts[Arm(arm)] * prompt_s if arm in self._prompts else 0.0
+            return (self._remote_s or 0.0) * work.n_queries
+        training = {str(Arm.TTT_SHORT): 0.25, str(Arm.TTT): 1.0}.get(arm, 0.0) * self._training[work.kind]
+        per_query = {str(Arm.ZERO_SHOT): 0.5, str(Arm.ICL): 1.0}.get(arm, float(self._n_views))
+        return (training + per_query * work.n_queries) * work.prompt_s if arm in tuple(Arm) else 0.0

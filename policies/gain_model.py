@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+PRIOR = "prior"  # name of the model that has seen no outcome of this installation
+
+
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """Of n tasks; the columns are the model's arms, `icl` among them."""

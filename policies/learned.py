@@ -18,6 +18,7 @@ from policies.errors import ArmUnavailable, PolicySettingRefused
 from policies.exploration import annealed, best, margin_shaped
 from policies.feature_values import feature_row
 from policies.features import stage_wanted
+from policies.gain_model import PRIOR
 from policies.replay import feature_columns, measured
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class LearnedPolicy:
 
     @property
     def stage(self) -> str:
-        """How much has been learned: the name of the model."""
+        """How much has been learned: the name of the model, `PRIOR` where nothing has."""
         return self.model.name
 
     def nearest(self, features: FeatureValues, k: int = 3) -> tuple[PastTask, ...]:
@@ -225,6 +226,8 @@ class LearnedPolicy:
             parts.append(f"{weighing.flips_to} {side} a price of {weighing.flip_price:.3g}")
         elif weighing.rival is not None:
             parts.append("at any price")
+        if self.stage == PRIOR:
+            parts.append("by the prior alone: nothing has been learned here yet")
         if self.explore == 0.0:
             parts.append("explore=0, so not evaluable off-policy")
         return "; ".join(parts)

@@ -1,7 +1,8 @@
 """What an arm costs where quality is weighed against it: seconds in units of what `ttt` takes on average.
 
 `icl` has run before any decision, so it costs nothing more. Predicted seconds count where there are any, the arm's mean
-where there are none; an arm of which nothing is known is taken to be as dear as `ttt`.
+where there are none; an arm of which nothing is known is taken to be as dear as `ttt`. Where nothing has been measured
+yet, costs are by the work alone, in trainings on a prompt of typical length: no decision hangs on a clock then.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _UNKNOWN = 1.0  # cost of an arm of which nothing is known
+_WORK = ("prompt_tokens", "adapter_cached")  # features by which the work of an arm is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Pricing:
 
     price: float  # quality given up for the mean cost of `ttt`; 0: time costs nothing
     mean_cost_s: tuple[tuple[str, float], ...]  # (arm, seconds beyond the answer of `icl`); that of `ttt` is the unit
+    typical_tokens: float | None = None  # of the prompt that means are for: by work, not by seconds; None: by seconds
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.price) and self.price >= 0.0):
@@ -48,6 +51,9 @@ class Pricing:
         if not dict(self.mean_cost_s).get(Arm.TTT, 0.0) > 0.0:
             remedy = "Give its mean seconds, above zero: it is the unit of all costs."
             raise PolicySettingRefused("mean_cost_s", "`ttt` is missing or not above zero", remedy=remedy)
+        if self.typical_tokens is not None and not 0.0 < self.typical_tokens < math.inf:
+            remedy = "Give the tokens of a prompt, above zero."
+            raise PolicySettingRefused("typical_tokens", f"got {self.typical_tokens}", remedy=remedy)
 
     @classmethod
     def of(cls, matrix: OutcomeMatrix, price: float) -> Self:
@@ -66,18 +72,40 @@ class Pricing:
 
     def costs(self, features: FeatureValues, arms: Sequence[str]) -> Floats:
         """Return what each of `arms` costs for one task, shape (n_arms,)."""
+        if self.typical_tokens is not None:
+            tokens, cached = (features.value(name) for name in _WORK)
+            costs: Floats = self._by_work(_array(tokens), _array(cached), arms, self.typical_tokens)[0]
+            return costs
         predicted = dict(features.predicted_cost_s)
-        costs: Floats = self._costs(np.array([[predicted.get(arm, np.nan) for arm in arms]]), arms)[0]
+        costs = self._costs(np.array([[predicted.get(arm, np.nan) for arm in arms]]), arms)[0]
         return costs
 
     def matrix_costs(self, matrix: OutcomeMatrix) -> Floats:
         """Return what was predicted, not what was measured, for each row and arm: (n_rows, n_arms)."""
+        if self.typical_tokens is not None:
+            tokens, cached = (matrix.feature(name) for name in _WORK)
+            return self._by_work(tokens, cached, matrix.arms, self.typical_tokens)
         return self._costs(predicted_costs(matrix), matrix.arms)
 
     def described(self) -> str:
         """Return what a version must name."""
         means = json.dumps(sorted(self.mean_cost_s)).encode()
-        return f"price={self.price},costs={hashlib.sha256(means).hexdigest()[:8]}"
+        tokens = "" if self.typical_tokens is None else f",tokens={self.typical_tokens}"
+        return f"price={self.price},costs={hashlib.sha256(means).hexdigest()[:8]}{tokens}"
+
+    def _by_work(self, tokens: Floats, cached: Floats, arms: Sequence[str], typical_tokens: float) -> Floats:
+        """Return what arms cost where nothing has been measured, (n_rows, n_arms): twice the prompt is twice the work.
+
+        Args:
+            tokens: of the prompt, (n_rows,); NaN: of typical length.
+            cached: 1 where `ttt` has nothing to train and is no more than a vote, (n_rows,).
+        """
+        trained, untrained = (
+            self._costs(np.full((len(tokens), len(arms)), np.nan), [as_arm.get(arm, arm) for arm in arms])
+            for as_arm in ({}, {str(Arm.TTT): str(Arm.ICL_VOTE)})
+        )
+        costs: Floats = np.where((cached == 1.0)[:, None], untrained, trained)
+        return costs * (np.where(tokens > 0.0, tokens, typical_tokens) / typical_tokens)[:, None]
 
     def _costs(self, predicted_s: Floats, arms: Sequence[str]) -> Floats:
         means = dict(self.mean_cost_s)
@@ -87,3 +115,7 @@ class Pricing:
         costs: Floats = np.where(usable, predicted_s, typical_s) / unit
         costs[:, [arm == Arm.ICL for arm in arms]] = 0.0
         return costs
+
+
+def _array(value: float | None) -> Floats:
+    return np.array([np.nan if value is None else value])

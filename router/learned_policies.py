@@ -49,12 +49,13 @@ _LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
 
 
 def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None) -> Learner:
-    """Return the learning loop with this project's gain models; the stated rule decides until there is a champion."""
+    """Return the learning loop with this project's gain models; the first policy decides until there is a champion."""
+    first = settings.first_policy
     return Learner(
         ledger,
         fit=fit_with(price=settings.price, explore=settings.explored_share, temperature=settings.temperature),
         load=load,
-        prior=Loaded(settings.stated_rule),
+        prior=Loaded(first, first.model if isinstance(first, LearnedPolicy) else None),
         model_fingerprint=model_fingerprint,
         settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=settings.learned_arms)),
         fallback=LooThreshold(threshold=settings.loo_threshold, epsilon=min(1.0, 0.2 * len(settings.arms))),

@@ -605,6 +605,7 @@ class Router:
             costs=CostModel(
                 n_views=settings.n_views,
                 training_sequences=training.steps * training.batch_size,
+                text_sequences=None if chosen.text is None else chosen.text.steps * chosen.text.batch_size,
                 remote_s=_REMOTE_S,
             ),
             remote=self._remote_model(),
@@ -635,7 +636,7 @@ class Router:
             return paced(self._deciding(ledger, model_fingerprint), self.settings, ledger)
         except LedgerUnavailable as error:  # what was spent, or who is champion, cannot be read: no answer hangs on it
             self._policy_fault = str(error)
-            return paced(self._stated(None, model_fingerprint), self.settings, None)
+            return paced(self._first(None, model_fingerprint), self.settings, None)
 
     def _remote_model(self) -> RemoteModel | None:
         settings = self.settings
@@ -652,18 +653,18 @@ class Router:
         return self._remote
 
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        """Return the policy that decides: the ledger's champion or, where there is none, the stated rule."""
+        """Return the policy that decides: the ledger's champion or, where there is none, the first policy."""
         settings = self.settings
-        if ledger is None or settings.learning == "off" or not {Arm.ICL, Arm.TTT} <= set(settings.arms):
-            return self._stated(ledger, model_fingerprint)
+        if ledger is None or settings.learning == "off" or not settings.learns:
+            return self._first(ledger, model_fingerprint)
         ledger.policy_versions.alias("champion")  # whether it can be read at all
         return self._learning(ledger, model_fingerprint)
 
-    def _stated(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
+    def _first(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
         from router.granting import granting
 
         settings = self.settings
-        return granting(settings, ledger, model_fingerprint=model_fingerprint)(settings.stated_rule, 0)
+        return granting(settings, ledger, model_fingerprint=model_fingerprint)(settings.first_policy, 0)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits

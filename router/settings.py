@@ -37,7 +37,7 @@ from pydantic_settings import (
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
-from policies.decision import REMOTE, Arm
+from policies.decision import REMOTE, Arm, Policy
 from policies.errors import PolicySettingRefused
 from policies.loo_threshold import LooThreshold
 from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         "auto", description="precision of the weights; 4bit needs the extra [qlora] and CUDA"
     )
     arms: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("icl", "icl_vote", "ttt"), description="names of the arms to choose from, separated by commas"
+        ("icl", "icl_vote", "ttt_short", "ttt"), description="names of the arms to choose from, separated by commas"
     )
     remote_url: str | None = Field(
         None,
@@ -124,6 +124,10 @@ class Settings(BaseSettings):
         None, min_length=1, repr=False, description="sent to that server as a bearer token"
     )
     remote_timeout_s: float = Field(60.0, gt=0, description="seconds that a query may take there")
+    cold_start: Literal["prior", "rule"] = Field(
+        "prior",
+        description="what decides until a policy is promoted: the prior that is shipped, or a rule on held-out answers",
+    )
     loo_threshold: float = Field(
         1.0, ge=0, le=1, description="share of held-out demonstrations answered exactly that makes training needless"
     )
@@ -284,9 +288,28 @@ class Settings(BaseSettings):
         return Price(self.price) if "price" in self.model_fields_set else None
 
     @property
+    def first_policy(self) -> Policy:
+        """Who decides until something is learned; the rule where there are not both arms that the prior compares."""
+        if self.cold_start == "rule" or not self.learns:
+            return self.stated_rule
+        from policies.cold_start import cold_start
+
+        return cold_start(
+            price=self.price,
+            explore=self.explored_share,
+            temperature=self.temperature,
+            votes=self.probe_views > 0,
+        )
+
+    @property
     def stated_rule(self) -> LooThreshold:
-        """The rule that decides until something is learned."""
+        """Training where the demonstrations are not answered when they are held out."""
         return LooThreshold(threshold=self.loo_threshold, epsilon=self.epsilon)
+
+    @property
+    def learns(self) -> bool:
+        """Whether both arms are there that a gain is counted between."""
+        return {Arm.ICL.value, Arm.TTT.value} <= set(self.arms)
 
     @property
     def explored_share(self) -> float:

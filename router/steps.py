@@ -22,7 +22,7 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
-from policies.costs import CostModel
+from policies.costs import CostModel, Work
 from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
 from policies.features import Features, features_of
@@ -297,7 +297,7 @@ class Steps:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
             before_s = found.seconds + (0.0 if trial is None else trial.seconds)
-            self.costs.measured(decision.arm, seconds - before_s, prompt_s=_prompt_s(found), cached=cached)
+            self.costs.measured(decision.arm, seconds - before_s, work=_work(state["task"], found), cached=cached)
         if state["forced_arm"] is None and isinstance(self.policy, CountsSpending):
             self.policy.spent(arm_charged(decision.arm, state["answered_by"]), seconds)
         if self.ledger is None:
@@ -352,7 +352,9 @@ class Steps:
             found,
             adapter_cached=state["cached"],
             nearest_adapter_distance=state["nearest_distance"],
-            predicted_cost_s=self.costs.predict(state["arms"], prompt_s=_prompt_s(found), cached=state["cached"]),
+            predicted_cost_s=self.costs.predict(
+                state["arms"], work=_work(state["task"], found), cached=state["cached"]
+            ),
             trial=state.get("trial"),
         )
 
@@ -502,9 +504,9 @@ def _in_time(state: SolveState) -> bool:
     return state["deadline"] is None or time.monotonic() < state["deadline"]
 
 
-def _prompt_s(found: ProbeResult) -> float:
-    """Seconds of one prompt, its answer included, as the probe measured."""
-    return found.seconds / found.n_prompts
+def _work(task: Task, found: ProbeResult) -> Work:
+    """Return what the cost of an arm hangs on; what a prompt takes has been measured by the probe."""
+    return Work(found.seconds / found.n_prompts, len(task.queries), task.kind)
 
 
 def _tokens(answers: Sequence[Answer]) -> int:

@@ -161,7 +161,7 @@ def replay_(
     from router.traces_render import replay_json, replay_table
 
     with _ledger(home) as ledger:
-        given = (settings_at(home).stated_rule,)
+        given = (settings_at(home).first_policy,)
         if trace_ids:
             ids = [full_id(ledger, trace_id) for trace_id in trace_ids]
         else:
@@ -355,7 +355,7 @@ def _fork_policy(stored: StoredTrace, policy: str, settings: Settings, ledger: L
     from router.traces import fork_policy, told
     from router.traces_render import replay_json
 
-    found = fork_policy(stored, policy, given=(settings.stated_rule,), loaders=(_learned_in(ledger),))
+    found = fork_policy(stored, policy, given=(settings.first_policy,), loaders=(_learned_in(ledger),))
     if as_json:
         _print_json(replay_json(found))
     else:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.errors import RecordRefused
-from policies.gain_models import prior as priors
+from policies.gain_model import PRIOR
 from policies.gain_models.calibration import Calibration, fit_calibration, fit_sigmoid
 from policies.gain_models.folds import family_folds
 from policies.gain_models.forest import ForestScores, Nodes
 from policies.gain_models.heads import FLOOR, Head, HeadKind, heads_of, mixtures_of, targets_of
+from policies.gain_models.linear_heads import FOLDS_FROM, fit_linear_heads
 from policies.gain_models.linear_scores import LinearScores
 from policies.gain_models.model import LearnedGainModel, Provenance
-from policies.gain_models.newton import TOLERANCE, cross_entropy, fit_logistic
 from policies.gain_models.past_tasks import PastTasks
 from policies.gain_models.prior import PSEUDO_TASKS, Prior, shipped_prior
 from policies.gain_models.scaling import Scaler
@@ -35,13 +35,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Folds = npt.NDArray[np.int64]
 
-KINDS = ("prior", "logistic", "trees")
+KINDS = (PRIOR, "logistic", "trees")
 FEW_ROWS = 300  # below it only the features that the prior knows are used
-FOLDS_FROM = 30  # outcomes of a head; fewer choose no penalty and calibrate nothing
 N_FOLDS, N_TREE_FOLDS = 5, 4
-L2_GRID = tuple(PSEUDO_TASKS / 4.0 * factor for factor in (16.0, 4.0, 1.0, 0.25))  # the strongest first
-ROUGHLY = 1e-3  # nats; enough to compare penalties and to calibrate
-DEFAULT_L2 = PSEUDO_TASKS / 4.0
 TREES_FROM = 200  # rows
 RISES_WITH = "loo_exact_share"  # the better it is, the likelier every arm is right, and the less an arm alone is
 
@@ -85,7 +81,7 @@ def fit_gain_model(
     )
     # a feature that no row knows is not read: a policy would ask for it where none of its rows had it
     prior = prior.of_features(_known_features(matrix))
-    if kind == priors.NAME:
+    if kind == PRIOR:
         return replace(prior.model(matrix.arms), provenance=made_from)
     scores: LinearScores | ForestScores
     if kind == "logistic":
@@ -202,61 +198,16 @@ def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tupl
     before, worth = prior.scaler_for(matrix.feature_names)
     scaler = Scaler.of(matrix.features, np.ones(len(matrix)), before=before, worth=worth)
     believed = prior.coef_for(matrix.feature_names, matrix.arms, scaler)
-    design, targets = scaler.design(matrix.features), targets_of(matrix)
-    by_head, folds = _by_head(matrix, weights), family_folds(matrix, N_FOLDS)
-    used = np.any(design != 0.0, axis=0).reshape(
-        -1
-    )  # a column without a number in it leaves its coefficient where the prior has it
-    used[0] = True
-    unseen = np.full_like(targets, np.nan)
-    coef, covariance = believed.copy(), np.zeros((*believed.shape, believed.shape[1]))
-    for i in range(len(believed)):
-        rows = np.flatnonzero(by_head[:, i] > 0.0)
-        head = _LinearHead(design[np.ix_(rows, used)], targets[rows, i], by_head[rows, i], believed[i, used])
-        l2, unseen[rows, i] = head.validated(folds[rows])
-        coef[i, used], hessian = head.fit(l2)
-        covariance[i] = np.eye(len(used)) / l2
-        covariance[i][np.ix_(used, used)] = np.linalg.inv(hessian)
-    return scaler, LinearScores(scaler, coef, covariance), unseen
-
-
-class _LinearHead:
-    """One head, its rows and its prior."""
-
-    def __init__(self, design: Floats, targets: Floats, weights: Floats, prior: Floats) -> None:
-        self._design, self._targets, self._weights, self._prior = design, targets, weights, prior
-
-    def among(self, rows: npt.NDArray[np.bool_]) -> _LinearHead:
-        """Return the head with these rows alone."""
-        return _LinearHead(self._design[rows], self._targets[rows], self._weights[rows], self._prior)
-
-    def fit(self, l2: float, start: Floats | None = None, tolerance: float = TOLERANCE) -> tuple[Floats, Floats]:
-        """Return coefficients and Hessian."""
-        precision = np.full(len(self._prior), l2)
-        precision[0] = PSEUDO_TASKS / 4.0
-        return fit_logistic(
-            self._design,
-            self._targets,
-            self._weights,
-            prior=self._prior,
-            precision=precision,
-            start=start,
-            tolerance=tolerance,
-        )
-
-    def validated(self, folds: Folds) -> tuple[float, Floats]:
-        """Return the penalty that predicts unseen families best, and the scores of each row when unseen."""
-        if len(folds) < FOLDS_FROM or len(np.unique(folds)) < 2:
-            return DEFAULT_L2, np.full(len(folds), np.nan)
-        scores = np.zeros((len(L2_GRID), len(folds)))
-        for fold in np.unique(folds):
-            others, near = self.among(folds != fold), self._prior
-            for k, l2 in enumerate(L2_GRID):  # from one solution to the next it is not far
-                near, _ = others.fit(l2, near, ROUGHLY)
-                scores[k, folds == fold] = self._design[folds == fold] @ near
-        losses = cross_entropy(scores, self._targets) @ self._weights
-        best = int(np.argmin(losses))
-        return L2_GRID[best], scores[best]
+    fit = fit_linear_heads(
+        scaler.design(matrix.features),
+        targets_of(matrix),
+        _by_head(matrix, weights),
+        family_folds(matrix, N_FOLDS),
+        kinds=[head.kind for head in heads_of(matrix.arms)],
+        believed=believed,
+        l2=PSEUDO_TASKS / 4.0,
+    )
+    return scaler, LinearScores(scaler, fit.coef, fit.covariance), fit.unseen
 
 
 def _forest_scores(matrix: OutcomeMatrix, weights: Floats) -> tuple[Scaler, ForestScores, Floats]:

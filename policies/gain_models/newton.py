@@ -38,6 +38,7 @@ def fit_logistic(
     *,
     prior: Floats,
     precision: Floats,
+    offset: Floats | None = None,
     start: Floats | None = None,
     tolerance: float = TOLERANCE,
 ) -> tuple[Floats, Floats]:
@@ -49,6 +50,7 @@ def fit_logistic(
         weights: (n,), >= 0.
         prior: (d,), where the coefficients stay without data.
         precision: (d,), > 0, of each about its prior; one task is worth up to 1/4 for a standardised feature.
+        offset: (n,), log-odds that come on top of the design's; None: none.
         start: where to begin, for a known neighbour of the solution.
         tolerance: how far above the minimum to stop, about, in nats.
 
@@ -56,10 +58,16 @@ def fit_logistic(
         The coefficients (d,), and the Hessian (d, d), whose inverse is their covariance by Laplace's method.
     """
     coef = (prior if start is None else start).copy()
-    objective = _objective(design, targets, weights, coef, prior, precision)
+    base = np.zeros(len(targets)) if offset is None else offset
+
+    def objective_at(at: Floats) -> float:
+        fit = weights @ cross_entropy(base + design @ at, targets)
+        return float(fit + 0.5 * precision @ (at - prior) ** 2)
+
+    objective = objective_at(coef)
     hessian = np.diag(precision)
     for _ in range(N_STEPS):
-        chance = sigmoid(design @ coef)
+        chance = sigmoid(base + design @ coef)
         gradient = design.T @ (weights * (chance - targets)) + precision * (coef - prior)
         hessian = _hessian(design, weights, chance, precision)
         step = np.linalg.solve(hessian, gradient)
@@ -69,7 +77,7 @@ def fit_logistic(
         shrink = 1.0
         while shrink > 1e-6:  # the full step may overshoot far from the solution
             moved = coef - shrink * step
-            lower = _objective(design, targets, weights, moved, prior, precision)
+            lower = objective_at(moved)
             if lower <= objective - 1e-4 * shrink * promised:
                 break
             shrink /= 2.0
@@ -82,10 +90,3 @@ def fit_logistic(
 def _hessian(design: Floats, weights: Floats, chance: Floats, precision: Floats) -> Floats:
     scaled = design * np.sqrt(weights * chance * (1.0 - chance))[:, None]
     return scaled.T @ scaled + np.diag(precision)  # of one matrix with itself: half the multiplications
-
-
-def _objective(
-    design: Floats, targets: Floats, weights: Floats, coef: Floats, prior: Floats, precision: Floats
-) -> float:
-    fit = weights @ cross_entropy(design @ coef, targets)
-    return float(fit + 0.5 * precision @ (coef - prior) ** 2)

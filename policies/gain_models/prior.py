@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.errors import PolicyFileDamaged
+from policies.gain_model import PRIOR
 from policies.gain_models.calibration import Calibration
 from policies.gain_models.heads import FLOOR, Head, HeadKind, heads_of
 from policies.gain_models.json_fields import Fields, Unreadable
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-NAME = "prior"
 PSEUDO_TASKS = 50.0
 PRIOR_FEATURES = (  # those that mean the same whatever the model and the tasks
     "is_text",
@@ -122,7 +122,7 @@ class Prior:
         d = coef.shape[1]
         covariance = np.broadcast_to(np.eye(d) * 4.0 / PSEUDO_TASKS, (len(coef), d, d)).copy()
         return LearnedGainModel(
-            name=NAME,
+            name=PRIOR,
             feature_names=self.feature_names,
             arms=arms,
             scaler=self.scaler,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 N_BINS = 15
 
+_NOTHING = 1e-12  # of quality: rounding
+
 
 def mean(values: Floats, weights: Floats) -> Floats:
     """Return the weighted mean, (n_draws,)."""
@@ -149,12 +151,15 @@ class RoutingCurve:
         return _first_crossing(self.cost, self.quality, part * self.quality[:, -1])
 
     def quality_at_cost(self, budget: float) -> Floats:
-        """Return the quality at this cost as a part of that of always-strong; NaN where the score alone costs more."""
+        """Return the quality at this cost as a part of that of always-strong; NaN where the score alone costs more, or
+        always-strong is never right.
+        """
         at = np.array([
             np.interp(budget, cost, quality, left=np.nan)
             for cost, quality in zip(np.maximum.accumulate(self.cost, axis=1), self.quality, strict=True)
         ])  # fmt: skip
-        result: Floats = at / self.quality[:, -1]
+        whole = self.quality[:, -1]
+        result: Floats = at / np.where(whole > _NOTHING, whole, np.nan)
         return result
 
     def oracle_share(self, budget: float) -> Floats:
@@ -289,7 +294,7 @@ def _before(sums: Floats) -> Floats:
 
 def _first_crossing(x: Floats, y: Floats, target: Floats) -> Floats:
     """Return for each draw the first x at which y, straight between its points, reaches the target; NaN: nowhere."""
-    reached = y >= target[:, None] - 1e-12
+    reached = y >= target[:, None] - _NOTHING
     place = reached.argmax(axis=1)
     rows, before = np.arange(len(x)), np.maximum(place - 1, 0)
     rise = y[rows, place] - y[rows, before]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.baselines import BetaThompson, LinUcb, NearestNeighbours, Standardising, Uniform
+from policies.cold_start import cold_start, cold_start_model
 from policies.features import FEATURES
 from policies.gain_models.fitting import TREES_FROM, fit_gain_model
 from policies.gain_models.heads import Head, HeadKind, heads_of
+from policies.gain_models.prior import shipped_prior
 from policies.learned import LearnedPolicy
 from policies.outcome_matrix import OutcomeMatrix
 from policies.pricing import Pricing
@@ -51,15 +54,29 @@ def learned(name: str, kind: str, stage: Stage = Stage.PROBE) -> Contender:
         def policy(price: float) -> LearnedPolicy:
             return LearnedPolicy(model, usable, Pricing.of(seen, price), explore=0.0, temperature=0.0)
 
-        return Fitted(
-            lambda matrix, price: policy(price).choose(matrix),
-            policy(0.0).scores,
-            lambda matrix: _chance_of_only(model, matrix),
-            lambda matrix: model.estimate(feature_columns(matrix, model.feature_names)).p_correct,
-            lambda matrix: with_stages(matrix, stage),
-        )
+        return _as_fitted(policy, model, stage)
 
     return Contender(name, fit)
+
+
+def shipped(stage: Stage = Stage.PROBE) -> Contender:
+    """Return the policy that decides on a fresh installation, as it is: whatever it could be fitted on, it is not."""
+    votes = stage >= Stage.VOTES
+
+    def policy(price: float) -> LearnedPolicy:
+        return cold_start(price=price, explore=0.0, temperature=0.0, votes=votes)
+
+    return Contender(f"shipped prior{_SAID[stage]}", lambda _: _as_fitted(policy, cold_start_model(votes), stage))
+
+
+def _as_fitted(policy: Callable[[float], LearnedPolicy], model: LearnedGainModel, stage: Stage) -> Fitted:
+    return Fitted(
+        lambda matrix, price: policy(price).choose(matrix),
+        policy(0.0).scores,
+        lambda matrix: _chance_of_only(model, matrix),
+        lambda matrix: model.estimate(feature_columns(matrix, model.feature_names)).p_correct,
+        lambda matrix: with_stages(matrix, stage),
+    )
 
 
 def linucb() -> Contender:
@@ -112,13 +129,17 @@ def nearest_neighbours() -> Contender:
 
 
 def shipped_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
-    """Return the learned policies, the one that is shipped first, and the learners to compare them with."""
+    """Return what decides by default first, then what is learned, and the learners to compare them with.
+
+    The shipped prior knows this project's features and arms; on other people's logs there is none.
+    """
+    prior = shipped_prior()
+    ours = set(prior.feature_names) <= set(matrix.feature_names) and set(prior.arms) == set(matrix.arms)
     stages = [Stage.PROBE, *(stage for name, stage in _PAID_STAGES if f"{STAGE_COST}{name}" in matrix.feature_names)]
-    shipped = Stage.VOTES if Stage.VOTES in stages else Stage.PROBE
-    stages.sort(key=lambda stage: stage != shipped)
-    found = [learned(f"learned, logistic{_SAID[stage]}", "logistic", stage) for stage in stages]
-    others = [learned(f"learned, trees{_SAID[shipped]}", "trees", shipped), learned("prior", "prior", shipped)]
-    return (*found, *others, linucb(), nearest_neighbours(), beta_thompson(), uniform())
+    found = [shipped(stage) for stage in stages if stage <= Stage.VOTES] if ours else []
+    found += [learned(f"learned, logistic{_SAID[stage]}", "logistic", stage) for stage in stages]
+    found += [learned(f"learned, trees{_SAID[stage]}", "trees", stage) for stage in stages[:2]]
+    return (*found, linucb(), nearest_neighbours(), beta_thompson(), uniform())
 
 
 def threshold_of_bound(rate: float, scores: Floats, regretted: npt.NDArray[np.bool_]) -> float:

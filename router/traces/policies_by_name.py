@@ -46,7 +46,7 @@ def policy_named(named: str, *, given: Sequence[Policy] = (), loaders: Sequence[
     for policy in given:
         if policy_id(policy) == named:
             return policy
-    builders = (_paced, _with_canary, _bounded, _loo_threshold, _always)
+    builders = (_paced, _with_canary, _bounded, _cold_start, _loo_threshold, _always)
     makers: list[PolicyLoader] = [*loaders, *(partial(build, find=find) for build in builders)]
     for make in makers:
         with suppress(ValueError, PolicySettingRefused):  # numbers that are none, or that no policy takes
@@ -93,6 +93,12 @@ def _bounded(named: str, find: Find) -> Policy | None:
         if isinstance(scorer, Scorer)
         else None
     )
+
+
+def _cold_start(named: str, find: Find) -> Policy | None:
+    from policies.cold_start import cold_start_named
+
+    return cold_start_named(named)
 
 
 def _loo_threshold(named: str, find: Find) -> Policy | None:

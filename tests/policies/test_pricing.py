@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from policies.errors import PolicySettingRefused
+from policies.feature_values import NamedFeatures
 from policies.pricing import Pricing
 from tests.policies.policy_fakes import ARMS, PRICING, named, outcome_matrix
 
@@ -33,6 +34,50 @@ def test_a_prediction_that_is_no_time_does_not_count() -> None:
     ]
 
 
+BY_WORK = replace(PRICING, typical_tokens=200.0)
+CHOICE = ("icl", "icl_vote", "ttt_short", "ttt")
+
+
+def prompted(tokens: float | None, *predicted: tuple[str, float], cached: float = 0.0) -> NamedFeatures:
+    return NamedFeatures(("prompt_tokens", "adapter_cached"), (tokens, cached), predicted)
+
+
+def test_before_anything_was_measured_here_a_longer_prompt_is_dearer_whatever_the_device() -> None:
+    typical, long = (BY_WORK.costs(prompted(tokens), CHOICE).tolist() for tokens in (200.0, 600.0))
+
+    assert typical == [0.0, 0.5 / 8.0, 2.0 / 8.0, 1.0]
+    assert long == pytest.approx([3 * cost for cost in typical])
+    assert BY_WORK.costs(prompted(600.0, ("ttt", 0.001), ("icl_vote", 99.0)), CHOICE).tolist() == long
+
+
+def test_without_a_length_the_prompt_is_typical() -> None:
+    assert BY_WORK.costs(prompted(None), CHOICE).tolist() == BY_WORK.costs(prompted(200.0), CHOICE).tolist()
+
+
+def test_an_adapter_at_hand_makes_training_a_vote() -> None:
+    assert BY_WORK.costs(prompted(400.0, cached=1.0), CHOICE).tolist() == [0.0, 1.0 / 8.0, 4.0 / 8.0, 1.0 / 8.0]
+
+
+def test_a_matrix_is_priced_by_work_as_its_tasks_are() -> None:
+    matrix = outcome_matrix(2)
+    known = replace(
+        matrix,
+        feature_names=(*matrix.feature_names, "prompt_tokens", "predicted_cost_s.ttt"),
+        features=np.column_stack([matrix.features, [[400.0, 1.0], [np.nan, 1.0]]]),
+    )
+
+    costs = BY_WORK.matrix_costs(known)
+
+    assert costs[:, matrix.column("ttt")].tolist() == [2.0, 1.0]
+    assert costs[:, matrix.column("ttt_short")].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("tokens", [0.0, -5.0, float("nan"), float("inf")])
+def test_a_typical_prompt_has_tokens(tokens: float) -> None:
+    with pytest.raises(PolicySettingRefused, match="typical_tokens"):
+        replace(PRICING, typical_tokens=tokens)
+
+
 def test_means_are_those_that_were_measured() -> None:
     matrix = outcome_matrix(ttt_missing=10)
     means = dict(Pricing.of(matrix, 0.1).mean_cost_s)
@@ -54,9 +99,9 @@ def test_a_matrix_is_priced_by_what_was_predicted_never_by_what_was_measured() -
 
 
 def test_other_prices_and_costs_are_described_otherwise() -> None:
-    said = {PRICING.described(), PRICING.at(0.2).described(), Pricing(0.1, (("ttt", 8.0),)).described()}
+    said = {each.described() for each in (PRICING, PRICING.at(0.2), Pricing(0.1, (("ttt", 8.0),)), BY_WORK)}
 
-    assert len(said) == 3
+    assert len(said) == 4
 
 
 @pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf")])

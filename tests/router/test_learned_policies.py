@@ -115,7 +115,7 @@ def with_columns(made: OutcomeMatrix, **columns: object) -> OutcomeMatrix:
     )
 
 
-def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there_is_none(tmp_path: Path) -> None:
+def test_the_champion_decides_where_there_is_one_and_the_prior_where_there_is_none(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, n_views=2, ttt_steps=2)
     model = tiny_model(0)
     with Router(settings, model=model) as router:
@@ -139,8 +139,8 @@ def test_the_champion_decides_where_there_is_one_and_the_stated_rule_where_there
 
     assert ",price=0.7," in priced.policy
     assert ",price=0.1," in after.policy
-    assert before.policy.startswith("loo_threshold@")
-    assert after.policy.startswith("learned@")
+    assert before.policy.startswith("learned@1:model=prior-")
+    assert after.policy.startswith("learned@1:model=logistic-")
     assert not any("learning" in said for said in solution.degraded)
     assert again.equal
     assert f"{after.policy} would have answered with {solution.arm}, as it was" in html.unescape(page)

@@ -8,7 +8,7 @@ import pytest
 
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
-from policies.costs import CostModel
+from policies.costs import CostModel, Work
 from policies.ledger import Ledger
 from policies.loo_threshold import LooThreshold
 from router.errors import ArmUnavailable, SettingsError
@@ -79,9 +79,9 @@ def test_an_arm_whose_server_is_not_set_is_refused(folder: Path, tmp_path: Path,
 
 def test_what_it_takes_is_learned_from_what_it_took_and_not_from_prompts_here() -> None:
     costs = CostModel(n_views=8, training_sequences=160, remote_s=2.0)
-    before = costs.predict(("icl", "remote"), prompt_s=0.1, cached=False)
-    costs.measured("remote", 6.0, prompt_s=0.1, cached=False)
-    after = costs.predict(("icl", "remote"), prompt_s=0.2, cached=False)
+    before = costs.predict(("icl", "remote"), work=Work(0.1), cached=False)
+    costs.measured("remote", 6.0, work=Work(0.1), cached=False)
+    after = costs.predict(("icl", "remote"), work=Work(0.2), cached=False)
 
     assert before["remote"] == 2.0
     assert after["remote"] == 6.0

@@ -21,6 +21,7 @@ import router.router
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import LabelledTask, Limits, Task, Value
 from icl_engine.transformers_model import TransformersModel
+from policies.costs import Work
 from policies.decision import Arm, Decision, Policy
 from policies.feature_values import FeatureValues
 from policies.fixed import AlwaysArm
@@ -42,6 +43,7 @@ from router.errors import (
 from router.router import Router
 from router.settings import Settings
 from router.trace import AdapterTrace, Trace
+from router.traces import read_trace, replay
 from tests.models import (
     ANSWERS,
     CONSTANT,
@@ -289,9 +291,31 @@ def test_deciding_answers_nothing_and_records_nothing(
     assert decision.arm in ALL_ARMS
 
 
+def test_the_prior_decides_before_anything_is_learned_and_its_decision_can_be_made_again(
+    make: Make, settings: Settings, taught: TransformersModel
+) -> None:
+    solution = make(taught).solve(ROW_TASK)
+
+    with ledger_of(settings) as ledger:
+        stored = read_trace(ledger, solution.trace_id)
+    assert "model=prior-" in stored.decision.policy
+    assert "by the prior alone" in solution.reason
+    assert replay(stored.decision).equal
+
+
+@pytest.mark.parametrize("arms", [("icl", "icl_vote"), ("icl_vote", "ttt")])
+def test_where_there_is_nothing_to_gain_over_or_to_train_the_rule_decides(
+    make: Make, settings: Settings, taught: TransformersModel, arms: tuple[str, ...]
+) -> None:
+    decision = make(taught, settings.model_copy(update={"arms": arms})).decide(ROW_TASK)
+
+    assert decision.policy.startswith("loo_threshold@")
+
+
 def test_the_rule_answers_in_context_what_the_model_has_understood_and_trains_on_the_rest(
     make: Make, learning: Settings, tiny: TransformersModel
 ) -> None:
+    learning = learning.model_copy(update={"cold_start": "rule"})
     understood = make(ScriptedModel(upper), learning).solve(UPPER)
     puzzling = make(tiny, learning).solve(CONSTANT_TASK)
 
@@ -303,6 +327,7 @@ def test_the_rule_answers_in_context_what_the_model_has_understood_and_trains_on
 def test_the_same_seed_gives_the_same_decision_and_answer_and_the_second_time_trains_nothing(
     make: Make, learning: Settings, tiny: TransformersModel
 ) -> None:
+    learning = learning.model_copy(update={"cold_start": "rule"})
     told: list[tuple[str, int, int]] = []
     first = make(tiny, learning).solve(CONSTANT_TASK, seed=3)
     again = make(tiny_model(), learning).solve(CONSTANT_TASK, seed=3, progress=lambda *of: told.append(of))
@@ -720,7 +745,9 @@ def test_tasks_solved_together_share_the_time_and_teach_the_cost_model_nothing(m
     assert sum(solution.cost.seconds for solution in solutions) <= wall
     assert all(solution.cost.seconds > 0 for solution in solutions)
     fresh = make(tiny_model(), learning)._steps().costs
-    assert costs.predict(("ttt",), prompt_s=1.0, cached=False) == fresh.predict(("ttt",), prompt_s=1.0, cached=False)
+    assert costs.predict(("ttt",), work=Work(1.0), cached=False) == fresh.predict(
+        ("ttt",), work=Work(1.0), cached=False
+    )
 
 
 def test_tasks_solved_together_share_one_training_run_of_the_model(

@@ -21,7 +21,7 @@ from icl_engine.probe import Prober
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
-from policies.costs import CostModel
+from policies.costs import CostModel, Work
 from policies.decision import Arm, Decision, Policy, as_it_is, at_price
 from policies.errors import ArmUnavailable
 from policies.feature_values import FeatureValues
@@ -557,12 +557,12 @@ def test_a_policy_that_fails_over_an_answer_leaves_it_as_it_is() -> None:
 
 def test_a_cost_is_learned_from_what_went_as_decided_and_from_nothing_else() -> None:
     bound = steps(ttt=FakeTtt())
-    before = bound.costs.predict(ALL, prompt_s=1.0, cached=False)
+    before = bound.costs.predict(ALL, work=Work(1.0), cached=False)
     state: SolveState = {**decided(bound, asked(arm="ttt")), "answers": answers("C", "D"), "answered_by": "ttt"}
     bound.record({**state, "degraded": ("deadline reached",)})
-    unlearned = bound.costs.predict(ALL, prompt_s=1.0, cached=False)
+    unlearned = bound.costs.predict(ALL, work=Work(1.0), cached=False)
     bound.record(state)
-    learned = bound.costs.predict(ALL, prompt_s=1.0, cached=False)
+    learned = bound.costs.predict(ALL, work=Work(1.0), cached=False)
 
     assert unlearned == before
     assert learned["ttt"] != before["ttt"]

@@ -116,7 +116,7 @@ def test_heads_of_the_gain_find_who_gains_where_the_difference_of_chances_does_n
     by_heads = roc_auc_score(only_ttt, said.gain[:, 1])
     by_difference = roc_auc_score(only_ttt, said.p_correct[:, 1] - said.p_correct[:, 0])
     assert model.direct_weight[1] > 0.5
-    assert by_heads > by_difference + 0.02
+    assert by_heads > by_difference + 0.01
 
 
 def test_the_gain_falls_as_leave_one_out_rises() -> None:
