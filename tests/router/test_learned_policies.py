@@ -59,8 +59,8 @@ def test_a_policy_comes_out_of_its_file_as_it_was_fitted() -> None:
 def test_what_was_fitted_knows_where_training_helps() -> None:
     policy = load(content()).policy
     lost, solved = (
-        NamedFeatures(("loo_exact_share", "n_held_out", "n_held_out_exact", "answer_confidence"), values)
-        for values in ((0.0, 3.0, 0.0, 0.3), (1.0, 3.0, 3.0, 0.9))
+        NamedFeatures(("loo_exact_share", "n_held_out", "n_held_out_exact", "vote_agreement"), values)
+        for values in ((0.0, 3.0, 0.0, 0.1), (1.0, 3.0, 3.0, 1.0))
     )
 
     assert policy.propensities(lost, TWO_ARMS)[1] > 0.9 > 0.3 > policy.propensities(solved, TWO_ARMS)[1]

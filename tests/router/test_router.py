@@ -294,7 +294,9 @@ def test_deciding_answers_nothing_and_records_nothing(
 def test_the_prior_decides_before_anything_is_learned_and_its_decision_can_be_made_again(
     make: Make, settings: Settings, taught: TransformersModel
 ) -> None:
-    solution = make(taught).solve(ROW_TASK)
+    router = make(taught)
+    solution = router.solve(ROW_TASK)
+    router.flush()
 
     with ledger_of(settings) as ledger:
         stored = read_trace(ledger, solution.trace_id)
@@ -785,7 +787,7 @@ def test_no_task_is_no_solution(make: Make, taught: TransformersModel) -> None:
 def test_a_ledger_that_was_handed_in_is_used_and_stays_open(settings: Settings, tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "elsewhere.sqlite") as ledger:
         with Router(settings, model=ScriptedModel(upper), ledger=ledger) as used:
-            trace_id = used.solve(UPPER).trace_id
+            trace_id = used.solve(UPPER, arm="icl").trace_id
         used.feedback(trace_id, True)
 
         assert ledger.decision(trace_id).arm == "icl"
@@ -826,7 +828,7 @@ def test_solve_without_a_router_uses_the_settings_of_the_environment(
 
 def test_feedback_is_kept_and_told(make: Make, settings: Settings) -> None:
     router = make(ScriptedModel(upper))
-    trace_id = router.solve(UPPER).trace_id
+    trace_id = router.solve(UPPER, arm="icl").trace_id
     router.feedback(trace_id, True)
     router.feedback(trace_id, 0.25, source="grader")
     router.feedback(trace_id, True)  # the same again changes nothing
@@ -856,7 +858,7 @@ def test_feedback_that_cannot_be_kept_is_an_error(make: Make) -> None:
 def test_an_explanation_says_what_why_how_and_at_what_cost(
     make: Make, learning: Settings, tiny: TransformersModel
 ) -> None:
-    router = make(tiny, learning)
+    router = make(tiny, learning.model_copy(update={"cold_start": "rule"}))
     solution = router.solve(CONSTANT_TASK, seed=11)
     said = router.explain(solution.trace_id)
 

@@ -557,12 +557,13 @@ def test_a_policy_that_fails_over_an_answer_leaves_it_as_it_is() -> None:
 
 def test_a_cost_is_learned_from_what_went_as_decided_and_from_nothing_else() -> None:
     bound = steps(ttt=FakeTtt())
-    before = bound.costs.predict(ALL, work=Work(1.0), cached=False)
+    work = Work(1.0, kind="text")
+    before = bound.costs.predict(ALL, work=work, cached=False)
     state: SolveState = {**decided(bound, asked(arm="ttt")), "answers": answers("C", "D"), "answered_by": "ttt"}
     bound.record({**state, "degraded": ("deadline reached",)})
-    unlearned = bound.costs.predict(ALL, work=Work(1.0), cached=False)
+    unlearned = bound.costs.predict(ALL, work=work, cached=False)
     bound.record(state)
-    learned = bound.costs.predict(ALL, work=Work(1.0), cached=False)
+    learned = bound.costs.predict(ALL, work=work, cached=False)
 
     assert unlearned == before
     assert learned["ttt"] != before["ttt"]
