@@ -3,8 +3,9 @@
 `Ledger` comes from `policies.ledger`, which loads SQLAlchemy.
 """
 
+from policies.abilities import AsksForStages, CountsSpending, Escalates, WatchesTraining
 from policies.costs import CostModel
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import Arm, Decision, GoesByOthers, Policy, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import (
     ArmUnavailable,
@@ -37,7 +38,7 @@ from policies.records import (
     PolicyVersion,
     TraceRow,
 )
-from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
+from policies.stages import Stage
 
 __all__ = [
     "FEATURES",
@@ -50,6 +51,7 @@ __all__ = [
     "AsksForStages",
     "CorrectionRow",
     "CostModel",
+    "CountsSpending",
     "Decision",
     "DecisionConflict",
     "DecisionRow",
@@ -58,6 +60,7 @@ __all__ = [
     "Feature",
     "FeatureValues",
     "Features",
+    "GoesByOthers",
     "Label",
     "LabelRule",
     "LabelShares",
