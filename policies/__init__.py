@@ -25,7 +25,7 @@ from policies.errors import (
 from policies.feature_values import FeatureValues, NamedFeatures, feature_row
 from policies.features import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Feature, Features, features_of
 from policies.fixed import AlwaysArm
-from policies.labels import Label, LabelRule, LabelShares, LabelState, shares_of
+from policies.labels import Label, LabelRule, LabelState, label_of
 from policies.loo_threshold import LooThreshold
 from policies.records import (
     Alias,
@@ -63,7 +63,6 @@ __all__ = [
     "GoesByOthers",
     "Label",
     "LabelRule",
-    "LabelShares",
     "LabelState",
     "LedgerCorrupt",
     "LedgerFull",
@@ -88,7 +87,7 @@ __all__ = [
     "WatchesTraining",
     "feature_row",
     "features_of",
+    "label_of",
     "p_icl_correct",
     "policy_id",
-    "shares_of",
 ]
