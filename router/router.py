@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
-    from router.learning import Learner
+    from router.learning_loop import LearningLoop
     from router.steps import Progress, SolveState, Steps
     from router.traces.stored import StoredTrace
     from router.traces.writer import TraceWriter
@@ -102,7 +102,7 @@ class Router:
         self._ledger_fault: str | None = None
         self._store_fault: str | None = None
         self._policy_fault: str | None = None
-        self._learner: Learner | None = None
+        self._learning_loop: LearningLoop | None = None
         self._bound: Steps | None = None
         self._remote: RemoteModel | None = None
         self._traces: TraceWriter | None = None
@@ -174,7 +174,7 @@ class Router:
     @property
     def faults(self) -> tuple[str, ...]:
         """What does not go as it should whatever is solved, as far as it is known by now."""
-        learning = self._policy_fault if self._learner is None else self._learner.fault
+        learning = self._policy_fault if self._learning_loop is None else self._learning_loop.fault
         found = (
             ("not recorded", self._ledger_fault),
             ("learning", learning),
@@ -451,8 +451,8 @@ class Router:
         """
         if self._owns_executor:
             self._executor.close()
-        if self._learner is not None:
-            self._learner.stop()
+        if self._learning_loop is not None:
+            self._learning_loop.stop()
         if self._traces is not None:
             self._traces.close()
         if self._remote is not None:
@@ -660,22 +660,22 @@ class Router:
         return self._learning(ledger, model_fingerprint)
 
     def _stated(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        from router.granting import granting
+        from router.granting import stated
 
-        settings = self.settings
-        return granting(settings, ledger, model_fingerprint=model_fingerprint)(settings.stated_rule, 0)
+        return stated(self.settings, ledger, model_fingerprint=model_fingerprint)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits
         from router.learned_policies import learner_of
+        from router.learning_loop import LearningLoop
 
-        self._learner = learner_of(self.settings, ledger, model_fingerprint=model_fingerprint)
+        self._learning_loop = LearningLoop(learner_of(self.settings, ledger, model_fingerprint=model_fingerprint))
         if self.settings.learning == "on":
             if self.audits is None:
-                self.audits = Audits(self.settings.audit_rate, self._learner.later)
-            self._learner.start()
-        self._learner.follow()
-        return self._learner.policy
+                self.audits = Audits(self.settings.audit_rate, self._learning_loop.later)
+            self._learning_loop.start()
+        self._learning_loop.follow()
+        return self._learning_loop.policy
 
     def _writer(self, ledger: Ledger | None) -> TraceWriter | None:
         from router.traces.writer import Retention, TraceWriter
