@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -83,6 +84,7 @@ class Router:
         executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        self._redact = Redactor.of(self.settings)
         self._owns_executor = executor is None
         self._executor = executor or open_executor(self.settings.executor)
         for name, given in (("model", model), ("ledger", ledger), ("store", store)):
@@ -157,7 +159,7 @@ class Router:
         return [solutions[i] for i in range(len(tasks))]
 
     def _solution(self, state: SolveState) -> Solution:
-        degraded = (*state.get("degraded", ()), *self.faults)
+        degraded = tuple(map(self._redact, (*state.get("degraded", ()), *self.faults)))
         decision: Decision = state["decision"]
         return Solution(
             task=state["task"],
@@ -165,7 +167,7 @@ class Router:
             arm=str(decision.arm),
             answered_by=str(state["answered_by"]),
             propensity=decision.propensity,
-            reason=decision.reason,
+            reason=self._redact(decision.reason),
             cost=state["cost"],
             degraded=degraded,
             trace_id=state["trace_id"],
@@ -323,7 +325,7 @@ class Router:
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
             state.update(step(state))  # type: ignore[arg-type]
         decision: Decision = state["decision"]
-        return decision
+        return replace(decision, reason=self._redact(decision.reason))
 
     def feedback(
         self,
@@ -616,7 +618,7 @@ class Router:
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
             tenant=settings.tenant,
             traces=self._writer(ledger),
-            redact=Redactor.of(settings),
+            redact=self._redact,
         )
 
     def _own_policy(self) -> Policy | None:
@@ -687,7 +689,7 @@ class Router:
             ledger.traces,
             retention=Retention(settings.trace_days * 24 * 3600, settings.trace_bytes),
             max_waiting=settings.trace_queue,
-            redact=Redactor.of(settings),
+            redact=self._redact,
         )
         return self._traces
 

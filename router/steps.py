@@ -305,7 +305,7 @@ class Steps:
             return {"cost": cost, "degraded": uncounted}
         degraded = tuple(map(self.redact, state.get("degraded", ())))
         row = DecisionRow.of(
-            decision,
+            replace(decision, reason=self.redact(decision.reason)),
             state["features"],
             decision_id=state["trace_id"],
             task_fingerprint=state["task"].fingerprint,
