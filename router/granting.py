@@ -57,10 +57,14 @@ def granting(settings: Settings) -> ActAs:
     return act_as
 
 
-def stated(settings: Settings, ledger: Ledger | None, *, model_fingerprint: str | None) -> Policy:
-    """Return the stated rule, made to keep to a price or a bound that the settings ask for."""
+def without_learner(
+    policy: Policy, settings: Settings, ledger: Ledger | None, *, model_fingerprint: str | None
+) -> Policy:
+    """Return a policy that was fitted on nothing in the ledger, made to keep to a price or a bound that the settings
+    ask for.
+    """
     known = None if ledger is None else known_to(ledger, settings, model_fingerprint=model_fingerprint)
-    return granting(settings)(settings.stated_rule, 0, known)
+    return granting(settings)(policy, 0, known)
 
 
 def known_to(ledger: Ledger, settings: Settings, *, model_fingerprint: str | None) -> Known:

@@ -662,9 +662,10 @@ class Router:
         return self._learning(ledger, model_fingerprint)
 
     def _stated(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        from router.granting import stated
+        from router.granting import without_learner
 
-        return stated(self.settings, ledger, model_fingerprint=model_fingerprint)
+        settings = self.settings
+        return without_learner(settings.stated_rule, settings, ledger, model_fingerprint=model_fingerprint)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits

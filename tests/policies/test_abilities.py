@@ -138,7 +138,7 @@ def test_every_policy_that_holds_others_says_that_it_goes_by_them(make: Callable
     assert set(map(id, _held(policy))) <= set(map(id, goes_by(policy)))
 
 
-def _held(policy: Policy) -> Iterator[object]:
+def _held(policy: object) -> Iterator[object]:
     """Yield the policies among the fields of a policy."""
     for field in fields(policy) if is_dataclass(policy) else ():
         value = getattr(policy, field.name)
