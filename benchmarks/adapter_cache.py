@@ -43,7 +43,7 @@ def fetch(megabytes: int, rounds: int, *, tcp: bool) -> bool:
         store = RedisAdapterStore(server.tcp_url if tcp else server.url, signer())
         adapter = adapter_of(n_bytes=megabytes * 2**20)
         store.put(adapter)
-        client = store._client
+        client = store._redis._client
         prefix = f"ttt:default:{{{adapter.key}}}:"
         pieces = sorted(
             (name for name in client.scan_iter(f"{prefix}*") if name.rpartition(b":")[2].isdigit()),

@@ -3,8 +3,9 @@
 `Ledger` comes from `policies.ledger`, which loads SQLAlchemy.
 """
 
+from policies.abilities import AsksForStages, CountsSpending, Escalates, WatchesTraining
 from policies.costs import CostModel, Work
-from policies.decision import Arm, Decision, Policy, policy_id
+from policies.decision import Arm, Decision, GoesByOthers, Policy, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import (
     ArmUnavailable,
@@ -24,7 +25,7 @@ from policies.errors import (
 from policies.feature_values import FeatureValues, NamedFeatures, feature_row
 from policies.features import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Feature, Features, features_of
 from policies.fixed import AlwaysArm
-from policies.labels import Label, LabelRule, LabelShares, LabelState, shares_of
+from policies.labels import Label, LabelRule, LabelState, label_of
 from policies.loo_threshold import LooThreshold
 from policies.records import (
     Alias,
@@ -37,7 +38,7 @@ from policies.records import (
     PolicyVersion,
     TraceRow,
 )
-from policies.stages import AsksForStages, Escalates, Stage, WatchesTraining
+from policies.stages import Stage
 
 __all__ = [
     "FEATURES",
@@ -50,6 +51,7 @@ __all__ = [
     "AsksForStages",
     "CorrectionRow",
     "CostModel",
+    "CountsSpending",
     "Decision",
     "DecisionConflict",
     "DecisionRow",
@@ -58,9 +60,9 @@ __all__ = [
     "Feature",
     "FeatureValues",
     "Features",
+    "GoesByOthers",
     "Label",
     "LabelRule",
-    "LabelShares",
     "LabelState",
     "LedgerCorrupt",
     "LedgerFull",
@@ -86,7 +88,7 @@ __all__ = [
     "Work",
     "feature_row",
     "features_of",
+    "label_of",
     "p_icl_correct",
     "policy_id",
-    "shares_of",
 ]

@@ -124,6 +124,11 @@ class Mixture:
     def version(self) -> str:
         return f"1:dear=({self.dear.version}),cheap=({self.cheap.version}),mix={self.mix}"
 
+    @property
+    def goes_by(self) -> tuple[Policy, Policy]:
+        """The two, first the likelier one."""
+        return (self.cheap, self.dear) if self.mix > 0.5 else (self.dear, self.cheap)
+
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return the mean of both, weighted with how often each decides."""
         dear, cheap = self.dear.propensities(features, arms), self.cheap.propensities(features, arms)
@@ -131,10 +136,9 @@ class Mixture:
 
     def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         propensities = self.propensities(features, arms)
-        likelier = self.cheap if self.mix > 0.5 else self.dear
         favourite = max(zip(propensities, arms, strict=True))[1]
         said = f"{policy_id(self.dear)} with {1.0 - self.mix:.3f}, {policy_id(self.cheap)} with {self.mix:.3f}"
-        reason = f"{likelier.decide(features, rng, arms).reason} (one of two, to keep the budget: {said})"
+        reason = f"{self.goes_by[0].decide(features, rng, arms).reason} (one of two, to keep the budget: {said})"
         difficulty = 1.0 - p_icl_correct(features)
         return drawn(self, propensities, rng, arms, favourite=str(favourite), reason=reason, difficulty=difficulty)
 

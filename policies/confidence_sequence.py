@@ -65,11 +65,6 @@ def lower_bound(values: Floats, alpha: float, *, at_least: float) -> float:
     return low
 
 
-def upper_bound(values: Floats, alpha: float, *, at_most: float) -> float:
-    """Return an upper bound on the mean that holds at 1 - alpha for all lengths of `values` at once."""
-    return -lower_bound(-values, alpha, at_least=-at_most)
-
-
 def best_excursion(
     rows: LoggedRows, target: Floats, values: Floats, predictions: Floats, *, low: float, high: float
 ) -> float:

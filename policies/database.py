@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ FILE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
 MARK_SUFFIX = ".quarantined"
 # From memory, on one core: 0.05 s for 88 MB of traces, 0.26 s for 60 MB of outcomes, whose index is checked too.
 CHECKED_AT_OPEN_BYTES = 256_000_000
+
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*")
 
 Reached = Callable[[str], object]  # is told which step of a write has just been done
 
@@ -66,8 +69,8 @@ class Place:
                 url = url.set(drivername="postgresql+psycopg")
             if url.get_backend_name() != "postgresql":
                 problem = f"{url.get_backend_name()} is no database that this release knows how to keep promises on"
-                raise LedgerUnavailable(url.render_as_string(), problem, remedy="Name an SQLite file or a PostgreSQL.")
-            return cls(url, url.render_as_string(), None)
+                raise LedgerUnavailable(_without_passwords(url), problem, remedy="Name an SQLite file or a PostgreSQL.")
+            return cls(url, _without_passwords(url), None)
         if not url.database or url.database == ":memory:":
             raise LedgerUnavailable("in memory", "would be lost with the process", remedy="Name a file or a folder.")
         if url.database.startswith("file:"):
@@ -277,14 +280,25 @@ def _said_of(mark: Path) -> str:
 
 def _url_of(url_or_path: str | Path) -> URL:
     if isinstance(url_or_path, str) and "://" in url_or_path:
+        scheme = url_or_path.partition("://")[0]
+        named = f"{scheme if _SCHEME.fullmatch(scheme) else '…'}://…"  # the rest may hold a password
         try:
-            return make_url(url_or_path)
-        except ArgumentError as error:
-            scheme = url_or_path.partition("://")[0]  # the rest may hold a password
-            raise LedgerUnavailable(f"{scheme}://…", "is not a URL", remedy="Give a path or an SQL URL.") from error
+            url = make_url(url_or_path)
+        except (ArgumentError, ValueError):  # such as a port that is no number
+            raise LedgerUnavailable(named, "is not a URL", remedy="Give a path or an SQL URL.") from None
+        if url.host and "@" in (url.database or ""):  # a password with a slash in it ends before the real host
+            remedy = "Write / # ? and @ of a password as %2F, %23, %3F and %40."
+            raise LedgerUnavailable(named, "has an @ after its host", remedy=remedy)
+        return url
     path = Path(url_or_path).expanduser()
     is_file = path.is_file() or path.suffix in FILE_SUFFIXES
     return URL.create("sqlite", database=str(path if is_file else path / FILE_NAME))
+
+
+def _without_passwords(url: URL) -> str:
+    """Return a URL as it may be shown: neither its password nor those among its options."""
+    hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
+    return url.set(query=hidden).render_as_string()
 
 
 def _make_folder(place: Place) -> None:

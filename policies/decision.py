@@ -109,13 +109,18 @@ def as_it_is(policy: Policy) -> Policy:
 
 
 @runtime_checkable
-class StandIn(Protocol):
-    """A policy that goes by what another weighs."""
+class GoesByOthers(Protocol):
+    """A policy that goes by others: it decides by what they weigh, and can do what they can (`policies.abilities`)."""
 
     @property
-    def stands_for(self) -> object:
-        """The other; None where there are several."""
+    def goes_by(self) -> tuple[object, ...]:
+        """The others, first the one that has the say where only one can have it."""
         ...
+
+
+def goes_by(policy: object) -> tuple[object, ...]:
+    """Return the policies that a policy goes by; none where it decides by itself."""
+    return policy.goes_by if isinstance(policy, GoesByOthers) else ()
 
 
 @runtime_checkable

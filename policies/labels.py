@@ -45,19 +45,6 @@ class Label:
     conflicting: bool  # sources in time say different things; the most trusted one counts
 
 
-@dataclass(frozen=True, slots=True)
-class LabelShares:
-    """What a set of labels is made of, in shares of all of them."""
-
-    n: int
-    reported: float
-    default: float
-    unknown: float
-    waiting: float
-    late: float  # with at least one report that came too late
-    conflicting: float
-
-
 def label_of(
     outcomes: Sequence[EffectiveOutcome],
     rule: LabelRule,
@@ -66,21 +53,19 @@ def label_of(
     decision_id: str,
     decided_at: str,
     now: datetime,
-    late_too: bool = False,
 ) -> Label:
     """Return the label of one decision.
 
     Args:
         outcomes: of the rule's kind, oldest first.
         decided_at: UTC, ISO 8601, as in the ledger.
-        late_too: use what came after the window as well, for a replay with what is known today.
     """
     end = datetime.fromisoformat(decided_at) + timedelta(seconds=rule.window_s)
     n_late = sum(_is_late(at, end) for outcome in outcomes for at in _times(outcome))
     in_time = [
-        (outcome.reported.source, _value_at(outcome, None if late_too else end))
+        (outcome.reported.source, _value_at(outcome, end))
         for outcome in outcomes
-        if late_too or not _is_late(outcome.reported.created_at, end)
+        if not _is_late(outcome.reported.created_at, end)
     ]
     if in_time:
         source, value = min(in_time, key=lambda said: _rank(said[0], rule))
@@ -92,25 +77,6 @@ def label_of(
     return Label(seq, decision_id, rule.default, state, None, n_late, conflicting=False)
 
 
-def shares_of(labels: Sequence[Label]) -> LabelShares:
-    """Return what `labels` are made of; all shares are 0 where there are none."""
-    n = len(labels)
-
-    def share(count: int) -> float:
-        return count / n if n else 0.0
-
-    of_state = {state: share(sum(label.state == state for label in labels)) for state in LabelState}
-    return LabelShares(
-        n=n,
-        reported=of_state[LabelState.REPORTED],
-        default=of_state[LabelState.DEFAULT],
-        unknown=of_state[LabelState.UNKNOWN],
-        waiting=of_state[LabelState.WAITING],
-        late=share(sum(label.n_late > 0 for label in labels)),
-        conflicting=share(sum(label.conflicting for label in labels)),
-    )
-
-
 def _times(outcome: EffectiveOutcome) -> list[str | None]:
     return [outcome.reported.created_at, *(correction.created_at for correction in outcome.corrections)]
 
@@ -119,13 +85,9 @@ def _is_late(at: str | None, end: datetime) -> bool:
     return at is not None and datetime.fromisoformat(at) > end
 
 
-def _value_at(outcome: EffectiveOutcome, end: datetime | None) -> float:
-    """Return what the outcome said at `end`: corrections made later do not count; None: what it says by now."""
-    values = [
-        correction.value
-        for correction in outcome.corrections
-        if end is None or not _is_late(correction.created_at, end)
-    ]
+def _value_at(outcome: EffectiveOutcome, end: datetime) -> float:
+    """Return what the outcome said at `end`: corrections made later do not count."""
+    values = [each.value for each in outcome.corrections if not _is_late(each.created_at, end)]
     return values[-1] if values else outcome.reported.value
 
 

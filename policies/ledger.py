@@ -21,7 +21,6 @@ from sqlalchemy.exc import IntegrityError
 from policies import outcome_log, trace_log
 from policies.database import Database, Place, Reached, nothing, utc_now
 from policies.errors import DecisionConflict, OutcomeConflict, RecordRefused, UnknownTrace
-from policies.labels import Label, LabelRule, label_of
 from policies.outcome_log import Heard
 from policies.policy_versions import PolicyVersions
 from policies.records import CorrectionRow, DecisionRow, EffectiveOutcome, OutcomeRow, TraceRow
@@ -255,33 +254,6 @@ class Ledger:
         """Return what has been reported of each of these decisions, oldest first, with corrections and repeats."""
         with self._database.reading() as connection:
             return outcome_log.of_decisions(connection, decision_ids)
-
-    def labels(
-        self, rule: LabelRule, *, after_seq: int = 0, limit: int = 100_000, late_too: bool = False
-    ) -> tuple[Label, ...]:
-        """Return the labels of the next `limit` decisions after `after_seq`, in the order of record.
-
-        Args:
-            late_too: use what came after the window as well, for a replay with what is known today.
-        """
-        query = select(DECISIONS).where(DECISIONS.c.seq > after_seq).order_by(DECISIONS.c.seq).limit(limit)
-        now = self._clock().astimezone(UTC)
-        with self._database.reading() as connection:
-            found = ((row["seq"], decision_row(row)) for row in connection.execute(query).mappings())
-            decided = [(seq, row.decision_id, row.created_at or "") for seq, row in found]  # not the rows: many
-            said = outcome_log.of_decisions(connection, [decision_id for _, decision_id, _ in decided], kind=rule.kind)
-        return tuple(
-            label_of(
-                said[decision_id],
-                rule,
-                seq=seq,
-                decision_id=decision_id,
-                decided_at=decided_at,
-                now=now,
-                late_too=late_too,
-            )
-            for seq, decision_id, decided_at in decided
-        )
 
     def rows(self) -> Iterator[tuple[str, Mapping[str, object]]]:
         """Yield every row of every table with the table's name, tables after those they refer to, as of one moment.

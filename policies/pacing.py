@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from policies.decision import TRAINING, Decision, Policy, policy_id
+from policies.abilities import escalates
+from policies.decision import TRAINING, Arm, Decision, Policy, policy_id
 from policies.errors import PolicySettingRefused
-from policies.stages import Stage, stage_of
 from policies.wishes import Budget, SecondsBudget, ShareBudget
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class WithinBudget:
         return f"{self.policy.version},budget=({self.budget}),at={self.price}{used_up}"
 
     @property
-    def stands_for(self) -> Policy:
+    def goes_by(self) -> tuple[Policy]:
         """The policy that weighs the arms."""
-        return self.policy
+        return (self.policy,)
 
     @property
     def wish(self) -> str:
@@ -127,9 +127,10 @@ class WithinBudget:
             policy=policy_id(self),
         )
 
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the policy asks for."""
-        return stage_of(self.policy, features)
+    def escalates(self, features: FeatureValues, arm: str, confidence: float) -> bool:
+        """Ask the policy, unless the budget has no training left; see `Escalates`."""
+        trains = Arm.TTT in self._allowed((Arm.ICL, Arm.TTT))
+        return trains and escalates(self.policy, features, arm, confidence)
 
     def _allowed(self, arms: Sequence[str]) -> tuple[str, ...]:
         """Return the arms that may be taken now: all of them where nothing else would be left."""
@@ -170,10 +171,6 @@ class PacedPolicy:
 
     def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         return self.now().decide(features, rng, arms)
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the policy asks for."""
-        return self.now().stages_wanted(features)
 
     def spent(self, arm: str, seconds: float) -> None:
         """Count one task; see `BudgetPacer.spent`."""

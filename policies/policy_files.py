@@ -7,15 +7,13 @@ name. What the bytes mean is left to others; nothing here runs or unpickles them
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from policies.errors import PolicyFileDamaged
+from policies.whole_files import UNFINISHED, sync_folder, write_whole
 
 SUFFIX = ".policy"
-UNFINISHED = ".tmp"
 
 
 def version_id_of(content: bytes) -> str:
@@ -34,38 +32,10 @@ def write(folder: Path, content: bytes, reached: Callable[[str], object]) -> str
     version_id = version_id_of(content)
     path = path_of(folder, version_id)
     if _bytes_of(path) == content:
-        _sync_folder(folder)  # the one who made it may have crashed before doing so
+        sync_folder(folder)  # the one who made it may have crashed before doing so
         return version_id
     write_whole(path, content, reached=lambda point: reached(f"policy file: {point}"))
     return version_id
-
-
-def write_whole(
-    path: Path, content: bytes, *, mode: int = 0o666, reached: Callable[[str], object] = lambda point: None
-) -> None:
-    """Make a file hold `content`, on the disk when this returns; after a crash it holds that or what it held before.
-
-    Args:
-        mode: of the file, less what the process masks.
-        reached: told of each point at which a crash would leave something else behind.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    unfinished = path.with_name(f"{path.stem}.{secrets.token_hex(4)}{UNFINISHED}")
-    try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            reached("written")
-            os.fsync(file.fileno())
-        reached("synced")
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)  # a full disk should not be filled with these
-        raise
-    reached("renamed")
-    _sync_folder(path.parent)
 
 
 def read(folder: Path, version_id: str) -> bytes:
@@ -97,11 +67,3 @@ def _bytes_of(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,6 @@ from policies.decision import CAREFUL, Arm, Decision, drawn, first_available, po
 from policies.difficulty import p_icl_correct
 from policies.errors import PolicySettingRefused
 from policies.replay import Scorer, measured
-from policies.stages import Stage, stage_of
 from policies.wishes import RegretLimit
 
 if TYPE_CHECKING:
@@ -241,9 +240,9 @@ class BoundedRegret:
         return f"2:scores=({policy_id(self.scorer)}),bound={numbers},explore={self.explore}"
 
     @property
-    def stands_for(self) -> Scorer:
+    def goes_by(self) -> tuple[Scorer]:
         """The policy that scores the tasks."""
-        return self.scorer
+        return (self.scorer,)
 
     @property
     def wish(self) -> str:
@@ -270,10 +269,6 @@ class BoundedRegret:
             reason=reason,
             difficulty=1.0 - p_icl_correct(features),
         )
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the scores rest on."""
-        return stage_of(self.scorer, features)
 
     def score(self, features: FeatureValues) -> float:
         """Return the score that is compared with the threshold."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from policies.decision import Decision, Policy, at_price, paired, policy_id
-from policies.stages import Stage, stage_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +36,9 @@ class InCharge:
         return f"{self.champion.version}+canary:{self.share}:{policy_id(self.canary)}"
 
     @property
-    def stands_for(self) -> Policy | None:
-        """Who weighs the arms; None where it is not one alone."""
-        return self.champion if self.canary is None else None
+    def goes_by(self) -> tuple[Policy, ...]:
+        """The champion and, where there is one, the canary: it decides its share, and has no say beyond that."""
+        return (self.champion,) if self.canary is None else (self.champion, self.canary)
 
     def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
         """Return the mixture's probability of each arm."""
@@ -57,11 +56,6 @@ class InCharge:
         mixed = self.propensities(features, arms)
         p = mixed[list(arms).index(decision.arm)]
         return replace(decision, propensity=p, propensities=paired(arms, mixed), policy=policy_id(self))
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the champion asks for or, before the draw of who decides, the canary."""
-        wanted = (stage_of(each, features) for each in (self.champion, self.canary))
-        return min((stage for stage in wanted if stage is not None), default=None)
 
     def at_price(self, price: float) -> InCharge:
         """Return the same at another price, each of them that knows one."""
@@ -101,7 +95,3 @@ class ActingPolicy:
 
     def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
         return self._in_charge.decide(features, rng, arms)
-
-    def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        """Ask for what the champion asks for or, before the draw of who decides, the canary."""
-        return self._in_charge.stages_wanted(features)

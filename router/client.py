@@ -14,7 +14,7 @@ import random
 import time
 import uuid
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -174,7 +174,10 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                     raise _error_in(answer)
-                return _result_in(_events(answer.iter_lines()), progress)
+                told = _Told(progress)
+                for line in answer.iter_lines():
+                    told.take(line)
+                return told.reply()
         except httpx.TransportError as error:
             raise _unreachable(error) from error
 
@@ -277,8 +280,10 @@ class AsyncClient:
                 if not answer.is_success:
                     await answer.aread()
                     raise _error_in(answer)
-                lines = [line async for line in _told(answer.aiter_lines(), progress)]
-                return _result_in(_events(lines), lambda step, done, of: None)
+                told = _Told(progress)
+                async for line in answer.aiter_lines():
+                    told.take(line)
+                return told.reply()
         except httpx.TransportError as error:
             raise _unreachable(error) from error
 
@@ -368,43 +373,34 @@ def _unpacked(content: bytes, folder: Path) -> Path:
     return folder
 
 
-def _events(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Yield name and content of each event of a stream."""
-    name = ""
-    for line in lines:
+class _Told:
+    """What a stream of events has told so far, line by line; of each step it tells as it comes."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._event = ""
+        self._results: list[Any] = []
+
+    def take(self, line: str) -> None:
+        """Take the next line."""
         field, _, value = line.partition(": ")
         if field == "event":
-            name = value
-        elif field == "data":
-            yield name, json.loads(value)
+            self._event = value
+        elif field == "data" and self._event == "step":
+            content = json.loads(value)
+            self._progress(content["step"], content["done"], content["of"])
+        elif field == "data" and self._event == "result":
+            self._results.append(json.loads(value))
 
+    def reply(self) -> dict[str, Any]:
+        """Return what the stream of a task ended in, in the form of an answer that comes at once.
 
-async def _told(lines: AsyncIterator[str], progress: Progress) -> AsyncIterator[str]:
-    """Yield the lines of a stream, and tell of each step as it comes."""
-    name = ""
-    async for line in lines:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: ") and name == "step":
-            _tell(json.loads(line.removeprefix("data: ")), progress)
-        yield line
-
-
-def _result_in(events: Iterable[tuple[str, Any]], progress: Progress) -> dict[str, Any]:
-    """Return what a stream of one task ends in, in the form of an answer that comes at once."""
-    results = []
-    for name, content in events:
-        if name == "step":
-            _tell(content, progress)
-        elif name == "result":
-            results.append(content)
-    if not results:
-        raise ServiceError({"detail": "the stream ended before the result. Ask again.", "code": "broken_off"})
-    return {"results": results}
-
-
-def _tell(content: Mapping[str, Any], progress: Progress) -> None:
-    progress(content["step"], content["done"], content["of"])
+        Raises:
+            ServiceError: it ended before the result.
+        """
+        if not self._results:
+            raise ServiceError({"detail": "the stream ended before the result. Ask again.", "code": "broken_off"})
+        return {"results": self._results}
 
 
 def _wait_s(answer: httpx.Response, attempt: int) -> float | None:

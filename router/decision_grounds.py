@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from policies.decision import StandIn
+from policies.abilities import wish_of
+from policies.decision import goes_by
 from policies.feature_values import FeatureValues
 from policies.gain_model import Contribution
 from router.trace import ArmEstimate, ContributionTrace, DecisionGrounds, NearestTask
@@ -96,24 +97,16 @@ class RemembersTasks(Protocol):
     def percentiles(self, features: FeatureValues) -> dict[str, float]: ...
 
 
-@runtime_checkable
-class Wishing(Protocol):
-    """A policy that keeps to what the user asks for."""
-
-    @property
-    def wish(self) -> str: ...
-
-
 def who_weighs(policy: object) -> object:
     """Return the policy behind those that go by what another weighs; None where several do."""
-    while isinstance(policy, StandIn):
-        policy = policy.stands_for
+    while others := goes_by(policy):
+        policy = others[0] if len(others) == 1 else None
     return policy
 
 
 def grounds_of(policy: object, features: FeatureValues, arms: Sequence[str]) -> DecisionGrounds:
     """Return the grounds on which `policy` decides between `arms`; empty where it cannot say."""
-    wish = policy.wish if isinstance(policy, Wishing) else None
+    wish = wish_of(policy)
     policy = who_weighs(policy)
     if not isinstance(policy, WeighingPolicy):
         return DecisionGrounds(wish=wish)

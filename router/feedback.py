@@ -30,7 +30,7 @@ RightAnswer = Value | Sequence[Value | None] | list[list[int]]
 class Audits:
     """Which solves in context are audited: also trained on, once it is known what would have been right.
 
-    `later` takes the work off the answering path, as `Learner.later` does.
+    `later` takes the work off the answering path, as `LearningLoop.later` does.
     """
 
     rate: float
@@ -105,8 +105,28 @@ def say_verdict(ledger: Ledger, trace_id: str, quality: float, *, source: str, r
     said = (each for each in ledger.effective_outcomes(trace_id) if each.reported.judges_the_answer)
     if any(each.value == quality for each in said if each.reported.source == source):
         return False
-    ledger.correct_outcome(trace_id, source=source, kind=GIVEN, value=quality, reason=reason)
+    correction = ledger.correct_outcome(trace_id, source=source, kind=GIVEN, value=quality, reason=reason)
+    _correct_what_followed(ledger, trace_id, quality, source=source, revision=correction.revision)
     return True
+
+
+def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, source: str, revision: int) -> None:
+    """Say anew what a corrected verdict says of the answer in context. Where that is nothing any more, nothing is
+    written: `ExperienceReader` leaves out what was said before the correction.
+    """
+    try:
+        trace = read_trace(ledger, trace_id).trace
+    except (TraceNotKept, UnreadableTrace):
+        return
+    kind = implied_as(SUNK)
+    follows = [row for row in outcomes_of_verdict(trace, quality, source=source) if row.kind == kind]
+    said = [each.reported for each in ledger.effective_outcomes(trace_id) if each.reported.kind == kind]
+    if not any(each.source == source for each in said):
+        ledger.add_outcomes(follows)
+        return
+    for row in follows:
+        reason = f"follows from correction {revision} of what was said of the answer given"
+        ledger.correct_outcome(trace_id, source=source, kind=kind, value=row.value, reason=reason)
 
 
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:

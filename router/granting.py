@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from policies.outcome_matrix import OutcomeMatrix
     from policies.regret_bound import RegretBound
     from policies.trace_log import TraceSummary
-    from router.learning import ActAs
+    from router.learning import ActAs, Known
     from router.settings import Settings
 
 _DELTA = 0.05  # probability of promising too much for one scorer, over all looks at the evidence
@@ -39,30 +39,39 @@ class Kept:
     said: str
 
 
-def granting(settings: Settings, ledger: Ledger | None, *, model_fingerprint: str | None) -> ActAs:
+def granting(settings: Settings) -> ActAs:
     """Return what makes a policy keep to a price or a bound that the settings ask for; a budget is over all tasks,
     whoever decides (`paced`).
     """
-    wish, reader = settings.wish, None
-    if ledger is not None and isinstance(wish, RegretLimit):
-        rules = RowRules(arms=settings.learned_arms)
-        reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
+    wish = settings.wish
 
-    def evidence(trained_to_seq: int) -> OutcomeMatrix | None:
-        if ledger is None or reader is None:
-            return None
-        return _unpicked(reader.read(since=counted_since(ledger)), after_seq=trained_to_seq)
-
-    def act_as(policy: Policy, trained_to_seq: int) -> Policy:
+    def act_as(policy: Policy, trained_to_seq: int, known: Known | None) -> Policy:
         if isinstance(wish, Price):
             return at_price(policy, wish.price)
         if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
-            known = evidence(trained_to_seq)
-            bound = nothing_shown(wish.max_rate) if known is None else bound_shown(policy, known, wish.max_rate)
+            rows = None if known is None else _unpicked(known(), after_seq=trained_to_seq)
+            bound = nothing_shown(wish.max_rate) if rows is None else bound_shown(policy, rows, wish.max_rate)
             return BoundedRegret(policy, bound, explore=settings.explored_share)
         return policy
 
     return act_as
+
+
+def without_learner(
+    policy: Policy, settings: Settings, ledger: Ledger | None, *, model_fingerprint: str | None
+) -> Policy:
+    """Return a policy that was fitted on nothing in the ledger, made to keep to a price or a bound that the settings
+    ask for.
+    """
+    known = None if ledger is None else known_to(ledger, settings, model_fingerprint=model_fingerprint)
+    return granting(settings)(policy, 0, known)
+
+
+def known_to(ledger: Ledger, settings: Settings, *, model_fingerprint: str | None) -> Known:
+    """Return what reads what a ledger knows by now, of decisions made for the model and features in use."""
+    rules = RowRules(arms=settings.learned_arms)
+    reader = ExperienceReader(ledger, rules, model_fingerprint=model_fingerprint, schema=SCHEMA_HASH)
+    return lambda: reader.read(since=counted_since(ledger))
 
 
 def paced(policy: Policy, settings: Settings, ledger: Ledger | None) -> Policy:

@@ -59,7 +59,7 @@ def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | N
         model_fingerprint=model_fingerprint,
         settings=LearningSettings(gate=GateRules(price=settings.price), rows=RowRules(arms=settings.learned_arms)),
         fallback=LooThreshold(threshold=settings.loo_threshold, epsilon=min(1.0, 0.2 * len(settings.arms))),
-        act_as=granting(settings, ledger, model_fingerprint=model_fingerprint),
+        act_as=granting(settings),
     )
 
 

@@ -1,19 +1,19 @@
-"""The learning loop: from what came of decisions to a better policy, without a person and off the answering path.
+"""The learner: from what came of decisions to a better policy, without a person and off the answering path.
 
 A candidate is fitted on what was logged and judged by the gate on what came after; then it decides beside the champion
 without being followed (shadow), then for a part of the tasks (canary), and only then takes its place. At each step it
 may be turned down, and a champion that is shown to be worse than the one before is rolled back. A drift alarm or a
 new base model takes the champion away altogether: a stated rule decides, and learning begins anew. All of it is in the
-ledger, with its numbers, so that a restarted loop goes on where it was.
+ledger, with its numbers, so that a restarted learner goes on where it was. When steps are taken is `LearningLoop`'s.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,16 +22,15 @@ import numpy as np
 
 from policies.confidence_sequence import alpha_at
 from policies.decision import Policy
-from policies.drift import AdaptiveWindow, shifted_features
 from policies.features import SCHEMA_HASH
 from policies.gate import GateRules, Outcome, UtilityBounds, Verdict, judge, utility_bounds
-from policies.loo_threshold import LooThreshold
-from policies.off_policy import Estimate, by_every_estimator, cross_fitted, fitted_on
+from policies.off_policy import Estimate, by_every_estimator, cross_fitted
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
 from policies.records import PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
+from router.drift_watch import DriftWatch
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
-from router.hindsight import Loaded, knows_training, no_sides, propensities_of, rows_for, sides_of
+from router.hindsight import Loaded, knows_training, no_sides, propensities_of, sides_of
 from router.learning_rows import (
     AUDITED,
     ROLLED_BACK,
@@ -41,7 +40,7 @@ from router.learning_rows import (
     counted_since,
     named_features,
 )
-from router.policy_seal import content_of, header_of, sealed_for
+from router.versioned_policies import Load, VersionedPolicies
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,8 +53,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
-Load = Callable[[bytes], Loaded]
-ActAs = Callable[[Policy, int], Policy]
+Known = Callable[[], Experience]  # reads what is known by now
+ActAs = Callable[[Policy, int, Known | None], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +84,17 @@ class Event:
 
 
 class Learner:
-    """Learns from a ledger and says who decides: `policy` goes to the router, `start` runs the loop in a thread.
+    """Learns from a ledger, one step after the other, and says who decides: `policy` goes to the router.
 
     Args:
         fit: makes a policy's content from outcomes.
         load: makes the policy of a content; used at once, so content that does not load is never kept.
         prior: decides while there is no champion.
         model_fingerprint: of the base model in use; what was learned for another one does not count.
-        fallback: decides after a drift alarm; by default the leave-one-out rule, every arm with 0.2 at least.
+        fallback: decides after a drift alarm, and should explore: learning begins anew.
         act_as: what a policy is made to do where it decides, such as keep to a price; it is judged as it is. Given with
-            the number of the last decision that the policy was fitted on.
+            the number of the last decision that the policy was fitted on, and with what reads what is known (None:
+            there is no ledger).
     """
 
     def __init__(
@@ -104,85 +104,30 @@ class Learner:
         fit: Fit,
         load: Load,
         prior: Loaded,
+        fallback: Policy,
         model_fingerprint: str | None = None,
         settings: LearningSettings | None = None,
-        fallback: Policy | None = None,
         schema: str = SCHEMA_HASH,
-        act_as: ActAs = lambda policy, trained_to_seq: policy,
+        act_as: ActAs = lambda policy, trained_to_seq, known: policy,
     ) -> None:
         self.settings = settings or LearningSettings()
         self._ledger, self._versions = ledger, ledger.policy_versions
-        self._fit, self._load, self._prior, self._act_as = fit, load, prior, act_as
-        self._model_fingerprint, self._schema = model_fingerprint, schema
-        n_arms = len(self.settings.rows.arms)
-        self._fallback = Loaded(fallback or LooThreshold(epsilon=min(1.0, 0.2 * n_arms)))
-        self._opened: dict[str, Loaded] = {}
+        self._fit, self._prior, self._fallback, self._act_as = fit, prior, Loaded(fallback), act_as
+        self._policies = VersionedPolicies(self._versions, load, model_fingerprint=model_fingerprint, schema=schema)
         self._reader = ExperienceReader(ledger, self.settings.rows, model_fingerprint=model_fingerprint, schema=schema)
         self._used: set[int] = set()  # decisions fitted on, or known when a candidate was settled: no new evidence
         self._settled = ""  # when the last candidate was
-        self._drift: dict[str, AdaptiveWindow] = {}
-        self._watched_epoch = -1  # of the champion that the windows belong to
-        self._watched_from = 0  # number of the last decision before the champion's time
-        self._watched: set[int] = set()  # decisions since then whose outcome has been compared
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._following: threading.Thread | None = None
-        self._followed: tuple[int, int, PolicyState | None] | None = None
+        self._drift = DriftWatch(self._versions)
+        self._seen: tuple[int, int, PolicyState | None] | None = None  # epochs and a challenger's state, last looked at
         self._refreshing = threading.Lock()
         self._refreshed_at = 0.0  # time.monotonic()
-        self.fault: str | None = None  # of the last turn; None: it went well
-        self.policy = ActingPolicy(act_as(prior.policy, 0))
+        self.fault: str | None = None  # what keeps the champion from deciding; None: nothing does
+        self.policy = ActingPolicy(prior.policy)
         try:
             self._refresh()
         except FewShotError as error:  # a champion that does not load: the prior decides until it does
+            self.policy.use(act_as(prior.policy, 0, self._experience))
             self.fault = str(error)
-
-    # In the background
-
-    def start(self) -> None:
-        """Run a turn every `interval_s` in a thread of its own until `stop`; starting twice is harmless."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="learning", daemon=True)
-            self._thread.start()
-
-    def follow(self) -> None:
-        """Look every `follow_s`, in a thread of its own until `stop`, whom the ledger names, and let those decide."""
-        if self._following is None:
-            self._stop.clear()
-            self._following = threading.Thread(target=self._follow, name="following", daemon=True)
-            self._following.start()
-
-    def stop(self) -> None:
-        """Let the turn that runs end, and no other begin; then do the jobs that wait."""
-        self._stop.set()
-        for thread in (self._thread, self._following):
-            if thread is not None:
-                thread.join()
-        self._thread = self._following = None
-        self._do_jobs()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the loop runs in the background."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def later(self, job: Callable[[], None]) -> None:
-        """Run a job, such as an audit, at the next turn."""
-        self._jobs.append(job)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.turn()
-            self._stop.wait(self.settings.interval_s)
-
-    def _follow(self) -> None:
-        while not self._stop.wait(self.settings.follow_s):
-            try:
-                self.look()
-            except Exception as error:  # a ledger that is away is told of by whoever records; the next look may succeed
-                _LOG.debug("cannot look who was promoted: %s", error)
 
     def look(self) -> None:
         """Let those decide whom the ledger names, if that has changed since the last look; every `interval_s` anyway,
@@ -192,50 +137,25 @@ class Learner:
         state = None if challenger.version_id is None else self._versions.version(challenger.version_id).state
         named = (champion.epoch, challenger.epoch, state)
         due = time.monotonic() - self._refreshed_at >= self.settings.interval_s
-        if due or named != self._followed:
+        if due or named != self._seen:
             self._refresh()
-            self._followed = named
-
-    def turn(self) -> tuple[Event, ...]:
-        """Do one step, whatever happens: a fault is kept in `fault` and logged, and the next turn tries again."""
-        done = self._do_jobs()
-        try:
-            events = self.step()
-        except Exception as error:  # nobody waits for this thread: what it does not say here is lost
-            self._failed(error, "the learning loop could not finish a turn")
-            return ()
-        if done:
-            self.fault = None
-        return events
-
-    def _do_jobs(self) -> bool:
-        """Do what waits, one after the other whatever becomes of each; say whether all of it was done."""
-        done = True
-        while self._jobs:
-            try:
-                self._jobs.popleft()()
-            except Exception as error:
-                self._failed(error, "a job of the learning loop failed")
-                done = False
-        return done
-
-    def _failed(self, error: Exception, said: str) -> None:
-        self.fault = f"{type(error).__name__}: {error}"
-        _LOG.error(said, exc_info=error)
+            self._seen = named
 
     # One step
 
     def step(self) -> tuple[Event, ...]:
         """Look at the ledger and do what there is to do; return what was done."""
-        events = list(self._forget_another_model())
+        forgotten = self._forget_another_model()
         known = self._experience()
-        events += self._watch(known)
-        if not events:
-            try:
-                events += self._settle_champion(known) or self._advance(known)
-            except PromotionLost:  # another process was first: what it did stands
-                _LOG.info("another process moved an alias first")
-        self._refresh()
+        events = [*forgotten, *self._watch(known)]
+        if events:  # less counts from now on
+            self._refresh()
+            return tuple(events)
+        try:
+            events = self._settle_champion(known) or self._advance(known)
+        except PromotionLost:  # another process was first: what it did stands
+            _LOG.info("another process moved an alias first")
+        self._refresh(lambda: known)
         return tuple(events)
 
     def train(self, *, anyway: bool = False) -> Event | None:
@@ -272,7 +192,7 @@ class Learner:
         rules, rows = self.settings.gate, newer.rows
         values = rows.utility(rules.price, most_cost=rules.most_cost)
         predicted = cross_fitted(rows, values)
-        sides = {"this version": self._open(version_id).policy, "who decides now": self._champion().policy}
+        sides = {"this version": self._policies.open(version_id).policy, "who decides now": self._champion().policy}
         return {
             side: by_every_estimator(rows, propensities_of(policy, newer), values, predicted)
             for side, policy in sides.items()
@@ -283,7 +203,7 @@ class Learner:
 
     def _forget_another_model(self) -> tuple[Event, ...]:
         champion = self._versions.alias(CHAMPION).version_id
-        if champion is None or self._fits_model(champion):
+        if champion is None or self._policies.usable(champion) is not None:
             return ()
         return (self._reset("reset", "another base model or other features: back to the prior"),)
 
@@ -302,55 +222,24 @@ class Learner:
         if len(known) < 2 * self.settings.least_rows:
             return ()
         champion = self._versions.alias(CHAMPION)
-        if champion.epoch != self._watched_epoch:  # another baseline, from the move on
-            self._drift.clear()
-            self._watched.clear()
-            moved = self._versions.moves(CHAMPION)
-            since = moved[-1].created_at if moved else ""
-            earlier = (int(seq) for seq, at in zip(known.seqs, known.created_at, strict=True) if at <= since)
-            self._watched_epoch, self._watched_from = champion.epoch, max(earlier, default=0)
-        expected = self._expected(known)
-        fired = []
-        residuals = (known.rows.quality - expected)[np.arange(len(known)), known.taken]
-        for i in np.flatnonzero((known.seqs > self._watched_from) & np.isfinite(residuals)):
-            seq, arm = int(known.seqs[i]), known.rows.arms[known.taken[i]]
-            if seq in self._watched:
-                continue
-            self._watched.add(seq)
-            if self._drift.setdefault(arm, AdaptiveWindow()).add(float(residuals[i])):
-                fired.append(arm)
-        if not fired or champion.version_id is None:
-            return ()
-        half = len(known) // 2
-        shifted = shifted_features(known.rows.feature_names, known.rows.features[:half], known.rows.features[half:])
-        also = f"; shifted features: {', '.join(sorted(shifted))}" if shifted else ""
-        reason = f"{' and '.join(sorted(set(fired)))} no longer does as expected{also}"
-        return (self._reset("drift", reason),)
-
-    def _expected(self, known: Experience) -> Floats:
-        model = self._champion().model
-        if model is not None and set(known.rows.arms) <= set(model.arms):
-            columns = [model.arms.index(arm) for arm in known.rows.arms]
-            found: Floats = model.estimate(rows_for(model, known)).p_correct[:, columns]
-            return found
-        first = known.take(np.arange(len(known)) < self.settings.least_rows)
-        return fitted_on(first.rows, first.rows.quality)(known.rows.features)
+        model, n_first = self._champion().model, self.settings.least_rows
+        reason = self._drift.alarm(known, champion, model, n_first=n_first)
+        return () if reason is None or champion.version_id is None else (self._reset("drift", reason),)
 
     def _settle_champion(self, known: Experience) -> list[Event]:
         """Roll back a champion that is shown to be worse than who decided before."""
         champion, previous = self._versions.alias(CHAMPION), self._versions.alias(PREVIOUS).version_id
         if champion.version_id is None:
             return []
-        if previous is not None and not self._fits_model(previous):
-            previous = None
-        before = self._without_champion() if previous is None else self._open(previous)
+        usable = None if previous is None else self._policies.usable(previous)
+        before = usable or self._without_champion()
         since = self._versions.moves(CHAMPION)[-1].created_at
         newer = np.array([at > since for at in known.created_at], dtype=bool)
         bounds = self._bounds(known, newer, champion.version_id, before.policy, attempt=1)
         if bounds.upper >= 0:
             return []
         reason = _with_numbers(f"utility at most {bounds.upper:+.4f} against who decided before", bounds)
-        if previous is None:
+        if usable is None:
             self._versions.point(CHAMPION, None, expected_epoch=champion.epoch, reason=f"{ROLLED_BACK}: {reason}")
             self._versions.set_state(champion.version_id, PolicyState.RETIRED, reason)
         else:
@@ -363,15 +252,15 @@ class Learner:
             return self._maybe_fit(known)
         version = self._versions.version(challenger)
         try:
-            fits = self._fits_model(challenger)
+            usable = self._policies.usable(challenger)
         except PolicyFileDamaged as error:
             return [self._reject(version, str(error))]
-        if not fits:
+        if usable is None:
             return [self._reject(version, "made for another base model or other features")]
         if version.state is PolicyState.CANDIDATE:
             return self._gate(version, known)
         if version.state is PolicyState.SHADOW:
-            return self._shadow(version)
+            return self._shadow(version, usable.policy)
         if version.state is PolicyState.CANARY:
             return self._canary(version, known)
         alias = self._versions.alias(CHALLENGER)  # settled already; whoever did it was stopped before this
@@ -394,7 +283,7 @@ class Learner:
 
     def _new_candidate(self, known: Experience) -> Event | None:
         """Fit and publish; None where that gives a policy which has been judged already."""
-        content = sealed_for(self._fit(*known.matrix()), self._model_fingerprint, self._schema)
+        content = self._policies.sealed(self._fit(*known.matrix()))
         parent = self._versions.alias(CHAMPION).version_id
         version = self._versions.publish(content, parent=parent, trained_to_seq=int(known.seqs[-1]))
         self._used.update(known.seqs.tolist())
@@ -416,10 +305,10 @@ class Learner:
             return [self._reject(version, f"undecided after {verdict.n_rows} rows; {_told(verdict)}")]
         return []
 
-    def _shadow(self, version: PolicyVersion) -> list[Event]:
+    def _shadow(self, version: PolicyVersion, policy: Policy) -> list[Event]:
         """Let it decide beside the champion; a policy that fails is turned down before anyone depends on it."""
         since = self._versions.history(version.version_id)[-1].created_at
-        policy, agreed, n = self._open(version.version_id).policy, 0, 0
+        agreed = n = 0
         for row in self._ledger.latest(self.settings.shadow_decisions * 5):
             if (row.created_at or "") <= since:
                 break
@@ -473,7 +362,7 @@ class Learner:
         attempt = self._attempt(version)
         before = known.seqs <= (version.trained_to_seq or 0)
         try:
-            loaded = self._open(version.version_id)
+            loaded = self._policies.open(version.version_id)
             earlier, newest = (sides_of(known.take(which), loaded, self._champion()) for which in (before, ~before))
         except Exception as error:  # a damaged file, or a policy that cannot decide what was decided before
             unfit = f"{type(error).__name__}: {error}"
@@ -483,7 +372,7 @@ class Learner:
     def _bounds(
         self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Policy, *, attempt: int
     ) -> UtilityBounds:
-        loaded, other = self._open(version_id), Loaded(against)
+        loaded, other = self._policies.open(version_id), Loaded(against)
         earlier, newest = (sides_of(known.take(which), loaded, other) for which in (~newer, newer))
         rules = self.settings.gate
         return utility_bounds(earlier, newest, alpha=alpha_at(attempt, rules.alpha), rules=rules)
@@ -493,36 +382,32 @@ class Learner:
         return 1 + [each.version_id for each in self._versions.all()].index(version.version_id)
 
     def _champion(self) -> Loaded:
-        alias = self._versions.alias(CHAMPION)
-        if alias.version_id is not None and self._fits_model(alias.version_id):
-            return self._open(alias.version_id)
-        return self._without_champion()
+        version_id = self._versions.alias(CHAMPION).version_id
+        usable = None if version_id is None else self._policies.usable(version_id)
+        return usable or self._without_champion()
 
     def _without_champion(self) -> Loaded:
         """Return the stated rule, which explores more from a drift alarm on until there is a new champion."""
         resets = [move.reason for move in self._versions.moves(CHAMPION) if move.version_id is None]
         return self._fallback if resets and resets[-1].startswith("drift") else self._prior
 
-    def _open(self, version_id: str) -> Loaded:
-        if version_id not in self._opened:
-            self._opened[version_id] = self._load(content_of(self._versions.load(version_id))[1])
-        return self._opened[version_id]
+    def _refresh(self, known: Known | None = None) -> None:
+        """Let those decide whom the ledger names.
 
-    def _fits_model(self, version_id: str) -> bool:
-        header, _ = content_of(self._versions.load(version_id))
-        return header == header_of(self._model_fingerprint, self._schema)
-
-    def _refresh(self) -> None:
-        """Let those decide whom the ledger names."""
+        Args:
+            known: gives what is known by now, if anybody has to keep to it; None: it is read then, once.
+        """
+        read = functools.cache(known or self._experience)
         with self._refreshing:  # what was read last is used last
             challenger = self._versions.alias(CHALLENGER).version_id
             canary = None
             if challenger is not None and self._versions.version(challenger).state is PolicyState.CANARY:
-                canary = self._act_as(self._open(challenger).policy, self._trained_to(challenger))
+                canary = self._act_as(self._policies.open(challenger).policy, self._trained_to(challenger), read)
             champion_id = self._versions.alias(CHAMPION).version_id
-            champion = self._act_as(self._champion().policy, self._trained_to(champion_id))
+            champion = self._act_as(self._champion().policy, self._trained_to(champion_id), read)
             self.policy.use(champion, canary, self.settings.canary_share)
             self._refreshed_at = time.monotonic()
+            self.fault = None
 
     def _trained_to(self, version_id: str | None) -> int:
         return 0 if version_id is None else self._versions.version(version_id).trained_to_seq or 0

@@ -8,6 +8,7 @@ a source says beyond its share.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from policies.off_policy import LoggedRows, known_probability
 from policies.outcome_log import Heard
 from policies.outcome_matrix import OutcomeMatrix
 from policies.policy_versions import CHAMPION
-from policies.records import DecisionRow
+from policies.records import DecisionRow, EffectiveOutcome
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -133,7 +134,7 @@ class _Decided:
 
 
 class ExperienceReader:
-    """Reads what has been decided and reported: the first time all of it, then what has come since.
+    """Reads what has been decided and reported: the first time all of it, then what has come since. Threads take turns.
 
     Args:
         model_fingerprint: of the base model in use; decisions made for another do not count. None: all count.
@@ -149,6 +150,7 @@ class ExperienceReader:
         self._judging = frozenset({GIVEN, *map(known_as, rules.arms)})
         self._known_at: dict[int, int] = {}  # by the decision's number
         self._made_for_model: dict[str, bool] = {}  # by id: traces are long
+        self._lock = threading.Lock()
 
     def read(self, *, since: str = "") -> Experience:
         """Return what is known by now.
@@ -156,6 +158,10 @@ class ExperienceReader:
         Args:
             since: time (UTC, ISO 8601) before which nothing counts.
         """
+        with self._lock:
+            return self._read(since)
+
+    def _read(self, since: str) -> Experience:
         heard_of, heard = self._ledger.heard_after(self._heard)  # first: of what is decided meanwhile comes later
         self._read_decisions()
         self._read_outcomes([decision_id for decision_id in heard_of if decision_id in self._decided])
@@ -185,8 +191,9 @@ class ExperienceReader:
             at = decided.row.created_at or ""
             for kind, of_kind in self._said.items():
                 rule = LabelRule(kind, self._rules.window_s, sources=self._rules.trusted)
-                its = [each for each in outcomes if each.reported.kind == kind]
+                its = [each for each in outcomes if each.reported.kind == kind and _stands(each, outcomes)]
                 label = label_of(its, rule, seq=decided.seq, decision_id=decision_id, decided_at=at, now=now)
+                of_kind.pop(decided.seq, None)  # it may follow no longer
                 if label.value is not None:
                     of_kind[decided.seq] = (label.value, label.source or "")
                     if kind in self._judging:
@@ -205,6 +212,21 @@ class ExperienceReader:
                 return False
             self._made_for_model[decision_id] = made_for(document, self._model_fingerprint)
         return self._made_for_model[decision_id]
+
+
+def _stands(outcome: EffectiveOutcome, outcomes: Sequence[EffectiveOutcome]) -> bool:
+    """Tell whether an outcome stands: one that only follows does not, once its source has corrected what it follows
+    from and has not said it anew.
+    """
+    if outcome.reported.kind != implied_as(SUNK):
+        return True
+    said_at = max(at or "" for at in (outcome.reported.created_at, *(each.created_at for each in outcome.corrections)))
+    return all(
+        (correction.created_at or "") <= said_at
+        for each in outcomes
+        if (each.reported.kind, each.reported.source) == (GIVEN, outcome.reported.source)
+        for correction in each.corrections
+    )
 
 
 def counted_since(ledger: Ledger) -> str:

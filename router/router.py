@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
-    from router.learning import Learner
+    from router.learning_loop import LearningLoop
     from router.steps import Progress, SolveState, Steps
     from router.traces.stored import StoredTrace
     from router.traces.writer import TraceWriter
@@ -83,6 +84,7 @@ class Router:
         executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        self._redact = Redactor.of(self.settings)
         self._owns_executor = executor is None
         self._executor = executor or open_executor(self.settings.executor)
         for name, given in (("model", model), ("ledger", ledger), ("store", store)):
@@ -102,7 +104,7 @@ class Router:
         self._ledger_fault: str | None = None
         self._store_fault: str | None = None
         self._policy_fault: str | None = None
-        self._learner: Learner | None = None
+        self._learning_loop: LearningLoop | None = None
         self._bound: Steps | None = None
         self._remote: RemoteModel | None = None
         self._traces: TraceWriter | None = None
@@ -157,7 +159,7 @@ class Router:
         return [solutions[i] for i in range(len(tasks))]
 
     def _solution(self, state: SolveState) -> Solution:
-        degraded = (*state.get("degraded", ()), *self.faults)
+        degraded = tuple(map(self._redact, (*state.get("degraded", ()), *self.faults)))
         decision: Decision = state["decision"]
         return Solution(
             task=state["task"],
@@ -165,7 +167,7 @@ class Router:
             arm=str(decision.arm),
             answered_by=str(state["answered_by"]),
             propensity=decision.propensity,
-            reason=decision.reason,
+            reason=self._redact(decision.reason),
             cost=state["cost"],
             degraded=degraded,
             trace_id=state["trace_id"],
@@ -174,7 +176,7 @@ class Router:
     @property
     def faults(self) -> tuple[str, ...]:
         """What does not go as it should whatever is solved, as far as it is known by now."""
-        learning = self._policy_fault if self._learner is None else self._learner.fault
+        learning = self._policy_fault if self._learning_loop is None else self._learning_loop.fault
         found = (
             ("not recorded", self._ledger_fault),
             ("learning", learning),
@@ -323,7 +325,7 @@ class Router:
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
             state.update(step(state))  # type: ignore[arg-type]
         decision: Decision = state["decision"]
-        return decision
+        return replace(decision, reason=self._redact(decision.reason))
 
     def feedback(
         self,
@@ -451,8 +453,8 @@ class Router:
         """
         if self._owns_executor:
             self._executor.close()
-        if self._learner is not None:
-            self._learner.stop()
+        if self._learning_loop is not None:
+            self._learning_loop.stop()
         if self._traces is not None:
             self._traces.close()
         if self._remote is not None:
@@ -617,7 +619,7 @@ class Router:
             gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
             tenant=settings.tenant,
             traces=self._writer(ledger),
-            redact=Redactor.of(settings),
+            redact=self._redact,
         )
 
     def _own_policy(self) -> Policy | None:
@@ -661,22 +663,23 @@ class Router:
         return self._learning(ledger, model_fingerprint)
 
     def _first(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        from router.granting import granting
+        from router.granting import without_learner
 
         settings = self.settings
-        return granting(settings, ledger, model_fingerprint=model_fingerprint)(settings.first_policy, 0)
+        return without_learner(settings.first_policy, settings, ledger, model_fingerprint=model_fingerprint)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits
         from router.learned_policies import learner_of
+        from router.learning_loop import LearningLoop
 
-        self._learner = learner_of(self.settings, ledger, model_fingerprint=model_fingerprint)
+        self._learning_loop = LearningLoop(learner_of(self.settings, ledger, model_fingerprint=model_fingerprint))
         if self.settings.learning == "on":
             if self.audits is None:
-                self.audits = Audits(self.settings.audit_rate, self._learner.later)
-            self._learner.start()
-        self._learner.follow()
-        return self._learner.policy
+                self.audits = Audits(self.settings.audit_rate, self._learning_loop.later)
+            self._learning_loop.start()
+        self._learning_loop.follow()
+        return self._learning_loop.policy
 
     def _writer(self, ledger: Ledger | None) -> TraceWriter | None:
         from router.traces.writer import Retention, TraceWriter
@@ -688,7 +691,7 @@ class Router:
             ledger.traces,
             retention=Retention(settings.trace_days * 24 * 3600, settings.trace_bytes),
             max_waiting=settings.trace_queue,
-            redact=Redactor.of(settings),
+            redact=self._redact,
         )
         return self._traces
 

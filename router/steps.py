@@ -22,6 +22,7 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
+from policies.abilities import check_every, escalates, may_ask, stage_of, tell_spent
 from policies.costs import CostModel, Work
 from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
@@ -30,7 +31,7 @@ from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
-from policies.stages import CountsSpending, Escalates, Stage, WatchesTraining, may_ask, stage_of
+from policies.stages import Stage
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
@@ -298,13 +299,13 @@ class Steps:
             trial = state.get("trial")
             before_s = found.seconds + (0.0 if trial is None else trial.seconds)
             self.costs.measured(decision.arm, seconds - before_s, work=_work(state["task"], found), cached=cached)
-        if state["forced_arm"] is None and isinstance(self.policy, CountsSpending):
-            self.policy.spent(arm_charged(decision.arm, state["answered_by"]), seconds)
+        uncounted = self._count_spending(state, seconds)
+        state = {**state, "degraded": (*state.get("degraded", ()), *uncounted)}
         if self.ledger is None:
-            return {"cost": cost}
+            return {"cost": cost, "degraded": uncounted}
         degraded = tuple(map(self.redact, state.get("degraded", ())))
         row = DecisionRow.of(
-            decision,
+            replace(decision, reason=self.redact(decision.reason)),
             state["features"],
             decision_id=state["trace_id"],
             task_fingerprint=state["task"].fingerprint,
@@ -317,14 +318,24 @@ class Steps:
         try:
             recorded = self.ledger.record_decision(row)
         except (LedgerUnavailable, RecordRefused) as error:
-            return {"cost": cost, "degraded": (f"not recorded: {error}",)}
+            return {"cost": cost, "degraded": (*uncounted, f"not recorded: {error}")}
         if self.traces is None:
-            return {"cost": cost}
+            return {"cost": cost, "degraded": uncounted}
         trace = trace_of(state, cost, self.model.fingerprint, recorded)
         policy, features = state["decided_by"], cast("FeatureValues", state["features"])
         decided = decision.policy == policy_id(policy)  # else it failed
         grounds = functools.partial(grounds_of, policy, features, state["arms"]) if decided else None
-        return {"cost": cost, "degraded": self.traces.put(recorded, trace, grounds)}
+        return {"cost": cost, "degraded": (*uncounted, *self.traces.put(recorded, trace, grounds))}
+
+    def _count_spending(self, state: SolveState, seconds: float) -> tuple[str, ...]:
+        """Tell the policy what the task took, unless its arm was forced; return what went wrong."""
+        if state["forced_arm"] is not None:
+            return ()
+        try:
+            tell_spent(self.policy, arm_charged(state["decision"].arm, state["answered_by"]), seconds)
+        except Exception as error:  # as in `decide`
+            return (f"what was spent is not counted: policy {self.policy.name} failed ({_described(error)})",)
+        return ()
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
@@ -362,7 +373,7 @@ class Steps:
         """Return the stage that the policy asks for, if it can be run."""
         if state["forced_arm"] is not None or not _in_time(state):
             return None
-        stage = stage_of(as_it_is(self.policy), features)
+        stage = stage_of(self.policy, features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
         return stage if stage == Stage.VOTES or (stage == Stage.TRIAL and trains) else None
 
@@ -401,10 +412,14 @@ class Steps:
         """Return how `arm` trains; a policy may have training looked after that the settings would let run on."""
         training = self._training_of(state["task"])
         training = training.shortened() if arm == Arm.TTT_SHORT else training
-        if state["forced_arm"] is not None or not isinstance(self.policy, WatchesTraining):
-            return training
-        check_every = self.policy.check_every
-        return training if check_every is None else replace(training, check_every=check_every)
+        steps = self._watched_every(state)
+        return training if steps is None else replace(training, check_every=steps)
+
+    def _watched_every(self, state: SolveState) -> int | None:
+        try:
+            return check_every(self.policy) if state["forced_arm"] is None else None
+        except Exception:  # of a policy, which `decide` meets again and tells of
+            return None
 
     def _training_of(self, task: Task) -> TrainingSettings:
         return self.training if task.kind == "grid" or self.text_training is None else self.text_training
@@ -412,17 +427,17 @@ class Steps:
     def _escalated_by_policy(self, state: SolveState) -> SolveState:
         """Ask the policy whether to train after all, if the time that is left will do for it."""
         arm, features = state["answered_by"], state["features"]
-        if arm in TRAINING or not isinstance(self.policy, Escalates) or not self._may_escalate(state):
+        if arm in TRAINING or not self._may_escalate(state):
             return {"escalate": False}
         train_s = dict(features.predicted_cost_s).get(Arm.TTT, 0.0)
         if state["deadline"] is not None and time.monotonic() + train_s > state["deadline"]:
             return {"escalate": False}
         confidence = min(answer.confidence for answer in state["answers"])
         try:
-            escalates = self.policy.escalates(features, arm, confidence)
+            wanted = escalates(state["decided_by"], features, arm, confidence)
         except Exception as error:  # as in `decide`
             return {"escalate": False, "degraded": (f"policy {self.policy.name} failed ({_described(error)})",)}
-        if not escalates:
+        if not wanted:
             return {"escalate": False}
         return {"escalate": True, "degraded": (f"{arm} was unsure (confidence {confidence:.2f}); trained instead",)}
 

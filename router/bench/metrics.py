@@ -32,14 +32,6 @@ def mean(values: Floats, weights: Floats) -> Floats:
     return result
 
 
-def shares_of_gain(weak: Floats, strong: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return n01 and n10: the quality that only the strong arm has, and that only the weak one has.
-
-    With right and wrong alone these are the shares of tasks that only one of the two solves.
-    """
-    return mean(np.maximum(strong - weak, 0.0), weights), mean(np.maximum(weak - strong, 0.0), weights)
-
-
 def auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
     """Return the chance that a positive row is scored above a negative one, a tie counting half; NaN without both."""
     order, ends = _ranking(scores)
@@ -171,11 +163,6 @@ class RoutingCurve:
             result: Floats = (own - random) / (oracle - random)
         return result
 
-    def best_excess(self) -> Floats:
-        """Return how far the best point lies above always-strong. It is found on the rows it is judged on."""
-        result: Floats = self.quality.max(axis=1) - self.quality[:, -1]
-        return result
-
     @cached_property
     def _best(self) -> RoutingCurve:
         """The curve of the best order there is."""
@@ -195,22 +182,6 @@ class RoutingCurve:
         order, ends = self._order
         sums = _sums(_drawn(self.weights)[:, order] * values[order], ends)
         return np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
-
-
-def apgr_from_ranks(n01: float, n10: float, c01: float, c10: float) -> float:
-    """Return APGR by the identity (n01 C01 - n10 C10) / (n01 - n10).
-
-    Args:
-        c01: 1 minus the mean normalised rank of the tasks that only the strong arm solves, 0 being sent to it first.
-        c10: the same of those that only the weak arm solves.
-    """
-    return (n01 * c01 - n10 * c10) / (n01 - n10)
-
-
-def perfect_apgr(n01: float, n10: float) -> float:
-    """Return the APGR of a perfect order where every task is right or wrong."""
-    gap = n01 - n10
-    return n01 / gap * (1 - n01 / 2 - n10 / 2) + n10 / 2
 
 
 def upper_hull(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:

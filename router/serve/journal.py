@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Limits, Task
-from policies.policy_files import UNFINISHED, write_whole
+from policies.whole_files import UNFINISHED, write_whole
 from router.serve.jobs import Asked, Job
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icl_engine.errors import FewShotError
-from policies import LabelRule, LedgerUnavailable, OutcomeRow
+from policies import LedgerUnavailable, OutcomeRow
 from policies.ledger import Ledger
 from policies.recovery import recover
 from tests.faults.harness import Figure, Harness
@@ -99,7 +99,7 @@ def through_the_ledger(path: Path) -> Everything:
             )
         everything["champion"] = ledger.policy_versions.alias("champion")
         everything["versions"] = ledger.policy_versions.all()
-        everything["labels"] = ledger.labels(LabelRule("correct", window_s=60.0))
+        everything["said"] = ledger.outcomes_of([row.decision_id for _, row in ledger.decisions_after(0)])
         everything["rows"] = list(ledger.rows())
     return everything
 

@@ -26,6 +26,7 @@ from policies import (
     PolicyFileDamaged,
     PromotionLost,
     UnknownTrace,
+    label_of,
 )
 from policies.ledger import Ledger
 from policies.policy_files import path_of, version_id_of
@@ -195,7 +196,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def labels_are_what_was_said_in_time(self) -> None:
-        for label in self.ledger.labels(RULE):
+        said_of = self.ledger.outcomes_of(list(self.decided))
+        for seq, row in self.ledger.decisions_after(0):
+            label = label_of(
+                said_of[row.decision_id],
+                RULE,
+                seq=seq,
+                decision_id=row.decision_id,
+                decided_at=row.created_at or "",
+                now=self.now,
+            )
             end = self.decided[label.decision_id][1] + timedelta(seconds=RULE.window_s)
             reports = [said for (name, _), said in self.said.items() if name == label.decision_id and said.at <= end]
             if reports:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from policies import LabelRule, OutcomeRow
+from policies import OutcomeRow
 from policies.checking import check
 from policies.ledger import Ledger
 from policies.recovery import recover
@@ -64,7 +64,7 @@ def _walk(home: Path, trap: bytes, plant: bool) -> None:
         ledger.record(decision_of("trace-9", 0), "{}")
         ledger.add_outcomes([OutcomeRow("trace-9", "user", "correct", 1.0)] * 2)
         ledger.correct_outcome("trace-9", source="user", kind="correct", value=0.0, reason="misread")
-        ledger.labels(LabelRule("correct", window_s=60.0))
+        ledger.outcomes_of(["trace-9"])
         versions = ledger.policy_versions
         ids = [versions.publish(content).version_id for content in (b"{}", trap)]
         for epoch, version_id in enumerate(ids):

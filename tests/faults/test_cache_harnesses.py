@@ -137,7 +137,7 @@ class HeadFirst(RedisAdapterStore):
             for i, piece in enumerate(sealed.pieces()):
                 client.set(self._piece(adapter.key, head, i), piece)
 
-        self._asked(write, "written")
+        self._redis.call(write, "written")
 
 
 def test_a_head_that_is_written_first_is_found_half_there() -> None:

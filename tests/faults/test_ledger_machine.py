@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from policies import Label, OutcomeRow
+from policies import EffectiveOutcome, OutcomeRow
 from policies.ledger import Ledger
 from tests.faults.ledger_machine import HARNESS, steps_without_difference
 
@@ -25,17 +25,17 @@ class ForgetsRepeats(Ledger):
         return super().add_outcomes(rows)
 
 
-class TakesUnknownForWrong(Ledger):
-    def labels(self, *given: object, **named: object) -> tuple[Label, ...]:
-        found = super().labels(*given, **named)  # type: ignore[arg-type]
-        return tuple(replace(label, value=0.0) if label.value is None else label for label in found)
+class ForgetsCorrections(Ledger):
+    def outcomes_of(self, decision_ids: Sequence[str]) -> dict[str, tuple[EffectiveOutcome, ...]]:
+        found = super().outcomes_of(decision_ids)
+        return {name: tuple(replace(each, corrections=()) for each in said) for name, said in found.items()}
 
 
 def test_in_its_short_form_every_target_is_met() -> None:
     assert [found for found in HARNESS.run(False) if not found.met] == []
 
 
-@pytest.mark.parametrize("bad", [ForgetsRepeats, TakesUnknownForWrong])
+@pytest.mark.parametrize("bad", [ForgetsRepeats, ForgetsCorrections])
 def test_a_ledger_that_differs_is_found_out(bad: type[Ledger]) -> None:
     def opened(url: str, files: Path, clock: Callable[[], datetime]) -> Ledger:
         return bad.open(url, files=files, clock=clock)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from policies.decision import Arm
-from policies.feature_values import NamedFeatures
+from policies.decision import Arm, Decision
+from policies.feature_values import FeatureValues, NamedFeatures
 from policies.features import Features
+from policies.fixed import AlwaysArm
 from policies.gain_model import Contribution, Estimates
 from policies.gain_models.past_tasks import PastTask
 from policies.outcome_matrix import OutcomeMatrix
 from policies.pricing import Pricing
 from policies.regret_bound import regretted_rows
 from policies.replay import measured
+from policies.stages import Stage
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,3 +134,39 @@ def realised_regret_rate(choices: Floats, matrix: OutcomeMatrix) -> float:
     in_context = choices[:, matrix.column(Arm.ICL)] * both
     total = float(in_context.sum())
     return float(in_context @ regretted_rows(matrix)) / total if total else 0.0
+
+
+class AblePolicy:
+    """Answers in context, and can do all that a policy may be able to do beyond that, as it is told to."""
+
+    name, version = "able", "1"
+
+    def __init__(self) -> None:
+        self.stage: Stage | None = None
+        self.escalate_below = 0.0
+        self.check_every: int | None = None
+        self.wish = "anything"
+        self.asked_of: list[tuple[str, float]] = []
+        self.counted: list[tuple[str, float]] = []
+
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        return self.stage
+
+    def escalates(self, features: FeatureValues, arm: str, confidence: float) -> bool:
+        self.asked_of.append((arm, confidence))
+        return confidence < self.escalate_below
+
+    def spent(self, arm: str, seconds: float) -> None:
+        self.counted.append((arm, seconds))
+
+    def propensities(self, features: FeatureValues, arms: Sequence[str]) -> tuple[float, ...]:
+        return AlwaysArm("icl").propensities(features, arms)
+
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        return AlwaysArm("icl").decide(features, rng, arms)
+
+    def score(self, features: FeatureValues) -> float:
+        return 0.0
+
+    def scores(self, matrix: OutcomeMatrix) -> Floats:
+        return np.zeros(len(matrix))

@@ -11,7 +11,6 @@ from policies.confidence_sequence import (
     log_wealth,
     lower_bound,
     tamed,
-    upper_bound,
 )
 from policies.off_policy import cross_fitted, pseudo_outcomes
 from tests.policies.logs import policy, world
@@ -60,7 +59,7 @@ def test_the_bound_nears_the_mean_as_rows_come_in() -> None:
 
     assert bounds == sorted(bounds)
     assert 0.05 < bounds[-1] < 0.1
-    assert upper_bound(values, 0.05, at_most=1.0) > 0.1
+    assert -lower_bound(-values, 0.05, at_least=-1.0) > 0.1
 
 
 def test_it_does_not_depend_on_the_order_of_the_rows() -> None:

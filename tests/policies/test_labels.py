@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies import Label, LabelRule, LabelState, OutcomeRow, shares_of
+from policies import Label, LabelRule, LabelState, OutcomeRow, label_of
 from policies.ledger import Ledger
 from tests.policies.fakes import decision_row
 
@@ -42,28 +42,29 @@ def say(ledger: Ledger, value: float, source: str = "user", kind: str = "correct
     ledger.add_outcome(OutcomeRow("trace-1", source=source, kind=kind, value=value))
 
 
-def label(ledger: Ledger, rule: LabelRule = RULE, *, late_too: bool = False) -> Label:
-    (found,) = ledger.labels(rule, late_too=late_too)
-    return found
+def label(ledger: Ledger, clock: Clock, rule: LabelRule = RULE) -> Label:
+    ((seq, row),) = ledger.decisions_after(0)
+    said = [each for each in ledger.effective_outcomes(row.decision_id) if each.reported.kind == rule.kind]
+    return label_of(said, rule, seq=seq, decision_id=row.decision_id, decided_at=row.created_at or "", now=clock())
 
 
 def test_within_the_window_a_decision_waits_and_afterwards_it_is_unknown_not_wrong(
     opened: Ledger, clock: Clock
 ) -> None:
     clock.forward(60)
-    assert (label(opened).state, label(opened).value) == (LabelState.WAITING, None)
+    assert (label(opened, clock).state, label(opened, clock).value) == (LabelState.WAITING, None)
 
     clock.forward(1)
-    assert (label(opened).state, label(opened).value) == (LabelState.UNKNOWN, None)
+    assert (label(opened, clock).state, label(opened, clock).value) == (LabelState.UNKNOWN, None)
 
 
 def test_a_kind_may_have_a_default(opened: Ledger, clock: Clock) -> None:
     rule = LabelRule("accepted", window_s=60.0, default=1.0)
-    assert label(opened, rule).state == LabelState.WAITING
+    assert label(opened, clock, rule).state == LabelState.WAITING
 
     clock.forward(61)
 
-    assert (label(opened, rule).state, label(opened, rule).value) == (LabelState.DEFAULT, 1.0)
+    assert (label(opened, clock, rule).state, label(opened, clock, rule).value) == (LabelState.DEFAULT, 1.0)
 
 
 def test_what_is_reported_in_time_is_the_label(opened: Ledger, clock: Clock) -> None:
@@ -71,42 +72,44 @@ def test_what_is_reported_in_time_is_the_label(opened: Ledger, clock: Clock) -> 
     say(opened, 0.25)
     say(opened, 1.0, kind="reward")
 
-    assert (label(opened).state, label(opened).value, label(opened).source) == (LabelState.REPORTED, 0.25, "user")
+    assert (label(opened, clock).state, label(opened, clock).value, label(opened, clock).source) == (
+        LabelState.REPORTED,
+        0.25,
+        "user",
+    )
 
 
 def test_what_is_reported_late_is_kept_counted_and_not_used(opened: Ledger, clock: Clock) -> None:
     clock.forward(61)
     say(opened, 0.0)
 
-    late = label(opened)
+    late = label(opened, clock)
 
     assert (late.state, late.value, late.n_late) == (LabelState.UNKNOWN, None, 1)
     assert [row.value for row in opened.outcomes("trace-1")] == [0.0]
-    assert label(opened, late_too=True).value == 0.0
 
 
 def test_a_correction_counts_when_it_comes_in_time(opened: Ledger, clock: Clock) -> None:
     say(opened, 1.0)
     clock.forward(30)
     opened.correct_outcome("trace-1", source="user", kind="correct", value=0.5, reason="partly")
-    assert label(opened).value == 0.5
+    assert label(opened, clock).value == 0.5
 
     clock.forward(31)
     opened.correct_outcome("trace-1", source="user", kind="correct", value=0.0, reason="wrong after all")
 
-    assert (label(opened).value, label(opened).n_late) == (0.5, 1)
-    assert label(opened, late_too=True).value == 0.0
+    assert (label(opened, clock).value, label(opened, clock).n_late) == (0.5, 1)
 
 
-def test_of_conflicting_sources_the_more_trusted_one_counts(opened: Ledger) -> None:
+def test_of_conflicting_sources_the_more_trusted_one_counts(opened: Ledger, clock: Clock) -> None:
     say(opened, 1.0, source="user")
     say(opened, 0.0, source="solution")
 
     trusting = LabelRule("correct", window_s=60.0, sources=("solution", "user"))
 
-    assert (label(opened, trusting).value, label(opened, trusting).source) == (0.0, "solution")
-    assert (label(opened).value, label(opened).source) == (1.0, "user")
-    assert label(opened).conflicting
+    assert (label(opened, clock, trusting).value, label(opened, clock, trusting).source) == (0.0, "solution")
+    assert (label(opened, clock).value, label(opened, clock).source) == (1.0, "user")
+    assert label(opened, clock).conflicting
     assert len(opened.outcomes("trace-1")) == 2
 
 
@@ -114,28 +117,4 @@ def test_a_clock_that_goes_back_makes_nothing_late(opened: Ledger, clock: Clock)
     clock.forward(-3600)
     say(opened, 1.0)
 
-    assert label(opened).value == 1.0
-
-
-def test_the_shares_say_how_much_is_known(url: str, clock: Clock) -> None:
-    with Ledger.open(url, clock=clock) as ledger:
-        for i in range(4):
-            ledger.record(decision_row(f"trace-{i}"), "{}")
-        say(ledger, 1.0)
-        clock.forward(61)
-        ledger.record(decision_row("trace-4"), "{}")
-
-        shares = shares_of(ledger.labels(RULE))
-
-    assert (shares.n, shares.reported, shares.unknown, shares.waiting, shares.default) == (5, 0.2, 0.6, 0.2, 0.0)
-    assert shares_of([]).unknown == 0.0
-
-
-def test_labels_go_on_from_a_number(url: str, clock: Clock) -> None:
-    with Ledger.open(url, clock=clock) as ledger:
-        for i in range(5):
-            ledger.record(decision_row(f"trace-{i}"), "{}")
-        first = ledger.labels(RULE, limit=2)
-        rest = ledger.labels(RULE, after_seq=first[-1].seq)
-
-    assert [one.decision_id for one in (*first, *rest)] == [f"trace-{i}" for i in range(5)]
+    assert label(opened, clock).value == 1.0

@@ -10,7 +10,7 @@ import pytest
 
 from policies import LedgerUnavailable, PolicyFileDamaged, PolicyState, PromotionLost, RecordRefused, UnknownVersion
 from policies.ledger import Ledger
-from policies.policy_files import path_of, write_whole
+from policies.policy_files import path_of
 from policies.policy_versions import PolicyVersions
 
 FIRST, SECOND, THIRD = b'{"weights": [1.0]}', b'{"weights": [2.0]}', b'{"weights": [3.0]}'
@@ -212,23 +212,3 @@ def test_what_a_version_and_an_alias_went_through_is_kept_with_the_reasons(versi
         (None, 2, "rejected"),
     ]
     assert versions.history("no-such") == ()
-
-
-def test_a_file_is_written_whole_with_the_mode_that_is_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "job.json"
-    for content in (b"first", b"second"):
-        write_whole(path, content, mode=0o600)
-
-    assert path.read_bytes() == b"second"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    taken = tmp_path / "job.json"
-    taken.mkdir()
-
-    with pytest.raises(IsADirectoryError):
-        write_whole(taken, b"content")
-
-    assert list(tmp_path.iterdir()) == [taken]

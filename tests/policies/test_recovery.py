@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policies import LabelRule, LedgerCorrupt, LedgerLocked, LedgerTooNew, LedgerUnavailable, OutcomeRow
+from policies import LedgerCorrupt, LedgerLocked, LedgerTooNew, LedgerUnavailable, OutcomeRow
 from policies.checking import CheckFinding, check
 from policies.ledger import Ledger
 from policies.recovery import Recovery, recover
@@ -154,11 +154,11 @@ def test_a_policy_version_that_is_not_as_it_was_written_is_not_handed_out(
         ledger.policy_versions.version(version_id)
 
 
-def test_no_label_is_made_of_a_decision_that_is_not_as_it_was_written(home: Path) -> None:
+def test_no_decision_is_read_that_is_not_as_it_was_written(home: Path) -> None:
     change_value(home, b"1d_fill_0", b"1d_flip_0")
 
     with Ledger.open(home) as ledger, pytest.raises(LedgerCorrupt):
-        ledger.labels(LabelRule("correct", window_s=60.0))
+        ledger.decisions_after(0)
 
 
 def test_a_ledger_that_is_held_by_another_program_is_not_taken_for_a_damaged_one(

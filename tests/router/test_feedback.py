@@ -9,15 +9,17 @@ import pytest
 
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
+from policies.decision import Decision
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.errors import RecordRefused
 from router.feedback import Audits, outcomes_of_verdict, say_verdict, solutions_of
-from router.learning_rows import AUDIT_RATE, implied_as, known_as
+from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
 from router.trace import AnswerTrace, CandidateTrace, DecisionTrace, Trace
 from tests.router.fakes import grid_task, mirrored
+from tests.router.traces.fakes import row_of, trace_of
 
 RIGHT = ((0, 5, 4),)
 
@@ -121,6 +123,39 @@ def test_an_answer_is_one_value_or_one_for_each_query() -> None:
     one = trace("A", in_context=("A",))
 
     assert solutions_of(one, "C") == solutions_of(one, ["C"]) == ("C",)
+
+
+@pytest.mark.parametrize(
+    ("in_context", "said", "follows"),
+    [
+        (("A",), (1.0, 0.0), 0.0),  # the same answer: as right as the one given
+        (("A",), (1.0, 0.0, 1.0), 1.0),
+        (("A",), (0.5, 1.0), 1.0),  # at first nothing followed
+        (("A",), (1.0, 0.5), None),
+        (("B",), (1.0, 0.0), None),  # another answer: wrong only as long as the one given is right
+        (("B",), (1.0, 0.0, 1.0), 0.0),
+        (("B",), (1.0, 0.0, 1.0, 0.0, 1.0), 0.0),
+        (("B",), (0.0, 1.0), 0.0),
+        (("A", "B"), (1.0, 0.0), None),
+    ],
+)
+def test_what_followed_is_corrected_with_the_verdict_it_followed_from(
+    tmp_path: Path, in_context: tuple[str, ...], said: tuple[float, ...], follows: float | None
+) -> None:
+    answered = trace("A", in_context=in_context)
+    decision = Decision("ttt", 0.5, (("icl", 0.5), ("ttt", 0.5)), "drawn", "uniform@1", 0.5)
+    row = row_of(decision, "t")
+    kept = trace_of(decision, "t").model_copy(update={"answers": answered.answers, "icl": answered.icl})
+    with Ledger.open(tmp_path) as ledger:
+        ledger.record(row, kept.model_dump_json())
+        for quality in said:
+            say_verdict(ledger, "t", quality, source="user", reason="looked again")
+        reader = ExperienceReader(
+            ledger, RowRules(arms=("icl", "ttt")), model_fingerprint=None, schema=row.features_schema
+        )
+        (found,) = reader.read().implied.tolist()
+
+    assert found == pytest.approx(float("nan") if follows is None else follows, nan_ok=True)
 
 
 def test_whoever_says_otherwise_corrects_what_was_said_however_often(router: Router) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from policies.wishes import SecondsBudget, ShareBudget
 from router.acting_policy import InCharge
 from router.cli import main
 from router.errors import SettingsError
-from router.granting import bound_shown, granting, picks_nothing, so_far
+from router.granting import bound_shown, granting, known_to, picks_nothing, so_far
 from router.learned_policies import learner_of
-from router.learning_rows import known_as
+from router.learning_rows import Experience, ExperienceReader, known_as
 from router.router import Router
 from router.settings import Settings
 from router.traces import policy_named, read_trace, replay
@@ -45,6 +45,12 @@ SHARE = ShareBudget(("icl_vote",), 0.2)
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(tmp_path) as opened:
         yield opened
+
+
+def acting(settings: Settings, ledger: Ledger | None) -> Callable[[Policy, int], Policy]:
+    """Return what makes a policy, fitted up to a decision, keep to what is asked for by what the ledger knows."""
+    known = None if ledger is None else known_to(ledger, settings, model_fingerprint=None)
+    return lambda policy, trained_to_seq: granting(settings)(policy, trained_to_seq, known)
 
 
 def test_a_budget_is_kept_over_a_stream_and_a_restart(folder: Path, tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_a_forced_arm_is_no_spending_of_the_budget(folder: Path, tmp_path: Path)
 def test_under_a_bound_everything_is_trained_on_until_it_can_be_shown(ledger: Ledger, tmp_path: Path) -> None:
     """Training solves every task, the prompt those with half of the demonstrations right or more."""
     rng = np.random.default_rng(0)
-    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1), ledger, model_fingerprint=None)
+    act_as = acting(Settings(home=tmp_path, max_regret_rate=0.1), ledger)
     scorer, easy, hard = LooThreshold(), features(1.0), features(0.0)
 
     unshown = act_as(scorer, 0)
@@ -107,7 +113,7 @@ def test_evidence_is_looked_at_after_500_tasks_1000_and_so_on_with_ever_less_to_
 
 
 def test_what_a_threshold_has_picked_is_no_evidence_for_the_next(ledger: Ledger, tmp_path: Path) -> None:
-    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1), ledger, model_fingerprint=None)
+    act_as = acting(Settings(home=tmp_path, max_regret_rate=0.1), ledger)
     picked = BoundedRegret(LooThreshold(), SHOWN)
     written(ledger, [trained(i, picked, 0.0) for i in range(600)])
 
@@ -120,7 +126,7 @@ def test_what_a_threshold_has_picked_is_no_evidence_for_the_next(ledger: Ledger,
 def test_what_comes_late_changes_nothing_in_what_was_looked_at_first(ledger: Ledger, tmp_path: Path) -> None:
     """The 500 tasks of the first look are those heard of first, also for a process that reads it all anew."""
     settings = Settings(home=tmp_path, max_regret_rate=0.1)
-    act_as = granting(settings, ledger, model_fingerprint=None)
+    act_as = acting(settings, ledger)
     unshown, rng = act_as(LooThreshold(), 0), np.random.default_rng(0)
     rows = [trained(i, unshown, share) for i, share in enumerate(rng.choice([0.0, 0.25, 0.75, 1.0], 700))]
     written(ledger, [(row, outcomes if i >= 150 else ()) for i, (row, outcomes) in enumerate(rows)])
@@ -130,12 +136,12 @@ def test_what_comes_late_changes_nothing_in_what_was_looked_at_first(ledger: Led
 
     assert isinstance(before, BoundedRegret)
     assert before.bound.holds
-    for reads in (act_as, granting(settings, ledger, model_fingerprint=None)):
+    for reads in (act_as, acting(settings, ledger)):
         assert policy_id(reads(LooThreshold(), 0)) == policy_id(before)
 
 
 def test_what_came_before_a_drift_alarm_shows_no_bound_after_it(ledger: Ledger, tmp_path: Path) -> None:
-    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1), ledger, model_fingerprint=None)
+    act_as = acting(Settings(home=tmp_path, max_regret_rate=0.1), ledger)
     unshown = act_as(LooThreshold(), 0)
     written(ledger, [trained(i, unshown, 1.0) for i in range(600)])
     before = act_as(LooThreshold(), 0)
@@ -164,6 +170,27 @@ def test_who_follows_looks_at_the_evidence_again(ledger: Ledger, tmp_path: Path)
     assert later.bound.holds
 
 
+def test_a_step_reads_the_ledger_once_for_learning_and_for_the_bounds_of_all_who_decide(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = learner_of(Settings(home=tmp_path, max_regret_rate=0.1), ledger)
+    written(ledger, [trained(i, loop.policy.now().champion, 1.0) for i in range(600)])
+    read, n_reads = ExperienceReader.read, 0
+
+    def counted(reader: ExperienceReader, *, since: str = "") -> Experience:
+        nonlocal n_reads
+        n_reads += 1
+        return read(reader, since=since)
+
+    monkeypatch.setattr(ExperienceReader, "read", counted)
+    loop.step()
+    champion = loop.policy.now().champion
+
+    assert n_reads == 1
+    assert isinstance(champion, BoundedRegret)
+    assert champion.bound.holds
+
+
 @pytest.mark.parametrize(
     ("champion", "canary", "nothing"),
     [(nothing_shown(0.1), nothing_shown(0.1), True), (nothing_shown(0.1), SHOWN, False), (SHOWN, None, False)],
@@ -176,7 +203,7 @@ def test_a_canary_whose_bound_holds_picks_too(champion: RegretBound, canary: Reg
 
 
 def test_full_exploration_beside_a_bound_leaves_it_half(tmp_path: Path) -> None:
-    act_as = granting(Settings(home=tmp_path, max_regret_rate=0.1, epsilon=1.0), None, model_fingerprint=None)
+    act_as = acting(Settings(home=tmp_path, max_regret_rate=0.1, epsilon=1.0), None)
 
     made = act_as(LooThreshold(), 0)
 

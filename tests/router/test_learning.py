@@ -21,6 +21,7 @@ from policies.feature_values import FeatureValues, NamedFeatures
 from policies.gate import GateRules
 from policies.ledger import Ledger
 from policies.outcome_matrix import OutcomeMatrix
+from policies.policy_files import path_of
 from policies.policy_versions import CHALLENGER, CHAMPION
 from policies.records import DecisionRow, MeasuredCost, OutcomeRow, PolicyState, TraceRow
 from policies.rows import decision_columns, trace_columns
@@ -30,6 +31,7 @@ from router.acting_policy import ActingPolicy
 from router.errors import TooFewOutcomes
 from router.hindsight import Loaded
 from router.learning import Learner, LearningSettings
+from router.learning_loop import LearningLoop
 from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.policy_seal import sealed_for
 from tests.router.ledger_rows import written
@@ -132,7 +134,7 @@ def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger in which a skilled policy has become champion."""
     home = tmp_path_factory.mktemp("grown")
     with Ledger.open(home) as ledger:
-        assert live(Stream(ledger), learner(ledger), 8)[-1] == "promoted"
+        assert live(Stream(ledger), looping(ledger), 8)[-1] == "promoted"
     return home
 
 
@@ -149,20 +151,21 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def learner(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base", prior: Sloped = UNIFORM) -> Learner:
+def looping(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base", prior: Sloped = UNIFORM) -> LearningLoop:
     def fit(matrix: OutcomeMatrix, weights: npt.NDArray[np.float64]) -> bytes:
         assert matrix.arms == ARMS
         assert ((weights > 0) == ~np.isnan(matrix.quality)).all()
         return content_of(fitted)
 
-    return Learner(
+    learner = Learner(
         ledger, fit=fit, load=load, prior=Loaded(prior), model_fingerprint=model,
         settings=SETTINGS,
         fallback=Sloped(0.2, 0.2, "fallback"), schema="schema",
     )  # fmt: skip
+    return LearningLoop(learner)
 
 
-def live(stream: Stream, loop: Learner, turns: int) -> list[str]:
+def live(stream: Stream, loop: LearningLoop, turns: int) -> list[str]:
     happened = []
     for _ in range(turns):
         stream.decide(loop.policy)
@@ -172,7 +175,7 @@ def live(stream: Stream, loop: Learner, turns: int) -> list[str]:
 
 
 def test_a_better_policy_is_found_and_taken_up_step_by_step(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
 
     happened = live(stream, loop, 8)
 
@@ -188,7 +191,7 @@ def test_a_better_policy_is_found_and_taken_up_step_by_step(ledger: Ledger) -> N
 
 
 def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger, REVERSED)
+    stream, loop = Stream(ledger), looping(ledger, REVERSED)
 
     happened = live(stream, loop, 6)
 
@@ -201,7 +204,7 @@ def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
 
 
 def test_a_canary_decides_its_share_and_every_probability_is_that_of_the_mixture(ledger: Ledger) -> None:
-    loop = learner(ledger)
+    loop = looping(ledger)
     loop.policy.use(Sloped(0.0, 0.0), Sloped(1.0, 1.0), 0.25)
     rng = np.random.default_rng(1)
 
@@ -217,14 +220,14 @@ def test_a_restarted_loop_goes_on_where_it_was(ledger: Ledger) -> None:
     stream = Stream(ledger)
     happened = []
     for _ in range(8):
-        happened += live(stream, learner(ledger), 1)
+        happened += live(stream, looping(ledger), 1)
 
     assert happened == ["fitted", "shadow", "canary", "promoted"]
-    assert learner(ledger).policy.version == SKILLED.version
+    assert looping(ledger).policy.version == SKILLED.version
 
 
 def test_another_base_model_brings_back_the_prior(grown: Ledger) -> None:
-    other = learner(grown, model="another")
+    other = looping(grown, model="another")
 
     assert other.policy.name == "sloped"
     assert [event.kind for event in other.turn()] == ["reset"]
@@ -233,7 +236,7 @@ def test_another_base_model_brings_back_the_prior(grown: Ledger) -> None:
 
 
 def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_counts(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger, prior=SKILLED)  # the champion is never shown to be worse
+    stream, loop = Stream(ledger), looping(ledger, prior=SKILLED)  # the champion is never shown to be worse
     champion = ledger.policy_versions.publish(
         sealed_for(content_of(SKILLED), "base", "schema"), parent=None, trained_to_seq=0
     )
@@ -253,7 +256,7 @@ def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_c
 
 def test_what_is_heard_of_late_is_watched_too(ledger: Ledger) -> None:
     """What is known at once does as expected; what comes late does not, and belongs to earlier decisions."""
-    stream, loop = Stream(ledger), learner(ledger, prior=SKILLED)  # the champion is never shown to be worse
+    stream, loop = Stream(ledger), looping(ledger, prior=SKILLED)  # the champion is never shown to be worse
     champion = ledger.policy_versions.publish(
         sealed_for(content_of(SKILLED), "base", "schema"), parent=None, trained_to_seq=0
     )
@@ -269,13 +272,13 @@ def test_what_is_heard_of_late_is_watched_too(ledger: Ledger) -> None:
 
 
 def test_what_is_heard_of_late_makes_a_new_candidate_due(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger, REVERSED)
+    stream, loop = Stream(ledger), looping(ledger, REVERSED)
     late = unheard(stream, UNIFORM, SETTINGS.new_rows)
     while "rejected" not in live(stream, loop, 1):
         assert stream.n < 1000
     before = loop.turn()
     hear(ledger, late, 1.0)
-    loop._fit = lambda matrix, weights: content_of(SKILLED)
+    loop.learner._fit = lambda matrix, weights: content_of(SKILLED)
 
     assert before == ()
     assert [event.kind for event in loop.turn()] == ["fitted"]
@@ -299,8 +302,8 @@ def hear(ledger: Ledger, rows: Sequence[DecisionRow], value: float) -> None:
 
 
 def test_who_follows_decides_by_whoever_is_promoted_elsewhere_whatever_happens_between(ledger: Ledger) -> None:
-    loop = learner(ledger, prior=UNIFORM)
-    loop.settings = replace(SETTINGS, follow_s=0.02)
+    loop = looping(ledger, prior=UNIFORM)
+    loop.learner.settings = replace(SETTINGS, follow_s=0.02)
     before = loop.policy.name
     versions = [
         ledger.policy_versions.publish(sealed_for(content_of(policy), "base", "schema")).version_id
@@ -315,22 +318,22 @@ def test_who_follows_decides_by_whoever_is_promoted_elsewhere_whatever_happens_b
             time.sleep(0.01)
         seen.append(_learned(loop, (SKILLED, REVERSED)[epoch]))
         if epoch == 0:
-            loop._versions = None  # type: ignore[assignment]  # looks that fail
+            loop.learner._versions = None  # type: ignore[assignment]  # looks that fail
             time.sleep(0.2)
-            loop._versions = ledger.policy_versions
+            loop.learner._versions = ledger.policy_versions
     loop.stop()
 
     assert before == UNIFORM.name
     assert seen == [True, True]
 
 
-def _learned(loop: Learner, policy: Sloped) -> bool:
+def _learned(loop: LearningLoop, policy: Sloped) -> bool:
     champion = loop.policy.now().champion
     return isinstance(champion, Sloped) and (champion.low, champion.high) == (policy.low, policy.high)
 
 
 def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: Ledger) -> None:
-    stream, loop = Stream(grown), learner(grown)
+    stream, loop = Stream(grown), looping(grown)
     good = grown.policy_versions.alias(CHAMPION)
     header = grown.policy_versions.load(str(good.version_id)).partition(b"\n")[0]
     bad = grown.policy_versions.publish(header + b"\n" + content_of(Sloped(0.6, 0.4)), trained_to_seq=stream.n)
@@ -346,7 +349,7 @@ def test_a_champion_shown_to_be_worse_than_the_one_before_is_rolled_back(grown: 
 
 
 def test_a_first_champion_shown_to_be_worse_than_the_stated_rule_gives_way_to_it(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
     bad = ledger.policy_versions.publish(
         sealed_for(content_of(REVERSED), "base", "schema"), parent=None, trained_to_seq=0
     )
@@ -360,19 +363,19 @@ def test_a_first_champion_shown_to_be_worse_than_the_stated_rule_gives_way_to_it
     assert "rolled back" in happened
     assert ledger.policy_versions.alias(CHAMPION).version_id is None
     assert loop.policy.version == UNIFORM.version
-    assert loop.verdict(bad.version_id).n_rows > 0  # what was known still counts
+    assert loop.learner.verdict(bad.version_id).n_rows > 0  # what was known still counts
 
 
 def test_a_person_may_fit_on_few_outcomes_and_is_told_how_many_there_are(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
     with pytest.raises(TooFewOutcomes, match="0 decisions with known outcomes, 60 are needed"):
-        loop.train()
+        loop.learner.train()
     stream.decide(Sloped(0.01, 0.01), 5)
     with pytest.raises(TooFewOutcomes, match="which has been trained on"):
-        loop.train(anyway=True)
+        loop.learner.train(anyway=True)
     stream.decide(UNIFORM, 10)
 
-    event = loop.train(anyway=True)
+    event = loop.learner.train(anyway=True)
 
     assert event is not None
     assert event.reason == "fitted on 15 decisions with known outcomes"
@@ -380,13 +383,13 @@ def test_a_person_may_fit_on_few_outcomes_and_is_told_how_many_there_are(ledger:
 
 
 def test_what_a_version_would_have_been_worth_is_told_by_every_estimator(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
     live(stream, loop, 2)
     challenger = str(ledger.policy_versions.alias(CHALLENGER).version_id)
-    assert loop.worth(challenger) == {}
+    assert loop.learner.worth(challenger) == {}
     stream.decide(UNIFORM, 400)
 
-    ours, theirs = loop.worth(challenger).values()
+    ours, theirs = loop.learner.worth(challenger).values()
 
     assert list(ours) == ["inverse propensity", "self-normalised", "outcome model", "doubly robust", "switched"]
     apart = {name: ours[name].value - theirs[name].value for name in ours}
@@ -396,7 +399,7 @@ def test_what_a_version_would_have_been_worth_is_told_by_every_estimator(ledger:
 
 
 def test_a_challenger_that_was_turned_down_already_never_decides(ledger: Ledger) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
     live(stream, loop, 2)
     challenger = str(ledger.policy_versions.alias(CHALLENGER).version_id)
     ledger.policy_versions.set_state(challenger, PolicyState.REJECTED, "and stopped before the alias was moved")
@@ -409,7 +412,7 @@ def test_a_challenger_that_was_turned_down_already_never_decides(ledger: Ledger)
 
 def test_a_job_that_fails_costs_no_other_and_none_is_lost_at_the_end(ledger: Ledger) -> None:
     done: list[str] = []
-    loop = learner(ledger)
+    loop = looping(ledger)
 
     def fail() -> None:
         raise RuntimeError("no adapter")
@@ -424,6 +427,25 @@ def test_a_job_that_fails_costs_no_other_and_none_is_lost_at_the_end(ledger: Led
     assert done == ["first", "second"]
 
 
+def test_a_champion_that_cannot_be_read_is_a_fault_until_it_can_be(ledger: Ledger) -> None:
+    version = ledger.policy_versions.publish(sealed_for(content_of(SKILLED), "base", "schema")).version_id
+    ledger.policy_versions.promote(version, expected_epoch=0, reason="by hand")
+    file = path_of(ledger.policy_versions.folder, version)
+    whole = file.read_bytes()
+    file.write_bytes(b"damaged")
+
+    loop = looping(ledger)
+
+    assert loop.policy.name == UNIFORM.name
+    assert version[:12] in str(loop.fault)
+
+    file.write_bytes(whole)
+    loop.learner.look()
+
+    assert loop.policy.version == SKILLED.version
+    assert loop.fault is None
+
+
 def test_a_decision_names_the_mixture_it_was_drawn_from() -> None:
     acting = ActingPolicy(SKILLED)
     acting.use(SKILLED, REVERSED, 0.1)
@@ -435,7 +457,7 @@ def test_a_decision_names_the_mixture_it_was_drawn_from() -> None:
 
 
 def test_a_policy_whose_file_is_damaged_is_turned_down(ledger: Ledger, tmp_path: Path) -> None:
-    stream, loop = Stream(ledger), learner(ledger)
+    stream, loop = Stream(ledger), looping(ledger)
     live(stream, loop, 2)
     challenger = ledger.policy_versions.alias(CHALLENGER).version_id
     (ledger.policy_versions.folder / f"{challenger}.policy").write_bytes(b"something else")
@@ -444,7 +466,7 @@ def test_a_policy_whose_file_is_damaged_is_turned_down(ledger: Ledger, tmp_path:
 
 
 def test_a_fault_of_one_turn_is_told_and_the_loop_goes_on(ledger: Ledger) -> None:
-    loop = learner(ledger)
+    loop = looping(ledger)
     done: list[str] = []
 
     def fails() -> None:

@@ -570,6 +570,19 @@ def test_a_cost_is_learned_from_what_went_as_decided_and_from_nothing_else() -> 
     assert learned["ttt_short"] == before["ttt_short"]
 
 
+def test_a_policy_that_cannot_count_what_was_spent_costs_the_count_and_not_the_answer() -> None:
+    class Counting(StagedPolicy):
+        def spent(self, arm: str, seconds: float) -> None:
+            raise ZeroDivisionError(f"no budget for {arm}")
+
+    state = solved(steps(policy=Counting("icl")))
+
+    assert [answer.value for answer in state["answers"]] == ["C", "D"]
+    assert state["degraded"] == (
+        "what was spent is not counted: policy staged failed (ZeroDivisionError: no budget for icl)",
+    )
+
+
 def test_a_trace_holds_what_the_steps_found() -> None:
     bound = steps(ttt=FakeTtt())
     state = decided(bound, asked(arm="ttt"))

@@ -270,7 +270,7 @@ def test_a_url_that_cannot_be_used_is_said_without_a_part_of_it(connect: Connect
 def test_sketches_do_not_grow_without_end(
     connect: Connect, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttt_engine.stores.redis._MOST_SKETCHES", 5)
+    monkeypatch.setattr("ttt_engine.stores.redis.store._MOST_SKETCHES", 5)
     store = connect(redis.url)
     for i in range(9):
         store.put(adapter_of(f"task {i}", sketch=(i, i)))

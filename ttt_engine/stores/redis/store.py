@@ -8,8 +8,7 @@ hash tag and lie on one node of a cluster, all names of a tenant begin alike, fo
     ttt:{tenant}:{key}:lease         who is training it
     ttt:{tenant}:kin:{kin}           hash of key to sketch
 
-Plain commands of Redis 6.2 only: no scripts, no functions, no HELLO, no CLIENT SETINFO; RESP2, which every server and
-every ACL user may speak. Every wait is bounded; one retry, of a connection that broke.
+Plain commands of Redis 6.2 only: no scripts, no functions. How the server is called is `RedisConnection`'s.
 """
 
 from __future__ import annotations
@@ -18,53 +17,29 @@ import logging
 import os
 import random
 import secrets as tokens
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ConnectionError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-    WatchError,
-)
-from redis.retry import Retry
+from redis.exceptions import OutOfMemoryError, RedisError, WatchError
 
 from ttt_engine.adapter import Adapter, checked_key, kin_of
-from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
-from ttt_engine.stores.breaker import Breaker
+from ttt_engine.errors import AdapterRejected, StoreUnavailable
 from ttt_engine.stores.envelope import (
     FIXED_BYTES,
     MAX_BYTES,
     MAX_HEADER_BYTES,
-    PIECE_BYTES,
     Head,
     head_bytes,
     room,
     seal,
 )
+from ttt_engine.stores.redis.connection import SOCKET_TIMEOUT_S, RedisConnection, check_time
 from ttt_engine.stores.signing import Signer
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
-SOCKET_TIMEOUT_S = 0.25
 _SLOWEST_BYTES_PER_S = 20e6  # a fetch slower than this is given up: by then training is nearly as quick
 _FIRST_READ_BYTES = 64 * 1024  # holds the head of all but very large adapters
 _AHEAD = 2  # pieces asked for before the first has been read
@@ -73,14 +48,6 @@ _MOST_SKETCHES = 512
 _JITTER = 0.1
 _WORTH_S_PER_MB = 5.0  # training cost at which the TTL is the one that is set
 _WORTH_AT_MOST = 4.0
-_HINTS = {
-    "NOAUTH": "Give a user and a password: redis://user:password@host.",
-    "WRONGPASS": "Correct the user or the password in TTT_ROUTER_STORE_URL.",
-    "NOPERM": (
-        "Let the user run get, getrange, set, exists, unlink, expire, pexpire, rename, hset, hdel, hgetall, "
-        "hlen, hrandfield, watch, multi, exec and ping on ~ttt:<tenant>:*."
-    ),
-}
 
 
 class RedisAdapterStore:
@@ -113,15 +80,12 @@ class RedisAdapterStore:
         self._ttl_s = ttl_s
         self._max_adapter_bytes = max_adapter_bytes
         self._rng = rng or random.Random()
-        self._url, self._is_cluster = _checked_url(url)
-        self._client: Any = None  # made with the first call: a cluster's client connects at once
-        self._lock = threading.Lock()
         self._checkers, self._pid = _checkers(), os.getpid()
-        self._breaker = Breaker(self._ping, pause_s=breaker_pause_s)
+        self._redis = RedisConnection(url, breaker_pause_s=breaker_pause_s)
 
     def get(self, key: str) -> Adapter | None:
         """Return the adapter under `key`, or None; see `AdapterStore`."""
-        return self._asked(lambda client: self._get(client, checked_key(key)), "read")
+        return self._redis.call(lambda client: self._get(client, checked_key(key)), "read")
 
     def put(self, adapter: Adapter) -> None:
         """Write the pieces, then the head; see `AdapterStore`."""
@@ -136,7 +100,7 @@ class RedisAdapterStore:
             deadline = _deadline(head)
             try:
                 for name, piece in zip(names, sealed.pieces(), strict=True):
-                    _check_time(deadline)
+                    check_time(deadline)
                     client.set(name, piece, px=ttl_ms)
                 client.set(self._name(adapter.key, "head"), sealed.head, px=ttl_ms)
             except OutOfMemoryError:
@@ -145,17 +109,17 @@ class RedisAdapterStore:
             if adapter.sketch:
                 self._keep_sketch(client, adapter, ttl_ms)
 
-        self._asked(write, "written")
+        self._redis.call(write, "written")
 
     def __contains__(self, key: str) -> bool:
-        return bool(self._asked(lambda client: client.exists(self._name(checked_key(key), "head")), "read"))
+        return bool(self._redis.call(lambda client: client.exists(self._name(checked_key(key), "head")), "read"))
 
     def sketches(self, kin: str) -> dict[str, tuple[int, ...]]:
         """Return sketches of adapters of one kin, at most 512; see `SketchedStore`."""
         name = self._kin(kin)
 
         found = {}
-        for key, text in self._asked(lambda client: client.hgetall(name), "read").items():
+        for key, text in self._redis.call(lambda client: client.hgetall(name), "read").items():
             try:
                 found[checked_key(key.decode())] = tuple(int(part, 16) for part in text.decode().split(","))
             except ValueError:  # somebody else's writing; a sketch is only a hint
@@ -182,7 +146,7 @@ class RedisAdapterStore:
                 return token
             return str((client.get(name) or b"").decode())  # ours, where the connection broke before we heard
 
-        held = self._asked(take, "written")
+        held = self._redis.call(take, "written")
         if held == token:
             return token
         if held.partition("/")[0] not in self._dead:
@@ -235,13 +199,12 @@ class RedisAdapterStore:
             first = about if "redis_version" in about else next(iter(about.values()))
             return f"{first.get('server_name', 'redis')} {first.get('valkey_version', first['redis_version'])}"
 
-        return self._asked(check, "checked")
+        return self._redis.call(check, "checked")
 
     def close(self) -> None:
         """Close the connections."""
         self._checkers.shutdown(wait=False)
-        if self._client is not None:
-            self._client.close()
+        self._redis.close()
 
     # Reading
 
@@ -274,52 +237,28 @@ class RedisAdapterStore:
     def _read_weights(self, client: Any, key: str, head: Head) -> memoryview | None:
         """Return the checked weights; None where a piece is missing.
 
-        Each piece is received where it will stay and checked while the server sends the next: what is read is neither
-        copied nor read twice. That takes the connection's socket; the reply's frame is plain RESP.
+        Each piece is received where it will stay and checked while the server sends the next.
         """
         weights = room(head.n_weights)
         deadline = _deadline(head)
-        pool = self._node_client(client, key).connection_pool
-        connection = pool.get_connection()
-        whole = False
         checked: list[Future[None]] = []
         if self._pid != os.getpid():  # forked: the thread has stayed behind
             self._checkers, self._pid = _checkers(), os.getpid()
-        try:
-            for i in range(min(_AHEAD, head.n_pieces)):
-                self._ask_for(connection, key, head, i)
+        # one byte more than there should be is asked for, so that a longer value shows and is not read
+        wanted = [("GETRANGE", self._piece(key, head, i), 0, len(weights[head.piece(i)])) for i in range(head.n_pieces)]
+        with self._redis.replies(client, self._name(key, "head")) as replies:
+            for command in wanted[:_AHEAD]:
+                replies.ask(*command)
             for i in range(head.n_pieces):
                 piece = weights[head.piece(i)]
-                if not _receive(connection, piece, deadline):
+                if not replies.receive(piece, deadline):
                     return None
-                if i + _AHEAD < head.n_pieces:
-                    self._ask_for(connection, key, head, i + _AHEAD)
+                for command in wanted[i + _AHEAD : i + _AHEAD + 1]:
+                    replies.ask(*command)
                 checked.append(self._checkers.submit(head.check_piece, i, piece))
             for each in checked:
                 each.result()
-            whole = True
-            return weights.toreadonly()
-        except TimeoutError:
-            raise
-        except OSError as error:
-            kind = TimeoutError if isinstance(error, socket.timeout) else ConnectionError
-            raise kind(f"{type(error).__name__}: {error}") from error
-        finally:
-            if not whole:
-                connection.disconnect()  # replies are under way that nobody will read
-            pool.release(connection)
-
-    def _ask_for(self, connection: Any, key: str, head: Head, i: int) -> None:
-        wanted = head.piece(i)
-        # one byte more than there should be, so that a longer value shows and is not read
-        connection.send_command("GETRANGE", self._piece(key, head, i), 0, wanted.stop - wanted.start)
-
-    def _node_client(self, client: Any, key: str) -> Any:
-        return (
-            client.get_redis_connection(client.get_node_from_key(self._name(key, "head")))
-            if self._is_cluster
-            else client
-        )
+        return weights.toreadonly()
 
     def _quarantine(self, client: Any, key: str) -> None:
         """Move a head that was rejected out of the way, for a week; its pieces run out by themselves."""
@@ -355,9 +294,9 @@ class RedisAdapterStore:
                 except WatchError:
                     return False
 
-        return self._asked(compare, "written")
+        return self._redis.call(compare, "written")
 
-    # Names, and calls
+    # Names
 
     def _name(self, key: str, what: str) -> str:
         return f"ttt:{self.tenant}:{{{key}}}:{what}"
@@ -368,174 +307,12 @@ class RedisAdapterStore:
     def _kin(self, kin: str) -> str:
         return f"ttt:{self.tenant}:kin:{checked_key(kin)}"
 
-    def _asked(self, call: Callable[[Any], _T], how: str) -> _T:
-        """Make a call, with one retry where a connection broke; the breaker hears how it went.
-
-        Raises:
-            StoreUnavailable: it failed, or the breaker is open.
-        """
-        self._breaker.check()
-        started = time.monotonic()
-        try:
-            with _typed(how):
-                try:
-                    answer = call(self._connected())
-                except ConnectionError as error:
-                    if isinstance(error, AuthenticationError | BusyLoadingError) or "Timeout" in str(error):
-                        raise
-                    answer = call(self._connected())
-        except StoreMisconfigured:
-            raise
-        except StoreUnavailable as error:
-            if error.code in ("timeout", "connection", "LOADING"):
-                self._breaker.failed(error, time.monotonic() - started)
-            raise
-        self._breaker.succeeded()
-        return answer
-
-    def _ping(self) -> None:
-        with _typed("reached"):
-            self._connected().ping()
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = self._new_client()
-            return self._client
-
-    def _new_client(self) -> Any:
-        options: dict[str, Any] = {
-            "protocol": 2,
-            "driver_info": None,
-            "socket_timeout": SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": SOCKET_TIMEOUT_S,
-            "socket_read_size": PIECE_BYTES,
-            "retry": Retry(NoBackoff(), 0),  # the one retry is `_asked`'s
-        }
-        if self._url.startswith("rediss:"):
-            options["redis_connect_func"] = _on_encrypted
-        return (RedisCluster if self._is_cluster else redis.Redis).from_url(self._url, **options)
-
-
-def _checked_url(url: str) -> tuple[str, bool]:
-    """Return the URL without `cluster=true`, and whether it was there, if a connection can be made of it."""
-    try:
-        url, is_cluster = _without_cluster(url)
-        redis.ConnectionPool.from_url(url).make_connection()  # connects with its first command
-    except (TypeError, ValueError, RedisError):
-        raise StoreMisconfigured(
-            "the URL of Redis cannot be used",
-            remedy="Give redis://user:password@host:port/0, with / # ? @ and % of a password written as %2F and so on.",
-        ) from None  # what was raised may tell a part of the password
-    return url, is_cluster
-
 
 def _checkers() -> ThreadPoolExecutor:
     """Return the one thread that checks pieces, in their order; it starts with the first."""
     return ThreadPoolExecutor(1, thread_name_prefix="ttt-router-adapter-check")
 
 
-def _on_encrypted(connection: Any) -> None:
-    """Have a first answer read: before it the server sends TLS tickets, which the pool takes for a stray answer."""
-    connection.on_connect()
-    connection.send_command("PING")
-    connection.read_response()
-
-
-def _receive(connection: Any, piece: memoryview, deadline: float) -> bool:
-    """Read one reply of GETRANGE into `piece`; say whether it was there.
-
-    Raises:
-        AdapterRejected: the value is longer or shorter than the head says.
-        OSError: the connection broke, or time is up.
-    """
-    sock: socket.socket = connection._sock
-    frame = b""
-    while not frame.endswith(b"\r\n"):
-        frame += _some(sock, max(1, 4 - len(frame)), deadline)  # the shortest there is, `$0`, has four bytes
-        if len(frame) > 200:
-            raise ConnectionError("the reply is not one of Redis")
-    if frame[:1] == b"-":
-        raise connection._parser.parse_error(frame[1:-2].decode("utf-8", "replace"))
-    if frame[:1] != b"$" or not frame[1:-2].isdigit():
-        raise ConnectionError("the reply is not one of Redis")
-    n_bytes = int(frame[1:-2])
-    if n_bytes == 0:
-        return False
-    if n_bytes != len(piece):
-        raise AdapterRejected("size", f"a piece of {n_bytes} bytes, where the head says {len(piece)}")
-    place = 0
-    while place < n_bytes:
-        _check_time(deadline)
-        n_read = sock.recv_into(piece[place:])
-        if n_read == 0:
-            raise ConnectionError("the server closed the connection")
-        place += n_read
-    end = _some(sock, 2, deadline)
-    while len(end) < 2:
-        end += _some(sock, 1, deadline)
-    if end != b"\r\n":
-        raise ConnectionError("the reply is not one of Redis")
-    return True
-
-
-def _some(sock: socket.socket, at_most: int, deadline: float) -> bytes:
-    _check_time(deadline)
-    some = sock.recv(at_most)
-    if not some:
-        raise ConnectionError("the server closed the connection")
-    return some
-
-
 def _deadline(head: Head) -> float:
     """Return until when the weights must have been received or sent."""
     return time.monotonic() + 2 * SOCKET_TIMEOUT_S + head.n_weights / _SLOWEST_BYTES_PER_S
-
-
-def _check_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError("it is slower than training would be")
-
-
-@contextmanager
-def _typed(how: str) -> Iterator[None]:
-    """Turn what redis-py raises into what a store raises."""
-    try:
-        yield
-    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        code = (
-            "NOPERM" if isinstance(error, NoPermissionError) else "WRONGPASS" if "invalid" in str(error) else "NOAUTH"
-        )
-        raise StoreMisconfigured(f"Redis refuses us ({error})", remedy=_HINTS[code], code=code) from error
-    except TimeoutError as error:
-        raise StoreUnavailable("Redis does not answer in time", code="timeout") from error
-    except BusyLoadingError as error:
-        raise StoreUnavailable("Redis is still loading its data", code="LOADING") from error
-    except ConnectionError as error:
-        raise StoreUnavailable(f"Redis cannot be reached ({_brief(error)})", code="connection") from error
-    except ReadOnlyError as error:
-        raise StoreUnavailable("Redis is a read-only replica", code="READONLY") from error
-    except OutOfMemoryError as error:
-        raise StoreUnavailable("Redis is out of memory", code="OOM") from error
-    except ResponseError as error:
-        code = next((code for code in ("MISCONF", "OOM", "READONLY", "LOADING") if code in str(error)), "error")
-        raise StoreUnavailable(f"the adapter was not {how}: Redis says {_brief(error)}", code=code) from error
-    except RedisClusterException as error:
-        raise StoreUnavailable(f"the Redis cluster cannot be reached ({_brief(error)})", code="connection") from error
-    except RedisError as error:
-        raise StoreUnavailable(f"the adapter was not {how}: {_brief(error)}") from error
-
-
-def _brief(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:160]
-
-
-def _without_cluster(url: str) -> tuple[str, bool]:
-    """Take `cluster=true` out of a URL; say whether it was there."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query)
-    is_cluster = any(name == "cluster" and value.lower() in ("1", "true", "yes") for name, value in query)
-    if not is_cluster:
-        return url, False
-    rest = urlencode([(name, value) for name, value in query if name != "cluster"])
-    return urlunsplit(parts._replace(query=rest)), True
