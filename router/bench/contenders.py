@@ -47,6 +47,7 @@ class Contender:
     name: str
     fit: Callable[[OutcomeMatrix], Fitted]
     is_oracle: bool = False  # sees the outcomes it is judged on
+    learns: bool = True  # from what it is fitted on
 
 
 def always(arm: str) -> Contender:

@@ -113,7 +113,8 @@ def make_report(
     """Replay every contender on the matrix and say what came of it.
 
     Args:
-        subject: the contender that is compared with all others; it must rank tasks.
+        subject: the contender that is compared with all others; it must rank tasks. Where it does not learn, splits and
+            the stream are tried with the first contender that does.
         fit_on: outcomes of other tasks, which every policy is fitted on besides the other families of the matrix,
             K-fold; None: on those alone. Either way it is judged on families that it has not seen.
         about: lines on where the outcomes come from.
@@ -136,7 +137,9 @@ def make_report(
     by_name = {each.name: each for each in judged}
     compared = comparisons(subject, rankings, choices)
     oracles = {each.name for each in judged if each.is_oracle}
-    stream, courses = _stream(matrix, next(each for each in contenders if each.name == subject), rng)
+    asked = next(each for each in contenders if each.name == subject)
+    learner = next(each for each in (asked, *contenders) if each.learns)  # where the subject is what it is, another
+    stream, courses = _stream(matrix, learner, rng)
     drawn = _plots(matrix, judged, by_name[subject], stream, courses)
     parts = [
         "# Routing: what it is worth",
@@ -150,7 +153,7 @@ def make_report(
         _frontier_table(matrix, judged),
         _above_always(subject, choices),
         "PLOT reliability" if any(plot.name == "reliability" for plot in drawn) else "",
-        _by_split(matrix, next(each for each in contenders if each.name == subject), resampling, rng, fit_on),
+        _by_split(matrix, learner, resampling, rng, fit_on),
         _cache(matrix, by_name[subject]),
         _safety(matrix, by_name[subject], threshold_rule, rng),
         _stream_said(stream, courses),

@@ -66,7 +66,9 @@ def shipped(stage: Stage = Stage.PROBE) -> Contender:
     def policy(price: float) -> LearnedPolicy:
         return cold_start(price=price, explore=0.0, temperature=0.0, votes=votes)
 
-    return Contender(f"shipped prior{_SAID[stage]}", lambda _: _as_fitted(policy, cold_start_model(votes), stage))
+    return Contender(
+        f"shipped prior{_SAID[stage]}", lambda _: _as_fitted(policy, cold_start_model(votes), stage), learns=False
+    )
 
 
 def _as_fitted(policy: Callable[[float], LearnedPolicy], model: LearnedGainModel, stage: Stage) -> Fitted:

@@ -223,7 +223,7 @@ def test_a_choice_that_is_not_known_is_refused() -> None:
         ({"price": 0.2, "budget": "ttt <= 30 %"}, "TTT_ROUTER_PRICE and TTT_ROUTER_BUDGET"),
         ({"price": 0.2, "max_regret_rate": 0.05}, "TTT_ROUTER_PRICE and TTT_ROUTER_MAX_REGRET_RATE"),
         ({"budget": "<= 20 s a task", "max_regret_rate": 0.05}, "TTT_ROUTER_BUDGET and TTT_ROUTER_MAX_REGRET_RATE"),
-        ({"budget": "ttt_short <= 30 %"}, "TTT_ROUTER_BUDGET and TTT_ROUTER_ARMS"),
+        ({"budget": "zero_shot <= 30 %"}, "TTT_ROUTER_BUDGET and TTT_ROUTER_ARMS"),
         ({"max_regret_rate": 0.05, "arms": ("icl", "icl_vote")}, "TTT_ROUTER_MAX_REGRET_RATE and TTT_ROUTER_ARMS"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_a_single_arm_that_is_worth_most_is_named_and_then_who_looks_at_the_task
 
     assert "Worth most of them at λ = 0.1: `always a`" in said
     assert "Of those that look at the task: `policy`" in said
+
+
+def test_where_the_subject_does_not_learn_the_stream_is_tried_with_one_that_does() -> None:
+    matrix = known_matrix(60, 1)
+    fixed = replace(by_feature("as it is", "loo_nll_mean", 1.0), learns=False)
+    learner = by_feature("learner", "loo_nll_mean", 1.0)
+
+    contenders = (fixed, learner, always("icl"), always("ttt"), family_oracle(), task_oracle())
+    page = make_report(matrix, contenders, subject="as it is", n_draws=100).text
+
+    assert "## What as it is beats" in page
+    assert "learner, learning" in page
+    assert "as it is, learning" not in page
 
 
 def test_the_safety_of_a_bound_is_reported_where_a_rule_is_given() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from policies.cold_start import cold_start
+from policies.outcome_files import read_outcomes
 from policies.outcome_matrix import OutcomeMatrix
 from policies.stages import Stage
 from router.bench.contenders import Contender
@@ -36,6 +39,22 @@ def test_whoever_reads_the_votes_pays_for_them() -> None:
                    for stage in (Stage.PROBE, Stage.VOTES))  # fmt: skip
 
     np.testing.assert_allclose(dear.cost_s - cheap.cost_s, 2.0)
+
+
+def test_what_is_shipped_comes_first_on_our_own_outcomes_and_is_what_it_is_whatever_it_is_fitted_on() -> None:
+    ours = read_outcomes(Path(__file__).parents[3] / "docs" / "data" / "outcomes_to_fit.csv.gz").take(range(40))
+    first, with_votes = shipped_contenders(ours)[:2]
+
+    one, other = (first.fit(ours.take(range(n))).choose(ours, 0.1) for n in (10, 30))
+
+    assert (first.name, with_votes.name) == ("shipped prior", "shipped prior, with votes")
+    assert not first.learns
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, cold_start(price=0.1, explore=0.0, temperature=0.0).choose(ours))
+
+
+def test_on_other_people_s_outcomes_nothing_is_shipped() -> None:
+    assert not any(contender.name.startswith("shipped") for contender in shipped_contenders(staged()))
 
 
 BLIND = ("Beta-Thompson", "uniform")
