@@ -2,7 +2,8 @@
 
 What makes a task easy for one arm makes it easy for the others. Heads that are fitted apart differ by chance where
 outcomes are few, and a policy that takes the best of several arms takes what chance favours. So a head is held towards
-what all heads of its kind say together, as strongly as predicts unseen families best.
+what all heads of its kind say together, as strongly as predicts unseen families best. Together they go by tasks that
+all of them were tried on: else what `icl` fails at would speak against arms that nobody has tried there.
 
 Source: Evgeniou, Pontil 2004 (regularized multi-task learning: w_t = w_0 + v_t), in two steps, each by Newton's method.
 """
@@ -75,7 +76,7 @@ def fit_linear_heads(
         for place, i in enumerate(alike):
             rows = np.flatnonzero(weights[:, i] > 0.0)
             head = _Head(design[np.ix_(rows, used)], targets[rows, i], weights[rows, i], l2)
-            strength = APART[0]
+            strength = APART[0] if of_kind.shared.any() else 1.0
             if len(rows) >= FOLDS_FROM and len(np.unique(folds[rows])) > 1:
                 held_out = {fold: each[place] for fold, each in without.items()}
                 strength, unseen[rows, i] = head.validated(folds[rows], held_out)
@@ -95,6 +96,12 @@ class _Together:
     believed: Floats  # (n_heads, d)
     l2: float
 
+    @property
+    def shared(self) -> Mask:
+        """The rows that say something of every head, (n_rows,)."""
+        shared: Mask = np.all(self.weights > 0.0, axis=1)
+        return shared
+
     def among(self, rows: Mask) -> _Together:
         return _Together(self.design[rows], self.targets[rows], self.weights[rows], self.believed, self.l2)
 
@@ -105,13 +112,15 @@ class _Together:
             near: coefficients that are not far from these, (n_heads, d).
         """
         n_heads, d = self.believed.shape
-        start = None if near is None else near - self.believed
-        rows, heads = np.nonzero(self.weights > 0.0)
-        of_row = np.bincount(rows, minlength=len(self.weights))  # what is said of one task counts as one outcome
+        rows = np.flatnonzero(self.shared)
+        if not len(rows):
+            return self.believed, np.zeros((n_heads, d, d))
+        heads, start = np.tile(np.arange(n_heads), len(rows)), None if near is None else near - self.believed
+        rows = np.repeat(rows, n_heads)
         moved, hessian = fit_logistic(
             np.hstack([np.eye(n_heads)[heads], self.design[rows, 1:]]),
             self.targets[rows, heads],
-            self.weights[rows, heads] / of_row[rows],
+            self.weights[rows, heads] / n_heads,  # what is said of one task counts as one outcome
             prior=np.zeros(n_heads + d - 1),
             precision=np.full(n_heads + d - 1, COMMON * self.l2),
             offset=np.einsum("nd,nd->n", self.design[rows], self.believed[heads]),

@@ -85,7 +85,9 @@ def serving(
     home: Path, model: LanguageModel | Callable[[Task], Value | None] = shouting, **given: Any
 ) -> Iterator[Running]:
     """Serve with a scripted model, or another; `given` are settings."""
-    settings = Settings(**{"home": home, "serve_stop_s": 5.0, "cold_start": "rule", **given})  # which is easily foretold
+    settings = Settings(
+        **{"home": home, "serve_stop_s": 5.0, "cold_start": "rule", **given}
+    )  # which is easily foretold
     scripted = ScriptedModel(model) if callable(model) else model
     with Ledger.open(home) as ledger:
         service = Service(settings, ledger, model=scripted, jobs_folder=home / "jobs", secrets=KEYS.secrets)

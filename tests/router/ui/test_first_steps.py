@@ -35,7 +35,7 @@ def test_the_five_minutes_of_the_readme(tmp_path: Path, visit: Visit) -> None:
     first, why, _, corrected, nine, trained, promoted, status, again, why_again, _ = walk(tmp_path, look, QUICK)
 
     assert "my_task" in first.out
-    assert "decided by loo_threshold@" in flat(why.out)
+    assert "decided by learned@1:model=prior-" in flat(why.out)
     assert "right, says user now" in corrected.out
     assert "1d_fill_0" in nine.out
     assert "fitted on 10 decisions with known outcomes" in trained.out
