@@ -1,18 +1,17 @@
-"""The state machine of a solve, as a LangGraph graph: which step follows which. What the steps do is in steps.py."""
+"""A solve as a LangGraph graph, made of the table in `router.order`: to stream, to draw, to have in another graph."""
 
 from __future__ import annotations
 
-import time
+import functools
 from collections.abc import Callable
-from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StreamMode
 
 from icl_engine.task import Task
-from router.steps import SolveState, Steps, check_wanted
-from router.trace import Step
+from router.order import FIRST, FOLLOWED_BY, Fork, timed
+from router.steps import SolveState, Steps
 
 __all__ = ["CompiledStateGraph", "StreamMode", "build_graph"]
 
@@ -27,31 +26,14 @@ def build_graph(
         unasked: gives what a solve begins with beside its task, where a graph around this one gives the task alone.
     """
     graph = StateGraph(SolveState)
-    graph.add_node("admit", _timed(steps.admit if unasked is None else _completing(steps, unasked)))
-    for node in (
-        steps.probe,
-        steps.lookup,
-        steps.look_closer,
-        steps.decide,
-        steps.answer_icl,
-        steps.answer_vote,
-        steps.adapt,
-        steps.answer_ttt,
-        steps.verify,
-        steps.record,
-    ):
-        graph.add_node(node.__name__, _timed(node))
-    graph.add_edge(START, "admit")
-    graph.add_edge("admit", "probe")
-    graph.add_edge("probe", "lookup")
-    graph.add_conditional_edges("lookup", steps.after_lookup, ["look_closer", "decide"])
-    graph.add_edge("look_closer", "decide")
-    graph.add_conditional_edges("decide", steps.after_decide, ["answer_icl", "answer_vote", "adapt"])
-    graph.add_edge("adapt", "answer_ttt")
-    for answered in ("answer_icl", "answer_vote", "answer_ttt"):
-        graph.add_edge(answered, "verify")
-    graph.add_conditional_edges("verify", steps.after_verify, ["adapt", "record"])
-    graph.add_edge("record", END)
+    graph.add_edge(START, FIRST)
+    for name, following in FOLLOWED_BY.items():
+        step: Callable[[SolveState], SolveState] = getattr(steps, name)
+        graph.add_node(name, timed(_completing(steps, unasked) if name == FIRST and unasked is not None else step))
+        if isinstance(following, Fork):
+            graph.add_conditional_edges(name, functools.partial(following.choose, steps), list(following.among))
+        else:
+            graph.add_edge(name, END if following is None else following)
     # the state holds the caller's functions, which no checkpoint can: a checkpointer of a graph around it keeps out
     return graph.compile(checkpointer=False, name="solve")
 
@@ -66,17 +48,3 @@ def _completing(steps: Steps, unasked: Callable[[Task], SolveState]) -> Callable
         return {**begun, **steps.admit(begun)}
 
     return admit
-
-
-def _timed(node: Callable[[SolveState], SolveState]) -> Any:
-    """Wrap a step so that the path through the graph, with its times, is part of the state."""
-
-    def timed(state: SolveState) -> SolveState:
-        if "progress" in state:  # a graph around this one gives the first step no more than a task
-            check_wanted(state)
-            state["progress"](node.__name__, 0, 0)
-        started = time.perf_counter()
-        added = node(state)
-        return {**added, "path": (Step(name=node.__name__, seconds=time.perf_counter() - started),)}
-
-    return timed

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -332,7 +332,7 @@ def _without_adapters(ttt: TttEngine) -> TttEngine:
 
 
 def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Job) -> SolveState:
-    from router.graph import build_graph
+    from router.order import run
 
     initial: SolveState = {
         "task": each.labelled.task,
@@ -344,9 +344,7 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
         "seat": None,
         "probed": probe,
     }
-    state: Any = build_graph(steps).invoke(initial)
-    solved: SolveState = state
-    return solved
+    return run(steps, initial)
 
 
 def _timed(steps: Steps, work: Callable[[], T]) -> tuple[T, float]:

@@ -4,6 +4,7 @@ cost is learned from.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from policies.stages import Stage
 from policies.wishes import ShareBudget
 from router.acting_policy import ActingPolicy, InCharge
 from router.graph import build_graph
+from router.order import run
 from router.router import Router
 from router.settings import Settings
 from router.solution import Cost
@@ -181,13 +183,50 @@ def looked_up(bound: Steps, state: SolveState | None = None) -> SolveState:
 
 
 def solved(bound: Steps, state: SolveState | None = None) -> SolveState:
-    """The state at the end of the graph."""
-    final: SolveState = build_graph(bound).invoke(asked() if state is None else state)  # type: ignore[assignment]
-    return final
+    """The state at the end of the way."""
+    return run(bound, asked() if state is None else state)
 
 
 def path_of(state: SolveState) -> list[str]:
     return [step.name for step in state["path"]]
+
+
+# the order
+
+
+@pytest.mark.parametrize(
+    ("policy", "way"),
+    [
+        (StagedPolicy("icl"), ["look_closer", "decide", "answer_icl", "verify"]),
+        (StagedPolicy("icl_vote"), ["look_closer", "decide", "answer_vote", "verify"]),
+        (StagedPolicy("ttt", (Stage.TRIAL,)), ["look_closer", "decide", "adapt", "answer_ttt", "verify"]),
+        (
+            StagedPolicy("icl", escalate_below=1.1),
+            ["look_closer", "decide", "answer_icl", "verify", "adapt", "answer_ttt", "verify"],
+        ),
+        (AlwaysArm("icl"), ["decide", "answer_icl", "verify"]),
+    ],
+)
+def test_langgraph_comes_the_same_way_to_the_same(policy: Policy, way: list[str]) -> None:
+    def found(state: SolveState) -> object:
+        known = ("answers", "answered_by", "tokens", "arms", "cached", "adapter", "escalate")
+        return [path_of(state), state.get("degraded", ()), *(state.get(name) for name in known)]
+
+    walked = solved(steps(ttt=FakeTtt(), policy=copy.deepcopy(policy)))
+    graph = build_graph(steps(ttt=FakeTtt(), policy=copy.deepcopy(policy)))
+    drawn = cast(SolveState, graph.invoke(asked()))
+
+    assert path_of(walked) == ["admit", "probe", "lookup", *way, "record"]
+    assert found(walked) == found(drawn)
+
+
+def test_what_a_step_adds_is_added_up_and_the_state_before_it_stays_as_it_was() -> None:
+    initial = asked()
+
+    walked = solved(steps(ttt=FakeTtt(), policy=StagedPolicy("icl", escalate_below=1.1)), initial)
+
+    assert walked["tokens"] > walked["probe"].tokens
+    assert initial == asked() | {"progress": initial["progress"], "cancelled": initial["cancelled"]}
 
 
 # admit
