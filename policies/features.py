@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -277,7 +277,7 @@ def features_of(
         nearest_adapter_distance=nearest_adapter_distance,
         predicted_cost_s=tuple(sorted((str(arm), float(cost)) for arm, cost in predicted_cost_s.items())),
         vote_agreement=probe.vote_agreement,
-        **asdict(structure_of(task)),
+        **structure_of(task).as_dict(),
         **_held_out(probe),
         **_shown(probe),
         **_answer(probe),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -28,8 +29,9 @@ def build_graph(
     graph = StateGraph(SolveState)
     graph.add_edge(START, FIRST)
     for name, following in FOLLOWED_BY.items():
-        step: Callable[[SolveState], SolveState] = getattr(steps, name)
-        graph.add_node(name, timed(_completing(steps, unasked) if name == FIRST and unasked is not None else step))
+        step = _completing(steps, unasked) if name == FIRST and unasked is not None else getattr(steps, name)
+        node: Any = timed(step)  # none of LangGraph's overloads takes a plain function of a state
+        graph.add_node(name, node)
         if isinstance(following, Fork):
             graph.add_conditional_edges(name, functools.partial(following.choose, steps), list(following.among))
         else:

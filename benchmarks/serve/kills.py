@@ -73,16 +73,19 @@ async def kill_under_load(
     """
     rng, server = random.Random(seed), ServerProcess(home, port, settings=("serve_rate=100000",))
     known, healthy_after_s, rss_mb = Acknowledged(), list[float](), list[float]()
-    await asyncio.to_thread(server.start)
+    starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+    await starting
     try:
         with contextlib.suppress(asyncio.CancelledError):
             while len(healthy_after_s) < n_kills:
                 rss_mb = [*rss_mb[:1], await _load_and_kill(server, known, rng, longest_s)]
-                healthy_after_s.append(await asyncio.to_thread(server.start))
+                starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+                healthy_after_s.append(await asyncio.shield(starting))
                 progress(
                     f"{len(healthy_after_s)} of {n_kills} kills, {len(known.outcomes)} outcomes acknowledged, "
                     f"there again after {healthy_after_s[-1]:.2f} s"
                 )
+        await starting
         if not await asyncio.to_thread(server.is_healthy):  # broken off between a kill and a start
             await asyncio.to_thread(server.start)
         lost = await _undone_jobs(server.url, known.jobs)

@@ -19,7 +19,7 @@ from tests.policies.fakes import decision_row
 def test_with_the_wal_bug_the_rollback_journal_is_used(version: tuple[int, int, int]) -> None:
     chosen = durability_for(version)
 
-    assert (chosen.journal_mode, chosen.synchronous) == ("DELETE", "EXTRA")
+    assert (chosen.journal_mode, chosen.synchronous) == ("PERSIST", "EXTRA")
 
 
 @pytest.mark.parametrize("version", [(3, 51, 3), (3, 52, 0), (4, 0, 0)])
