@@ -6,6 +6,7 @@ no torch.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -152,3 +153,11 @@ def load_model(name_or_path: str | None = None, *, device: str = "auto", dtype: 
     from icl_engine.transformers_model import TransformersModel
 
     return TransformersModel.load(name_or_path, device=device, dtype=dtype)
+
+
+def as_transformers(model: LanguageModel) -> TransformersModel | None:
+    """Return the model where it is one that transformers runs and that can be trained, else None; loads no torch to
+    tell the difference.
+    """
+    loaded = sys.modules.get("icl_engine.transformers_model")  # by whoever made such a model
+    return model if loaded is not None and isinstance(model, loaded.TransformersModel) else None

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from policies.errors import LedgerCorrupt, LedgerFull, LedgerLocked, LedgerUnavailable
+from policies.group_commit import GroupCommit
 from policies.postgresql import postgresql_engine, take_write_lock
 from policies.sqlite import Durability, durability_for, sqlite_engine
 
@@ -32,7 +33,9 @@ MARK_SUFFIX = ".quarantined"
 CHECKED_AT_OPEN_BYTES = 256_000_000
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*")
+_INHERITED: list[object] = []  # connections of the process that this one was forked from
 
+Written = TypeVar("Written")
 Reached = Callable[[str], object]  # is told which step of a write has just been done
 
 
@@ -122,6 +125,7 @@ class Database:
         self._quarantined_too = quarantined_too
         self._pid = os.getpid()
         self._writers, self._busy_timeout_s = threading.Lock(), busy_timeout_s
+        self._group = GroupCommit(self.writing)
         with faults_named(place):
             if place.url.get_backend_name() == "sqlite":
                 self.durability = durability_for(sqlite3.sqlite_version_info[:3])
@@ -143,6 +147,13 @@ class Database:
                 yield connection
                 self._reached("before commit")
             self._reached("after commit")
+
+    def write(self, work: Callable[[Connection], Written]) -> Written:
+        """Let `work` write, and return what it returns once that is committed: together with what other threads have
+        waiting then, in one transaction. `work` is called once more, by itself, where any of them fails.
+        """
+        self._note_fork()
+        return self._group.write(work)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -184,8 +195,9 @@ class Database:
 
     def _note_fork(self) -> None:
         if os.getpid() != self._pid:  # the connections are the parent's, who still talks through them, and so are turns
+            _INHERITED.append(self._engine.pool)  # to close one here would roll back what the parent is writing
             self._engine.dispose(close=False)
-            self._writers, self._pid = threading.Lock(), os.getpid()
+            self._writers, self._group, self._pid = threading.Lock(), GroupCommit(self.writing), os.getpid()
 
     def _usable_engine(self) -> Engine:
         mark = self.place.mark

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -171,9 +171,13 @@ class Features:
         value = getattr(self, name) if name in FEATURE_NAMES else None
         return None if value is None else float(value)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values by name. None of them can be changed, so none is copied."""
+        return {each.name: getattr(self, each.name) for each in _FIELDS}
+
     def as_json(self) -> str:
         """Return canonical JSON: the same text for the same features on every machine."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -183,6 +187,7 @@ class Features:
         return cls(**content, predicted_cost_s=costs)
 
 
+_FIELDS = fields(Features)
 _S0, _S1, _S2, _S3 = Stage
 _HELD_OUT: tuple[float, Literal["demonstration"]] = (1, "demonstration")
 _TRAINED: tuple[float, Literal["training sequence"]] = (3, "training sequence")
@@ -272,7 +277,7 @@ def features_of(
         nearest_adapter_distance=nearest_adapter_distance,
         predicted_cost_s=tuple(sorted((str(arm), float(cost)) for arm, cost in predicted_cost_s.items())),
         vote_agreement=probe.vote_agreement,
-        **asdict(structure_of(task)),
+        **structure_of(task).as_dict(),
         **_held_out(probe),
         **_shown(probe),
         **_answer(probe),

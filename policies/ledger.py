@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Insert, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from policies import outcome_log, trace_log
@@ -30,6 +30,7 @@ from policies.sqlite import Durability
 from policies.tables import APPEND_ONLY, DECISIONS, TRACES, sealed, whole
 from policies.trace_log import TraceEntry, TraceLog
 
+_INTO_DECISIONS = insert(DECISIONS)  # made once: the columns come beside it, and the statement is the same
 _PAGE = 500  # rows of one read, where many are read
 
 
@@ -173,8 +174,9 @@ class Ledger:
             LedgerUnavailable: nothing was acknowledged.
         """
         rows = [outcome_log.checked(outcome, self._now()) for outcome in given]
-        with self._database.writing() as connection:
-            return tuple(outcome_log.write(connection, row, self.location) for row in rows)
+        return self._database.write(
+            lambda connection: tuple(outcome_log.write(connection, row, self.location) for row in rows)
+        )
 
     def correct_outcome(self, decision_id: str, *, source: str, kind: str, value: float, reason: str) -> CorrectionRow:
         """Write that a source no longer stands by what it said; the outcome stays, and the latest correction counts.
@@ -281,15 +283,16 @@ class Ledger:
                 last = found[-1]["number"] if found else ends[table]
 
     def _recorded(self, row: DecisionRow, trace: TraceRow | None) -> DecisionRow:
-        statements: list[Insert] = [
-            insert(DECISIONS).values(sealed(DECISIONS, decision_columns(row), task_id=row.task_id))
-        ]
+        insertions = [(_INTO_DECISIONS, sealed(DECISIONS, decision_columns(row), task_id=row.task_id))]
         if trace is not None:
-            statements += trace_log.insertions(TraceEntry(row, trace))
+            insertions += trace_log.insertions(TraceEntry(row, trace))
+
+        def insert_all(connection: Connection) -> None:
+            for statement, columns in insertions:
+                connection.execute(statement, columns)
+
         try:
-            with self._database.writing() as connection:
-                for statement in statements:
-                    connection.execute(statement)
+            self._database.write(insert_all)
         except IntegrityError as error:
             recorded = self._find_decision(row.decision_id)
             if recorded is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from icl_engine.task import Task, Value
@@ -31,6 +31,13 @@ class Structure:
     n_words: float | None
     n_output_words: float | None
     has_instruction: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values by name."""
+        return {each.name: getattr(self, each.name) for each in _FIELDS}
+
+
+_FIELDS = fields(Structure)
 
 
 def structure_of(task: Task) -> Structure:

@@ -6,6 +6,7 @@ digest of their other columns: a row damaged on the disk is told from one that i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -218,15 +219,19 @@ def sealed(table: Table, columns: Mapping[str, object], *, task_id: str | None =
             is no UTF-8 or has a NUL in it, a time without its zone.
     """
     kept: dict[str, object] = {}
+    kinds = _kinds(table)
     for name, value in columns.items():
-        problem = _unfit(value, table.c[name].type.python_type) or (
-            _unfit_time(value) if name == "created_at" else None
-        )
+        problem = _unfit(value, kinds[name]) or (_unfit_time(value) if name == "created_at" else None)
         if problem is not None:
             remedy = "Every value must be finite, of the type of its column and in its range."
             raise RecordRefused(name, problem, remedy=remedy, task_id=task_id)
         kept[name] = _as_given_back(value)
     return {**kept, "digest": digest_of(kept)}
+
+
+@functools.cache
+def _kinds(table: Table) -> dict[str, type]:
+    return {column.name: column.type.python_type for column in table.columns}
 
 
 def digest_of(columns: Mapping[str, object] | RowMapping) -> str:

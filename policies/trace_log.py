@@ -21,6 +21,7 @@ from policies.tables import CORRECTIONS, OUTCOMES, TRACE_PRUNINGS, TRACE_SUMMARI
 Verdict = Literal["right", "wrong", "partly", "unknown"]  # of all sources the one that thinks least of the answer
 Order = Literal["newest", "regret"]
 
+_INTO_TRACES, _INTO_SUMMARIES = insert(TRACES), insert(TRACE_SUMMARIES)
 _AT_ONCE = 500  # traces that one transaction deletes: other writers wait for it
 _PRUNED_TO = 0.9  # share of the bytes that are allowed: not every new trace is to delete an old one
 
@@ -112,8 +113,8 @@ class TraceLog:
             for trace_id in connection.execute(there).scalars().all():
                 del statements[trace_id]
             for each in statements.values():
-                for statement in each:
-                    connection.execute(statement)
+                for statement, columns in each:
+                    connection.execute(statement, columns)
 
     def summaries(
         self,
@@ -193,8 +194,8 @@ class TraceLog:
         return (connection.scalar(select(func.max(kept.seq))) or 0) if first_kept is None else first_kept - 1
 
 
-def insertions(entry: TraceEntry) -> tuple[Insert, Insert]:
-    """Return the statements that keep a trace.
+def insertions(entry: TraceEntry) -> list[tuple[Insert, dict[str, object]]]:
+    """Return the statements that keep a trace, with their columns.
 
     Raises:
         RecordRefused: a value that no row may hold.
@@ -216,10 +217,7 @@ def insertions(entry: TraceEntry) -> tuple[Insert, Insert]:
         "size_bytes": len(trace.document.encode(errors="replace")),
     }
     document = sealed(TRACES, trace_columns(trace), task_id=row.task_id)
-    return (
-        insert(TRACES).values(document),
-        insert(TRACE_SUMMARIES).values(sealed(TRACE_SUMMARIES, summary, task_id=row.task_id)),
-    )
+    return [(_INTO_TRACES, document), (_INTO_SUMMARIES, sealed(TRACE_SUMMARIES, summary, task_id=row.task_id))]
 
 
 def verdict_of(outcome: float | None) -> Verdict:

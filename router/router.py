@@ -1,4 +1,4 @@
-"""`solve`, and the `Router` behind it: engines and stores put together once, then one graph run a task."""
+"""`solve`, and the `Router` behind it: engines and stores put together once, then the same steps for every task."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _TOGETHER = 64  # tasks that are solved together at most
 class Router:
     """Answers few-shot tasks, deciding for each whether to prompt or to train.
 
-    Model, graph and ledger are loaded with the first task. One router may be used from several threads; they take turns
+    Model and ledger are loaded with the first task. One router may be used from several threads; they take turns
     on the model. Use it as a context manager, or `close` it.
 
     Args:
@@ -152,13 +152,14 @@ class Router:
         if asked.decide_only:
             return [self._decided(state) for state in initial]
         if len(tasks) == 1:
-            return [self._solution(self._graph().invoke(initial[0]))]
+            return [self._answered(initial[0])]
         solutions: dict[int, Solution] = {}
         for places in _waves(tasks):
             solutions.update(zip(places, self._solve_together([initial[i] for i in places]), strict=True))
         return [solutions[i] for i in range(len(tasks))]
 
-    def _solution(self, state: SolveState) -> Solution:
+    def _answered(self, initial: SolveState) -> Solution:
+        state = self._graph().invoke(initial)
         degraded = tuple(map(self._redact, (*state.get("degraded", ()), *self.faults)))
         decision: Decision = state["decision"]
         return Solution(
@@ -232,7 +233,7 @@ class Router:
     def _solve_together(self, states: Sequence[SolveState]) -> list[Solution]:
         from ttt_engine.cohort import Cohort, Seat
 
-        graph, steps = self._graph(), self._steps()
+        steps = self._steps()
         for state in states:
             steps.admit(state)  # before anything is read: the first that is refused ends it
         probed = steps.prober.probe_together([state["task"] for state in states], seed=states[0]["seed"])
@@ -240,7 +241,7 @@ class Router:
 
         def run(state: SolveState, found: ProbeResult | None, seat: Seat) -> Solution:
             try:
-                return self._solution(graph.invoke({**state, "probed": found, "seat": seat}))
+                return self._answered({**state, "probed": found, "seat": seat})
             finally:
                 seat.leave()
 
@@ -281,8 +282,7 @@ class Router:
         """
         initial = self._initial(task, arm, seed, None, progress)
         initial.update({"deadline": deadline, "cancelled": cancelled})
-        graph, steps = self._graph(), self._steps()
-        steps.admit(initial)  # before anything is read
+        self._steps().admit(initial)  # before anything is read
 
         def check() -> None:
             if cancelled():
@@ -294,7 +294,7 @@ class Router:
         with lanes.probing.seat(check, spent) as probing:
             probed = probing.ask(self._probe_all, (task, initial["seed"]))
         with lanes.training.seat(check, spent) as seat:
-            return self._solution(graph.invoke({**initial, "probed": probed, "seat": seat}))
+            return self._answered({**initial, "probed": probed, "seat": seat})
 
     def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | None]:
         """Probe what waits for it, all that have a seed in common at once."""
@@ -579,24 +579,25 @@ class Router:
             return self._bound
 
     def _bind(self) -> Steps:
+        from icl_engine.language_model import as_transformers
         from icl_engine.probe import Prober
-        from icl_engine.transformers_model import TransformersModel
         from policies.costs import CostModel
         from router.steps import Steps
-        from ttt_engine.engine import TttEngine
 
         settings, model = self.settings, self.model
-        # what is asked in context does not wait for what is trained
-        reading = model.twin() if isinstance(model, TransformersModel) else model
+        trained = as_transformers(model)
+        reading = model if trained is None else trained.twin()  # what is asked in context waits for no training
         try:
             ledger: Ledger | None = self._open_ledger()
         except LedgerUnavailable as error:  # no record is no reason for no answer; every solution says so
             ledger, self._ledger_fault = None, str(error)
         ttt, chosen = None, settings.ttt(0)
-        if isinstance(model, TransformersModel):
-            chosen = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
+        if trained is not None:
+            from ttt_engine.engine import TttEngine
+
+            chosen = settings.ttt(trained.n_parameters, bfloat16=trained.prefers_bfloat16)
             store = self._store if self._store is not None else self._open_store()
-            ttt = TttEngine(model, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
+            ttt = TttEngine(trained, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
         training = chosen.training
         return Steps(
             model=reading,
@@ -616,7 +617,7 @@ class Router:
             text_training=chosen.text,
             inference=settings.inference,
             limits=settings.limits,
-            gpu=isinstance(model, TransformersModel) and model.device.type == "cuda",
+            gpu=trained is not None and trained.device.type == "cuda",
             tenant=settings.tenant,
             traces=self._writer(ledger),
             redact=self._redact,

@@ -36,7 +36,7 @@ def serve(
     from router.serve.app import make_app
     from router.serve.journal import own_folder
     from router.serve.keys import ApiKeys
-    from router.serve.server import favour_the_loop, log_as_json, make_server
+    from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server
     from router.serve.service import Service
 
     given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
@@ -50,6 +50,7 @@ def serve(
         favour_the_loop()
         service.tenants.open(known.tenants)
         server, listening = make_server(make_app(service, known), service, host=host, port=port)
+        forget_what_is_loaded()
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"
         print(f"ttt-router serves {', '.join(known.tenants)} at {at}  (Ctrl-C stops)", file=sys.stderr, flush=True)

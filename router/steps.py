@@ -321,7 +321,7 @@ class Steps:
             return {"cost": cost, "degraded": (*uncounted, f"not recorded: {error}")}
         if self.traces is None:
             return {"cost": cost, "degraded": uncounted}
-        trace = trace_of(state, cost, self.model.fingerprint, recorded)
+        trace = functools.partial(trace_of, state, cost, self.model.fingerprint, recorded)
         policy, features = state["decided_by"], cast("FeatureValues", state["features"])
         decided = decision.policy == policy_id(policy)  # else it failed
         grounds = functools.partial(grounds_of, policy, features, state["arms"]) if decided else None

@@ -201,7 +201,7 @@ class Trace(_Record):
                 reason=decision.reason,
                 policy=decision.policy,
                 difficulty=decision.difficulty,
-                features=asdict(features),
+                features=features.as_dict(),
                 **({} if grounds is None else grounds.model_dump()),
             ),
             answers=tuple(map(_answer_trace, answers)),

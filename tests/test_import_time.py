@@ -36,6 +36,33 @@ def test_importing_loads_no_engine(module: str) -> None:
     assert loaded & HEAVY == set()
 
 
+def test_a_server_loads_what_its_model_needs_and_no_more() -> None:
+    said = """
+import sys, tempfile
+from pathlib import Path
+from benchmarks.serve.scripted_server import SlowModel
+from icl_engine.task import Task
+from policies.ledger import Ledger
+from router.lanes import Lanes
+from router.serve.app import make_app
+from router.serve.keys import ApiKeys
+from router.serve.service import Service
+from router.settings import Settings
+with tempfile.TemporaryDirectory() as home, Ledger.open(home) as ledger:
+    service = Service(Settings(home=Path(home)), ledger, model=SlowModel(0.0))
+    make_app(service, ApiKeys([("lab", "key-of-the-lab-0123456789")]))
+    service.tenants.open()
+    router = service.tenants.router("default")
+    print(router.solve_among(Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d"), Lanes()).answer)
+    router.close()
+print(*sys.modules)
+"""
+    answer, loaded = _run("-c", said).splitlines()
+
+    assert answer == "D"
+    assert set(loaded.split()) & HEAVY == {"langgraph"}
+
+
 def test_the_router_is_a_package_of_its_own() -> None:
     assert _run("-c", "import router; print(router.__file__)").strip() == str(ROOT / "router" / "__init__.py")
 

@@ -76,7 +76,8 @@ class Lane:
         """Go on without this solve; it may still ask later."""
         with self._changed:
             self._coming.discard(seat)
-            self._changed.notify_all()
+            if self._waiting:  # else there is nothing to wake up for
+                self._changed.notify_all()
 
     def _give_up(self, asked: _Asked) -> None:
         with self._changed:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from icl_engine.task import Task
 from ttt_engine.config import TrainingSettings
-from ttt_engine.training import TrainingJob, TrainingRun
+
+if TYPE_CHECKING:
+    from ttt_engine.training import TrainingJob, TrainingRun
 
 TRIAL_STEPS = 2
 
@@ -40,6 +43,8 @@ def trial_job(
     Args:
         untrained: nats per token of each demonstration held out, before training, where they are known.
     """
+    from ttt_engine.training import TrainingJob  # torch, which whoever only reads a trial does not need
+
     settings = replace(training, steps=steps, check_every=steps, schedule="constant", warmup_share=0.0, auto=False)
     return TrainingJob(task, settings, seed, deadline=deadline, untrained=tuple(untrained))
 

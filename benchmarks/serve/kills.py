@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,39 +40,76 @@ class KillReport:
     acknowledged: Acknowledged
     healthy_after_s: list[float]
     lost: list[str]
+    rss_mb: list[float]  # of the first server and the last, before they were killed
 
     def as_json(self) -> dict[str, Any]:
         """Return what is written down."""
         ordered = sorted(self.healthy_after_s)
         return {
-            "kills": self.n_kills,
+            "kills": len(ordered),
+            "of": self.n_kills,
             "decisions": len(self.acknowledged.decisions),
             "outcomes": len(self.acknowledged.outcomes),
             "jobs": len(self.acknowledged.jobs),
             "lost": len(self.lost),
-            "healthy_again_p50_s": round(ordered[len(ordered) // 2], 2),
-            "healthy_again_p95_s": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 2),
+            "healthy_again_p50_s": _at(ordered, 0.5),
+            "healthy_again_p95_s": _at(ordered, 0.95),
+            "rss_mb": self.rss_mb,
         }
 
 
-async def kill_under_load(home: Path, port: int, n_kills: int, *, seed: int = 0, longest_s: float = 1.5) -> KillReport:
-    """Start, load and kill a server again and again; then see what is there."""
+async def kill_under_load(
+    home: Path,
+    port: int,
+    n_kills: int,
+    *,
+    seed: int = 0,
+    longest_s: float = 1.5,
+    progress: Callable[[str], None] = lambda said: None,
+) -> KillReport:
+    """Start, load and kill a server again and again; then see what is there.
+
+    Cancelled, it looks at what it has by then.
+    """
     rng, server = random.Random(seed), ServerProcess(home, port, settings=("serve_rate=100000",))
-    known, healthy_after_s = Acknowledged(), list[float]()
-    await asyncio.to_thread(server.start)
+    known, healthy_after_s, rss_mb = Acknowledged(), list[float](), list[float]()
+    starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+    await starting
     try:
-        for _ in range(n_kills):
-            clients = [asyncio.create_task(_client(server.url, known, rng.random())) for _ in range(_CLIENTS)]
-            await asyncio.sleep(rng.uniform(0.05, longest_s))
-            server.kill()
-            for client in clients:
-                client.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
-            healthy_after_s.append(await asyncio.to_thread(server.start))
+        with contextlib.suppress(asyncio.CancelledError):
+            while len(healthy_after_s) < n_kills:
+                rss_mb = [*rss_mb[:1], await _load_and_kill(server, known, rng, longest_s)]
+                starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+                healthy_after_s.append(await asyncio.shield(starting))
+                progress(
+                    f"{len(healthy_after_s)} of {n_kills} kills, {len(known.outcomes)} outcomes acknowledged, "
+                    f"there again after {healthy_after_s[-1]:.2f} s"
+                )
+        await starting
+        if not await asyncio.to_thread(server.is_healthy):  # broken off between a kill and a start
+            await asyncio.to_thread(server.start)
         lost = await _undone_jobs(server.url, known.jobs)
     finally:
         await asyncio.to_thread(server.stop)
-    return KillReport(n_kills, known, healthy_after_s, lost + _missing(home, known))
+    return KillReport(n_kills, known, healthy_after_s, lost + _missing(home, known), rss_mb)
+
+
+async def _load_and_kill(server: ServerProcess, known: Acknowledged, rng: random.Random, longest_s: float) -> float:
+    """Return how large it was, in MB."""
+    clients = [asyncio.create_task(_client(server.url, known, rng.random())) for _ in range(_CLIENTS)]
+    try:
+        await asyncio.sleep(rng.uniform(0.05, longest_s))
+        rss_mb = round(server.rss_bytes() / 2**20, 1)
+        server.kill()
+        return rss_mb
+    finally:
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) if ordered else float("nan")
 
 
 async def _client(url: str, known: Acknowledged, start: float) -> None:

@@ -28,6 +28,11 @@ class Taken:
     statuses: Counter[int] = field(default_factory=Counter)  # 0: none, the connection broke
     without_retry_after: int = 0  # refusals that do not say when to come back
 
+    @property
+    def n(self) -> int:
+        """Answers, and connections that broke."""
+        return sum(self.statuses.values())
+
     def percentile_ms(self, share: float) -> float:
         """Return the latency, in ms, that this share of the good answers kept within."""
         ordered = sorted(self.latencies_s)
@@ -36,7 +41,7 @@ class Taken:
     def as_json(self) -> dict[str, Any]:
         """Return what is written down."""
         return {
-            "n": sum(self.statuses.values()),
+            "n": self.n,
             "statuses": {str(status): n for status, n in sorted(self.statuses.items())},
             "p50_ms": round(self.percentile_ms(0.5), 2),
             "p99_ms": round(self.percentile_ms(0.99), 2),
@@ -100,9 +105,15 @@ class Connections:
 Ask = Callable[[int], tuple[str, str, object]]  # number of the request: method, path, body
 
 
-async def open_loop(connections: Connections, ask: Ask, *, rate: float, seconds: float) -> Taken:
-    """Send `rate` requests a second, each when it is due, and wait for all answers; latency counts from then."""
-    taken, running = Taken(), set[asyncio.Task[None]]()
+async def open_loop(
+    connections: Connections, ask: Ask, *, rate: float, seconds: float, taken: Taken | None = None
+) -> Taken:
+    """Send `rate` requests a second, each when it is due, and wait for all answers; latency counts from then.
+
+    Args:
+        taken: what to add to; it holds what came back by then where this is cancelled.
+    """
+    taken, running = taken or Taken(), set[asyncio.Task[None]]()
     began = time.perf_counter()
 
     async def one(i: int, due: float) -> None:

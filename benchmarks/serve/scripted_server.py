@@ -21,7 +21,7 @@ from icl_engine.task import Task, Value
 from policies.ledger import Ledger
 from router.serve.app import make_app
 from router.serve.keys import ApiKeys
-from router.serve.server import favour_the_loop, log_as_json, make_server
+from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server
 from router.serve.service import Service
 from router.settings import Settings
 
@@ -74,8 +74,10 @@ class ServerProcess:
         arguments = ["--arm-s", str(self.arm_s), str(self.home), str(self.port), *self.settings]
         command = [sys.executable, "-m", "benchmarks.serve.scripted_server", *arguments]
         with (self.home / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        while not self._is_healthy():
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            # a session of its own: Ctrl-C is for whoever measures, who stops it then
+            self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env=environment, start_new_session=True)
+        while not self.is_healthy():
             if self.process.poll() is not None or time.monotonic() - began > within_s:
                 self.kill()
                 raise RuntimeError(f"the server is not there: see {self.home / 'server.log'}")
@@ -106,7 +108,8 @@ class ServerProcess:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
-    def _is_healthy(self) -> bool:
+    def is_healthy(self) -> bool:
+        """Tell whether it answers."""
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
                 return bool(answer.status == 200)
@@ -132,6 +135,7 @@ def main() -> None:
         favour_the_loop()
         service.tenants.open()
         server, listening = make_server(make_app(service, keys), service, host="127.0.0.1", port=given.port)
+        forget_what_is_loaded()
         server.run(sockets=[listening])
 
 

@@ -1,7 +1,8 @@
-"""What a tenant may use: requests a second, and seconds of compute an hour. Kept in memory, by one thread."""
+"""What a tenant may use: requests a second, and seconds of compute an hour. Kept in memory, safe between threads."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,21 +18,24 @@ class Bucket:
     def __init__(self, rate: float, brim: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._brim, self._clock = rate, brim, clock
         self._level, self._at = brim, clock()
+        self._lock = threading.RLock()
 
     def wait_s(self, units: float = 0.0) -> float:
         """Return seconds until so many can be taken, or until there is anything in it; 0: now."""
-        now = self._clock()
-        self._level = min(self._brim, self._level + (now - self._at) * self._rate)
-        self._at = now
-        lacking = units - self._level
+        with self._lock:
+            now = self._clock()
+            self._level = min(self._brim, self._level + (now - self._at) * self._rate)
+            self._at = now
+            lacking = units - self._level
         if lacking < 0 or (lacking == 0 and units > 0):
             return 0.0
         return max(lacking / self._rate, 1e-3)
 
     def take(self, units: float) -> None:
         """Take so many, whether they are there or not."""
-        self.wait_s()
-        self._level -= units
+        with self._lock:
+            self.wait_s()
+            self._level -= units
 
 
 class Allowances:

@@ -209,8 +209,14 @@ class _Api:
         degraded: bool | None = None,
     ) -> Response:
         """List one's own traces, newest first."""
-        wanted = TraceFilter(arm=arm, outcome=outcome, degraded=degraded, tenant=request.state.tenant)
-        return _json(await run_in_threadpool(traces_json, self._service.ledger, wanted, n, before))
+        tenant, service = request.state.tenant, self._service
+        wanted = TraceFilter(arm=arm, outcome=outcome, degraded=degraded, tenant=tenant)
+
+        def read() -> dict[str, Any]:
+            service.tenants.router(tenant).flush()
+            return traces_json(service.ledger, wanted, n, before)
+
+        return _json(await run_in_threadpool(read))
 
     async def trace(self, request: Request, trace_id: TraceId) -> Response:
         """Show a trace, what came of it, and why it went so."""

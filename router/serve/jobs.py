@@ -56,7 +56,7 @@ class Job:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by place among the tasks
     handed_back: bool = False
     promise: asyncio.Future[None] | None = None  # on its way to disk, or there
-    n_begun: int = 0
+    is_begun: bool = False  # set by a worker
     n_waiting_for: int = 0  # requests that wait for it now
     ended_at: float | None = None
     unwanted: threading.Event = field(default_factory=threading.Event)  # read by the workers
@@ -71,7 +71,7 @@ class Job:
             return "waiting"  # for the next start
         if self.over.is_set():
             return "cancelled" if self.unwanted.is_set() else "done"
-        return "running" if self.n_begun else "waiting"
+        return "running" if self.is_begun else "waiting"
 
     def as_json(self) -> dict[str, Any]:
         """Return what is told of it; see `JobReply`."""

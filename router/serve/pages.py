@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from router.serve.service import Service
 
 _PATHS = ("/", "/policies", "/traces/{rest:path}", "/theme/{rest:path}", "/static/{rest:path}")
+_FIXED = ("/theme/", "/static/")
 _LONGEST_RUN_S = 600.0
 
 
@@ -34,6 +36,8 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the tenant's viewer does."""
         tenant = scope["state"]["tenant"]
+        if not scope["path"].startswith(_FIXED):
+            await run_in_threadpool(self._service.tenants.router(tenant).flush)  # what was answered is to be seen
         viewer = self._viewers.get(tenant)
         if viewer is None:
             service = self._service

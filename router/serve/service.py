@@ -1,6 +1,6 @@
 """The service without its HTTP: who asks what, in threads of its own, bounded, with deadlines, and stopped with grace.
 
-Everything that is counted and kept here belongs to the event loop's thread; workers solve, and tell the loop. What
+Everything that is kept here belongs to the event loop's thread; workers solve, and tell the loop. What
 waits for the model at the same time is done at once.
 """
 
@@ -74,7 +74,7 @@ class Service:
         self._workers = ThreadPoolExecutor(settings.serve_workers, thread_name_prefix="solve")
         self._deciders = ThreadPoolExecutor(_DECIDING_AT_ONCE, thread_name_prefix="decide")
         self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
-        self._n_running = self._n_promised = 0
+        self._n_promised = 0
         self._n_deciding = self._writing = 0
         self._mean_solve_s = 1.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,12 +112,12 @@ class Service:
     @property
     def n_running(self) -> int:
         """Tasks that are being solved."""
-        return self._n_running
+        return sum(future.running() for future in self._futures.values())
 
     @property
     def n_waiting(self) -> int:
         """Tasks that no worker has taken up."""
-        return len(self._futures) - self._n_running
+        return len(self._futures) - self.n_running
 
     @property
     def n_deciding(self) -> int:
@@ -169,7 +169,7 @@ class Service:
         for place in range(len(job.asked.tasks)):
             future = self._futures.get((job, place))
             if future is not None and future.cancel():
-                self._finished(job, place, {"problem": problem_of(Cancelled())}, begun=False)
+                self._finished(job, place, {"problem": problem_of(Cancelled())})
 
     async def decide(self, tenant: str, task: Task, seed: int | None) -> Decision:
         """Say which arm a task would be answered with; does not wait for what is being solved.
@@ -187,7 +187,7 @@ class Service:
             try:
                 return self.tenants.router(tenant).decide(task, seed=seed)
             finally:
-                self._tell(self._spent, tenant, time.perf_counter() - began)
+                self._spent(tenant, time.perf_counter() - began)
 
         self._n_deciding += 1
         try:
@@ -249,7 +249,7 @@ class Service:
 
     def _work(self, job: Job, place: int) -> None:
         """Solve one task of a job, in a worker's thread."""
-        self._tell(self._begun, job, place)
+        job.is_begun = True
         began = time.perf_counter()
         solution = None
         try:
@@ -274,7 +274,7 @@ class Service:
         def spent(seconds: float) -> None:
             nonlocal used
             used += seconds
-            self._tell(self._spent, job.tenant, seconds)
+            self._spent(job.tenant, seconds)
 
         def progress(step: str, done: int, of: int) -> None:
             if job.listeners:
@@ -283,7 +283,7 @@ class Service:
         workers = self.tenants.elsewhere(job.tenant)
         if workers is not None:  # which cannot be told of a change of mind, and tell of no steps
             solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=seconds_left(job.deadline))
-            self._tell(self._spent, job.tenant, solution.cost.seconds)
+            self._spent(job.tenant, solution.cost.seconds)
             return solution
         solution = self.tenants.router(job.tenant).solve_among(
             task,
@@ -295,16 +295,11 @@ class Service:
             progress=progress,
             spent=spent,
         )
-        self._tell(self._spent, job.tenant, max(0.0, solution.cost.seconds - used))
+        self._spent(job.tenant, max(0.0, solution.cost.seconds - used))
         return solution
 
-    def _begun(self, job: Job, place: int) -> None:
-        job.n_begun += 1
-        self._n_running += 1
-
-    def _finished(self, job: Job, place: int, result: dict[str, Any], begun: bool = True) -> None:
+    def _finished(self, job: Job, place: int, result: dict[str, Any]) -> None:
         del self._futures[job, place]
-        self._n_running -= begun
         if job.handed_back and "problem" in result:
             result = {"problem": problem_of(Stopping())}
         job.results[place] = result
@@ -347,6 +342,7 @@ class Service:
             self.journal.drop(job_id)
 
     def _spent(self, tenant: str, seconds: float) -> None:
+        """Note what was computed; from the thread that did it: the loop need not wake up for that."""
         self.allowances.computed(tenant, seconds)
         self.metrics.compute_s.inc(seconds)
 

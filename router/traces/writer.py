@@ -1,12 +1,14 @@
 """Traces written beside the answers: a bounded queue, and one thread that empties it into the ledger.
 
-The decision itself is committed before the answer is given, as ever; only its trace comes here. Nothing that was taken
-is lost at a clean close. A full queue and a failed write cost the trace, are counted, and are said with the next solve.
+The decision itself is committed before the answer is given, as ever; only its trace comes here. It waits a moment for
+others, because a commit of its own would be in the way of the next decision's. Nothing that was taken is lost at a
+clean close. A full queue and a failed write cost the trace, are counted, and are said with the next solve.
 """
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from router.redaction import Redactor
     from router.trace import DecisionGrounds, Trace
 
-_AT_ONCE = 64  # traces in one transaction
-_PRUNE_EVERY = 256  # traces written
+_AT_ONCE = 16  # traces in one transaction: the next decision waits for it
+_GATHER_S = 0.2  # that a trace waits for others to be written with it, unless somebody waits for it
+_PRUNE_AFTER_S = 3600.0
+_PRUNE_AFTER_SHARE = 0.01  # of the bytes that are allowed, written: to look takes longer the more there are
 _IDLE_S = 5.0  # after which the thread ends; the next trace starts another
 
 
@@ -50,7 +54,7 @@ class WriterCounts:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     decision: DecisionRow
-    trace: Trace
+    trace: Trace | Callable[[], Trace]
     grounds: Callable[[], DecisionGrounds] | None
 
 
@@ -76,19 +80,23 @@ class TraceWriter:
         self._retention = retention
         self._max_waiting = max_waiting
         self._redact: Callable[[str], str] = redact or (lambda text: text)
-        self._since_pruned = _PRUNE_EVERY  # so that the first writing prunes
+        self._unpruned_bytes, self._pruned_at = 0, -math.inf  # so that the first writing prunes
         self._unsaid: tuple[str, ...] = ()
         self._thread: threading.Thread | None = None
         self._reset()
         atexit.register(_close_at_exit, weakref.ref(self))  # the default router is never closed by anybody
 
     def put(
-        self, decision: DecisionRow, trace: Trace, grounds: Callable[[], DecisionGrounds] | None = None
+        self,
+        decision: DecisionRow,
+        trace: Trace | Callable[[], Trace],
+        grounds: Callable[[], DecisionGrounds] | None = None,
     ) -> tuple[str, ...]:
         """Take a trace, without waiting; return what there is to say: that it was not taken, that earlier ones failed.
 
         Args:
             decision: as the ledger has recorded it.
+            trace: or what makes it when it is written.
             grounds: says on what it rests; asked when it is written, because explaining may take longer than deciding.
         """
         with self._own():
@@ -101,7 +109,8 @@ class TraceWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ttt-router traces", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if len(self._waiting) == 1 or self._are_enough:
+                self._changed.notify_all()
             return said
 
     def flush(self, timeout_s: float = 30.0) -> bool:
@@ -109,12 +118,14 @@ class TraceWriter:
         end = time.monotonic() + timeout_s
         with self._own():
             n_taken = self._n_written + self._n_failed + self._n_writing + len(self._waiting)
-            while self._n_written + self._n_failed < n_taken:
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(left)
-            return True
+            self._n_flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(
+                    lambda: self._n_written + self._n_failed >= n_taken, end - time.monotonic()
+                )
+            finally:
+                self._n_flushing -= 1
 
     def close(self, timeout_s: float = 30.0) -> bool:
         """Write what waits and end the thread; return whether all was written. What is put later starts it again."""
@@ -143,7 +154,7 @@ class TraceWriter:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._n_writing = self._n_written = self._n_refused = self._n_failed = 0
+        self._n_writing = self._n_written = self._n_refused = self._n_failed = self._n_flushing = 0
         self._unsaid = ()
         self._closed = False
         self._thread = None
@@ -156,16 +167,21 @@ class TraceWriter:
                 if not self._waiting:
                     self._thread = None  # under the lock: whoever puts the next one starts another
                     return
+                self._changed.wait_for(lambda: self._closed or self._n_flushing or self._are_enough, _GATHER_S)
                 taken = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
                 self._n_writing = len(taken)
             n_written, faults = self._write(taken)
-            self._prune(n_written)
+            self._prune()
             with self._changed:
                 self._n_writing = 0
                 self._n_written += n_written
                 self._n_failed += len(taken) - n_written
                 self._unsaid = tuple(dict.fromkeys((*self._unsaid, *faults)))
                 self._changed.notify_all()
+
+    @property
+    def _are_enough(self) -> bool:
+        return len(self._waiting) >= min(_AT_ONCE, self._max_waiting)
 
     def _write(self, taken: list[_Waiting]) -> tuple[int, list[str]]:
         """Write all at once, or one by one where that fails: one that is refused must not cost the others."""
@@ -182,26 +198,30 @@ class TraceWriter:
     def _entry(self, waiting: _Waiting) -> TraceEntry:
         from policies.trace_log import TraceEntry
 
-        trace = waiting.trace.redacted(self._redact)
+        made = waiting.trace() if callable(waiting.trace) else waiting.trace
+        trace = made.redacted(self._redact)
         if waiting.grounds is not None:
             try:
                 trace = trace.with_grounds(waiting.grounds())
             except Exception as error:  # a policy may be anybody's code; the rest of the trace is no worse for it
                 self._say(f"the grounds of a decision are not known: {type(error).__name__}: {error}")
         row = TraceRow(trace.trace_id, trace.schema_version, trace.model_dump_json())
+        self._unpruned_bytes += len(row.document)
         return TraceEntry(waiting.decision, row, trace.facts())
 
     def _say(self, what: str) -> None:
         with self._changed:
             self._unsaid = tuple(dict.fromkeys((*self._unsaid, self._redact(what))))
 
-    def _prune(self, n_written: int) -> None:
-        self._since_pruned += n_written
-        if self._retention is None or self._since_pruned < _PRUNE_EVERY:
+    def _prune(self) -> None:
+        kept, now = self._retention, time.monotonic()
+        if kept is None or (
+            self._unpruned_bytes < _PRUNE_AFTER_SHARE * kept.max_bytes and now - self._pruned_at < _PRUNE_AFTER_S
+        ):
             return
-        self._since_pruned = 0
+        self._unpruned_bytes, self._pruned_at = 0, now
         try:
-            self._log.prune(max_age_s=self._retention.max_age_s, max_bytes=self._retention.max_bytes)
+            self._log.prune(max_age_s=kept.max_age_s, max_bytes=kept.max_bytes)
         except Exception as error:  # what is too much is pruned another time
             self._say(f"old traces were not pruned: {error}")
 

@@ -165,6 +165,7 @@ def test_a_ledger_that_is_held_by_another_program_is_not_taken_for_a_damaged_one
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("policies.checking.BUSY_TIMEOUT_S", 0.1)
+    before = sorted(home.iterdir())
     with closing(sqlite3.connect(ledger_file(home), isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
 
@@ -172,7 +173,7 @@ def test_a_ledger_that_is_held_by_another_program_is_not_taken_for_a_damaged_one
             recover(home)
 
     assert not mark(home).exists()
-    assert len(list(home.iterdir())) == 2
+    assert sorted(home.iterdir()) == before
 
 
 @pytest.mark.parametrize("first", [b"{", b"\xff"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tests.policies.fakes import decision_row
 def test_with_the_wal_bug_the_rollback_journal_is_used(version: tuple[int, int, int]) -> None:
     chosen = durability_for(version)
 
-    assert (chosen.journal_mode, chosen.synchronous) == ("DELETE", "EXTRA")
+    assert (chosen.journal_mode, chosen.synchronous) == ("PERSIST", "EXTRA")
 
 
 @pytest.mark.parametrize("version", [(3, 51, 3), (3, 52, 0), (4, 0, 0)])
@@ -61,3 +63,27 @@ def test_a_file_left_in_the_other_mode_is_converted_and_keeps_its_rows(tmp_path:
 def test_a_mode_says_why_it_was_chosen() -> None:
     assert isinstance(durability_for((3, 40, 1)), Durability)
     assert "3.40.1 has the WAL-reset bug" in durability_for((3, 40, 1)).reason
+
+
+def test_a_connection_is_kept_between_transactions(tmp_path: Path) -> None:
+    engine = sqlite_engine(URL.create("sqlite", database=str(tmp_path / "f.sqlite")), durability_for((3, 40, 1)), 1.5)
+
+    with engine.connect() as first:
+        kept = first.connection.dbapi_connection
+    with engine.connect() as second:
+        assert second.connection.dbapi_connection is kept
+    engine.dispose()
+
+
+def test_what_is_written_goes_to_the_file_that_is_there_also_after_it_was_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite"
+    with Ledger.open(tmp_path) as ledger:
+        ledger.record(decision_row("before"), "{}")
+        shutil.copy(file, tmp_path / "copy")
+        ledger.record(decision_row("lost with the file"), "{}")
+        os.replace(tmp_path / "copy", file)
+        ledger.record(decision_row("after"), "{}")
+
+        assert [row.decision_id for row in ledger.latest(9)] == ["after", "before"]
+    with Ledger.open(tmp_path) as again:
+        assert [row.decision_id for row in again.latest(9)] == ["after", "before"]

@@ -190,6 +190,37 @@ def path_of(state: SolveState) -> list[str]:
     return [step.name for step in state["path"]]
 
 
+# the order
+
+
+@pytest.mark.parametrize(
+    ("policy", "way"),
+    [
+        (StagedPolicy("icl"), ["look_closer", "decide", "answer_icl", "verify"]),
+        (StagedPolicy("icl_vote"), ["look_closer", "decide", "answer_vote", "verify"]),
+        (StagedPolicy("ttt", (Stage.TRIAL,)), ["look_closer", "decide", "adapt", "answer_ttt", "verify"]),
+        (
+            StagedPolicy("icl", escalate_below=1.1),
+            ["look_closer", "decide", "answer_icl", "verify", "adapt", "answer_ttt", "verify"],
+        ),
+        (AlwaysArm("icl"), ["decide", "answer_icl", "verify"]),
+    ],
+)
+def test_a_solve_goes_the_way_that_its_policy_wants(policy: Policy, way: list[str]) -> None:
+    state = solved(steps(ttt=FakeTtt(), policy=policy))
+
+    assert path_of(state) == ["admit", "probe", "lookup", *way, "record"]
+
+
+def test_what_a_step_adds_is_added_up_and_the_state_before_it_stays_as_it_was() -> None:
+    initial = asked()
+
+    ended = solved(steps(ttt=FakeTtt(), policy=StagedPolicy("icl", escalate_below=1.1)), initial)
+
+    assert ended["tokens"] > ended["probe"].tokens
+    assert initial == asked() | {"progress": initial["progress"], "cancelled": initial["cancelled"]}
+
+
 # admit
 
 

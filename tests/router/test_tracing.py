@@ -15,7 +15,7 @@ from policies.ledger import Ledger
 from policies.trace_log import TraceEntry, TraceLog
 from router.router import Router
 from router.settings import Settings
-from router.traces import read_trace, replay
+from router.traces import read_trace, replay, writer
 from tests.router.fakes import grid_task, mirrored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +65,26 @@ def test_the_decision_is_there_when_solve_returns(settings: Settings, ledger: Le
         trace_id = router.solve(grid_task()).trace_id
 
         assert ledger.decision(trace_id).decision_id == trace_id
+
+
+def test_a_solve_commits_once_and_the_traces_of_several_are_one_commit(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_GATHER_S", 60.0)
+    steps: list[str] = []
+    with (
+        Ledger.open(settings.ledger_location, reached=steps.append) as ledger,
+        Router(settings, model=ScriptedModel(mirrored), ledger=ledger) as router,
+    ):
+        router.solve(grid_task())
+        router.flush()  # the first time it looks what may be pruned, too
+        steps.clear()
+        for seed in range(5):
+            router.solve(grid_task(), seed=seed)
+        solved = steps.count("after commit")
+        router.flush()
+
+    assert (solved, steps.count("after commit")) == (5, 6)
 
 
 def test_a_trace_that_cannot_be_written_costs_no_answer_and_is_said_with_the_next(

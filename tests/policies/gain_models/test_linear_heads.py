@@ -53,7 +53,8 @@ def test_what_others_fail_at_says_nothing_of_an_arm_that_was_not_tried_there() -
         fit = fit_linear_heads(
             design[rows], targets[rows], weights[rows], folds[rows], kinds="aaa", believed=np.zeros((3, 4)), l2=L2
         )
-        return fit.coef[2]
+        coef: Floats = fit.coef[2]
+        return coef
 
     np.testing.assert_allclose(of_last_arm(slice(400)), of_last_arm(slice(100)), atol=1e-6)
 

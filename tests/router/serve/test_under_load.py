@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import httpx
 import pytest
 
 from icl_engine.task import Task, Value
+from router.serve.server import forget_what_is_loaded
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
 
@@ -342,3 +345,24 @@ def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_a
     assert (told.state, told.as_json()["results"]) == ("waiting", None)
     assert [result["problem"]["code"] for result in told.ordered_results()] == ["stopping"]
     assert job["results"][0]["solution"]["answered_by"] in ("ttt", "icl")
+
+
+def test_the_garbage_collector_leaves_alone_what_was_loaded_and_takes_what_came_since() -> None:
+    class Cycle:
+        pass
+
+    def cycle() -> weakref.ref[Cycle]:
+        made = Cycle()
+        made.itself = made  # type: ignore[attr-defined]
+        return weakref.ref(made)
+
+    try:
+        forget_what_is_loaded()
+        loaded, since = gc.get_freeze_count(), cycle()
+        looked_at = len(gc.get_objects())
+        gc.collect()
+    finally:
+        gc.unfreeze()
+
+    assert loaded > 10 * looked_at
+    assert since() is None

@@ -1,0 +1,95 @@
+"""Group commit: what several threads want to write while another commits is written in one transaction after it.
+
+A commit is several waits for the disk and nearly no work, so that one for all takes as long as one for each. No thread
+of its own: of those that wait one writes for all. Nobody is told that something is written before it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from policies.errors import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_AT_ONCE = 64  # pieces of work in one transaction
+
+Written = TypeVar("Written")
+
+
+class GroupCommit:
+    """Writes for several threads at once.
+
+    Args:
+        writing: gives a connection in a transaction, and commits it.
+    """
+
+    def __init__(self, writing: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._writing = writing
+        self._changed = threading.Condition()
+        self._waiting: list[_Waiting] = []
+        self._is_led = False  # somebody writes for all
+
+    def write(self, work: Callable[[Connection], Written]) -> Written:
+        """Return what `work` returns, once it is committed; its error is raised here, and costs no other's work."""
+        mine = _Waiting(work)
+        with self._changed:
+            self._waiting.append(mine)
+        while True:
+            with self._changed:
+                while self._is_led and not mine.is_done:
+                    self._changed.wait()
+                if mine.is_done:
+                    return cast("Written", mine.result())
+                self._is_led = True
+                group, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+            try:
+                self._write_all(group)
+            finally:
+                with self._changed:
+                    self._is_led = False
+                    # what an interrupt has left undone, another thread writes
+                    self._waiting[:0] = [each for each in group if not each.is_done and each is not mine]
+                    self._changed.notify_all()
+
+    def _write_all(self, group: list[_Waiting]) -> None:
+        try:
+            with self._writing() as connection:
+                results = [each.work(connection) for each in group]
+        except LedgerUnavailable as error:  # nobody's work is to blame
+            for each in group:
+                each.failed(error)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].failed(error)
+            else:
+                for each in group:
+                    self._write_all([each])
+        else:
+            for each, result in zip(group, results, strict=True):
+                each.written(result)
+
+
+class _Waiting:
+    """Work that waits to be written."""
+
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
+        self.work = work
+        self.is_done = False
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    def written(self, result: object) -> None:
+        self._result, self.is_done = result, True
+
+    def failed(self, error: Exception) -> None:
+        self._error, self.is_done = error, True
+
+    def result(self) -> object:
+        if self._error is not None:
+            raise self._error
+        return self._result
