@@ -1,11 +1,12 @@
 """Answer tasks under every variant and bring the tables of a document up to date.
 
-    python -m benchmarks.ablation --data DATA --processes 2 --stop-after 7200 --group paper
+    python -m benchmarks.ablation --data DATA --processes 2 --stop-after 7200 --group paper --group inference
     python -m benchmarks.ablation --data DATA --processes 2 --stop-after 7200    # what is there is not done again
     python -m benchmarks.ablation --data DATA --tables                           # measure nothing
 
 All variants are gone through on one task after the other, in one shuffled order, and each row is on disk as soon as it
-is there: a run may be broken off anywhere. Seconds are those of one process on its share of the cores, and mean
+is there: a run may be broken off anywhere. Give the same tasks each time (`--set`, `--limit`, `--max-tokens`), since
+they also say which tasks share an adapter. Seconds are those of one process on its share of the cores, and mean
 something while nothing else runs. Nothing is chosen by this table: the defaults come from tasks kept for choosing
 (benchmarks/choose_settings.py).
 """

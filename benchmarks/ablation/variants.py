@@ -80,6 +80,7 @@ _ALL: tuple[Variant, ...] = (
     Variant(LAST, "paper", {"ttt_loss_on": "last"}),
     Variant(INPUTS_TOO, "paper", {"ttt_loss_on": "all"}),
     Variant(SHARED, "paper", adapter="shared"),
+    Variant("a block's adapter, then a quarter of the steps", "paper", adapter="begun"),
     Variant("flat vote", "paper", {"vote": "flat"}, kinds=GRID),
     Variant("one view", "paper", {"n_views": 1}),
     # inference: of the default's adapter, so that these cost next to nothing
@@ -88,7 +89,6 @@ _ALL: tuple[Variant, ...] = (
     Variant("search, scored under all views", "inference", {"decode": "search", "vote": "scored"}),
     Variant("the paper's views", "inference", {"views": "paper", "n_views": 64}),
     Variant("32 views", "inference", {"n_views": 32}),
-    Variant("128 views", "inference", {"n_views": 128}, kinds=GRID),
     # data, loss, steps
     Variant("a quarter of the steps", "training", {"ttt_steps": 10, "ttt_token_budget": 40_000}, kinds=GRID),
     Variant(
@@ -99,7 +99,6 @@ _ALL: tuple[Variant, ...] = (
     ),
     Variant("early stop and giving up", "training", {"ttt_check_every": 4}),
     Variant("rate, rank and steps by the task", "training", {"ttt_auto": True}),
-    Variant("a block's adapter, then a quarter of the steps", "training", adapter="begun"),
     Variant("leave-two-out as well", "training", {"ttt_data": "leave_two_out"}),
     Variant("shuffles of all demonstrations", "training", {"ttt_data": "shuffles"}),
     Variant("loss on every output", "training", {"ttt_loss_on": "outputs"}),
