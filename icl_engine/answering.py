@@ -65,7 +65,7 @@ def answer_by_vote(
     if n_views is not None:
         settings = replace(settings, n_views=n_views)
     asked = _ask(model, [task], settings, None, seed=seed, known=known)[0]
-    return tuple(_chosen(model, each, settings) for each in asked)
+    return tuple(choose_answer(model, each, settings) for each in asked)
 
 
 def answer_many_by_vote(
@@ -80,7 +80,7 @@ def answer_many_by_vote(
         ContextOverflow: a task does not fit the model.
     """
     asked = _ask(model, tasks, settings, adapters, seed=seed)
-    return [tuple(_chosen(model, each, settings) for each in of_task) for of_task in asked]
+    return [tuple(choose_answer(model, each, settings) for each in of_task) for of_task in asked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,12 @@ def _with_greedy(search: Search) -> tuple[Found, ...]:
     return (*search.found, Found(said.value, said.log_probability))
 
 
-def _chosen(model: LanguageModel, asked: Asked, settings: InferenceSettings) -> Answer:
+def choose_answer(model: LanguageModel, asked: Asked, settings: InferenceSettings) -> Answer:
+    """Choose the answer to a query from what was said to it, by the settings' vote.
+
+    Raises:
+        OutOfMemory: candidates are scored, and not even one fits the device's memory.
+    """
     tokens = sum(search.tokens for search in asked.said)
     votes = asked.votes
     if settings.vote == "scored" and len({vote.value for vote in votes}) > 1:  # of one there is nothing to choose

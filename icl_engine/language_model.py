@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from icl_engine.task import Task, Value
+from icl_engine.text_form import GridForm
 
 if TYPE_CHECKING:
     from icl_engine.transformers_model import TransformersModel
@@ -138,7 +139,9 @@ class LanguageModel(Protocol):
         ...
 
 
-def load_model(name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
+def load_model(
+    name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto", grid_form: GridForm = "spaced"
+) -> TransformersModel:
     """Load a causal language model: a directory or hub id, or the embedded model where nothing is given.
 
     Args:
@@ -146,13 +149,15 @@ def load_model(name_or_path: str | None = None, *, device: str = "auto", dtype: 
         dtype: "auto" takes bfloat16 on CUDA and float32 on the CPU; or "float32", "bfloat16", "float16";
             or "4bit": weights quantised as they are loaded, for training adapters of models too large otherwise, which
             needs CUDA and `pip install ttt-router[qlora]`.
+        grid_form: how grids are written for a model with a tokenizer, see `text_form`; the embedded one has a way of
+            its own.
 
     Raises:
         ModelUnavailable: there is no such model here, or it cannot be loaded.
     """
     from icl_engine.transformers_model import TransformersModel
 
-    return TransformersModel.load(name_or_path, device=device, dtype=dtype)
+    return TransformersModel.load(name_or_path, device=device, dtype=dtype, grid_form=grid_form)
 
 
 def as_transformers(model: LanguageModel) -> TransformersModel | None:

@@ -1,13 +1,13 @@
 """Tasks for any causal language model, through its own tokenizer and, where it has one, its chat template.
 
 Every input and output is tokenised by itself, so that the place of each output is known exactly whatever merges the
-tokenizer makes. A grid is its rows, cells parted by spaces: Llama's and Qwen's tokenizers then keep every digit a token
-of its own. A text answer is cut at its first empty line, since that is what parts demonstrations.
+tokenizer makes. A grid is its rows, cells parted by spaces, unless another form is chosen: Llama's and Qwen's
+tokenizers then keep every digit a token of its own. A text answer is cut at its first empty line, since that is what
+parts demonstrations.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,13 @@ from icl_engine.decoding import Constraint
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ModelUnavailable
 from icl_engine.task import Task, Value
-from icl_engine.text_form import text_form, value_of
+from icl_engine.text_form import GridForm, is_grid_piece, text_form, value_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SEPARATORS = ("\n\n", "###", "##", "#", ";")  # the first that is one token ends every demonstration
 _BODY = "\u2402BODY\u2403"  # stands for the prompt while the chat template is cut around it
-_GRID_PIECE = re.compile(r"[0-9 \n]+")
 
 
 class TokenizerEncoding:
@@ -32,8 +31,16 @@ class TokenizerEncoding:
     end token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, turn_ends: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary_size: int,
+        turn_ends: Sequence[int] = (),
+        *,
+        grid_form: GridForm = "spaced",
+    ) -> None:
         self.tokenizer = tokenizer
+        self.grid_form = grid_form
         self.vocabulary_size = vocabulary_size
         eos = tokenizer.eos_token_id
         if eos is None:
@@ -53,25 +60,25 @@ class TokenizerEncoding:
         if task.instruction is not None:
             ids += self._ids(f"{task.instruction}\n\n")
         for shown in task.demonstrations:
-            ids += self._ids(f"Input:\n{text_form(shown.input)}\nOutput:\n")
+            ids += self._ids(f"Input:\n{text_form(shown.input, self.grid_form)}\nOutput:\n")
             start = len(ids)
-            ids += [*self._ids(text_form(shown.output)), self._separator]
+            ids += [*self._ids(text_form(shown.output, self.grid_form)), self._separator]
             outputs.append((start, len(ids)))
         query_start = len(ids)
-        ids += [*self._ids(f"Input:\n{text_form(task.query)}\nOutput:\n"), *self._tail]
+        ids += [*self._ids(f"Input:\n{text_form(task.query, self.grid_form)}\nOutput:\n"), *self._tail]
         if answer is not None:
             start = len(ids)
-            ids += [*self._ids(text_form(answer)), self._answer_end]
+            ids += [*self._ids(text_form(answer, self.grid_form)), self._answer_end]
             outputs.append((start, len(ids)))
         return Encoded(tuple(ids), tuple(outputs), query_start)
 
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
-        """Read a grid (rows of digits) or a text."""
+        """Read a grid or a text."""
         decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return value_of(task, str(decoded))
+        return value_of(task, str(decoded), self.grid_form)
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
-        """Return the tokens that may stand in each answer: for grids digits, blanks and an end; for text any but those
+        """Return the tokens that may stand in each answer: for grids what their form is made of; for text any but those
         that hold the separator among other characters and would carry an answer past its end.
         """
         if self._allowed is None:
@@ -116,7 +123,7 @@ class TokenizerEncoding:
         for token in range(min(self.vocabulary_size, len(self.tokenizer))):
             piece = str(self.tokenizer.decode([token]))
             text[token] = separator not in piece
-            grid[token] = text[token] and bool(_GRID_PIECE.fullmatch(piece))
+            grid[token] = text[token] and is_grid_piece(piece, self.grid_form)
         for allowed in (text, grid):
             allowed[list(self.end_ids)] = True
         return {"text": text, "grid": grid}

@@ -15,6 +15,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from icl_engine.language_model import Found, Generation, OutputScore, RowAdapter
 from icl_engine.reading import can_forget, left_padded, watching
 from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
+from icl_engine.text_form import GRID_FORMS, GridForm
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -58,14 +60,21 @@ class TransformersModel:
         self._twin: TransformersModel | None = None
 
     @classmethod
-    def load(cls, name_or_path: str | None = None, *, device: str = "auto", dtype: str = "auto") -> TransformersModel:
+    def load(
+        cls,
+        name_or_path: str | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        grid_form: GridForm = "spaced",
+    ) -> TransformersModel:
         """See `icl_engine.load_model`."""
         target = _device(device)
         source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
         bars = hub_logging.is_progress_bar_enabled()
         hub_logging.disable_progress_bar()  # a bar for each loaded tensor says nothing to our callers
         try:
-            return cls._load(source, target, dtype)
+            return cls._load(source, target, dtype, grid_form)
         except ModelUnavailable:
             raise
         except Exception as error:  # the libraries that read configs, weights and tokenizers share no root
@@ -80,7 +89,7 @@ class TransformersModel:
                 hub_logging.enable_progress_bar()
 
     @classmethod
-    def _load(cls, source: str, device: torch.device, dtype_name: str) -> TransformersModel:
+    def _load(cls, source: str, device: torch.device, dtype_name: str, grid_form: GridForm) -> TransformersModel:
         import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
 
         config = AutoConfig.from_pretrained(source)
@@ -114,9 +123,11 @@ class TransformersModel:
 
             ends = module.generation_config.eos_token_id
             turn_ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-            encoding = TokenizerEncoding(AutoTokenizer.from_pretrained(source), module.config.vocab_size, turn_ends)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            encoding = TokenizerEncoding(tokenizer, module.config.vocab_size, turn_ends, grid_form=grid_form)
         placed = module if four_bit else module.to(device)
-        return cls(placed, encoding, _fingerprint(source, config, FOUR_BIT if four_bit else str(dtype)))
+        written = "spaced" if config.model_type == "grid_llama" else grid_form  # which has a way of its own
+        return cls(placed, encoding, _fingerprint(source, config, FOUR_BIT if four_bit else str(dtype), written))
 
     def twin(self) -> TransformersModel:
         """Return a model on the very same weights, with modules and a lock of its own.
@@ -470,17 +481,21 @@ def _four_bit_arguments(device: torch.device) -> dict[str, Any]:
 
 
 def fingerprints_of(source: str) -> frozenset[str]:
-    """Return the fingerprints that a model's folder or hub id has, one for each precision; loads no weights."""
+    """Return the fingerprints that a model's folder or hub id has, one for each precision and form of grids; loads no
+    weights.
+    """
     import icl_engine.embedded.grid_llama  # noqa: F401  as in `_load`
 
     config = AutoConfig.from_pretrained(source)
     precisions = [str(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
-    return frozenset(_fingerprint(source, config, precision) for precision in (*precisions, FOUR_BIT))
+    written = product((*precisions, FOUR_BIT), GRID_FORMS)
+    return frozenset(_fingerprint(source, config, precision, form) for precision, form in written)
 
 
-def _fingerprint(source: str, config: Any, precision: str) -> str:
-    """Return a SHA-256 over config, precision, tokenizer and weights: files up to 64 MiB whole, of larger ones the
-    header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be noticed.
+def _fingerprint(source: str, config: Any, precision: str, grid_form: GridForm) -> str:
+    """Return a SHA-256 over config, precision, form of grids, tokenizer and weights: files up to 64 MiB whole, of
+    larger ones the header and two samples of every tensor: a change that spares 8 KiB of each tensor would not be
+    noticed.
     """
     digest = hashlib.sha256()
     described = {
@@ -488,7 +503,8 @@ def _fingerprint(source: str, config: Any, precision: str) -> str:
         for key, value in config.to_dict().items()
         if not key.startswith("_") and key != "transformers_version"
     }
-    digest.update(json.dumps([described, precision], sort_keys=True, default=str).encode())
+    form = [] if grid_form == "spaced" else [grid_form]  # what it was before it could be chosen is not said
+    digest.update(json.dumps([described, precision, *form], sort_keys=True, default=str).encode())
     folder = Path(source)
     if not folder.is_dir():  # a hub id: the commit names the weights
         digest.update(f"{source}@{getattr(config, '_commit_hash', None)}".encode())

@@ -64,7 +64,7 @@ def run_matrix(
     settings = Settings(**({} if model is None else {"model": model}))  # type: ignore[arg-type]  # pydantic checks it
     wanted = sets or [GENERATED]
     _check_sets(wanted, data)
-    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    loaded = load_model(settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form)
     tasks = [
         each
         for name in wanted

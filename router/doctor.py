@@ -227,7 +227,7 @@ def _device(settings: Settings) -> Finding:
 def _model(settings: Settings) -> Finding:
     from icl_engine.language_model import load_model
 
-    model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    model = load_model(settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form)
     name = "embedded" if settings.model is None else settings.model
     return Finding("model", "ok", f"{name}, {model.fingerprint[:12]}, context of {model.context_tokens} tokens")
 

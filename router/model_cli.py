@@ -73,7 +73,9 @@ def run_eval(
     unknown = set(sets or ()) - set(SETS)
     if unknown:
         raise typer.BadParameter(f"{sorted(unknown)[0]!r} is none of {', '.join(SETS)}", param_hint="--set")
-    encoding = load_model(settings.model, device=settings.device, dtype=settings.dtype).encoding
+    encoding = load_model(
+        settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form
+    ).encoding
 
     wanted = [
         load_set(name, data, fits=within(encoding, max_tokens), limit=limit, n_queries=queries) for name in sets or SETS

@@ -175,7 +175,7 @@ def describe(settings: Settings) -> tuple[str, str]:
     """Return the fingerprint of the model and, as text, the settings that its answers hang on."""
     from icl_engine.language_model import load_model
 
-    model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+    model = load_model(settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form)
     preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
     grid, text = asdict(preset.training), asdict(preset.training_for("text"))
     of_text = {f"text_{name}": value for name, value in text.items() if value != grid[name]}

@@ -486,7 +486,9 @@ class Router:
                 from icl_engine.language_model import load_model
 
                 settings = self.settings
-                self._model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+                self._model = load_model(
+                    settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form
+                )
             return self._model
 
     @property

@@ -37,6 +37,7 @@ from pydantic_settings import (
 from icl_engine.errors import FewShotError, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
+from icl_engine.text_form import GridForm
 from policies.decision import REMOTE, Arm, Policy
 from policies.errors import PolicySettingRefused
 from policies.loo_threshold import LooThreshold
@@ -109,6 +110,9 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^[a-z]+(:\d+)?$", description="auto, cpu, cuda, cuda:1 or mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "4bit"] = Field(
         "auto", description="precision of the weights; 4bit needs the extra [qlora] and CUDA"
+    )
+    grid_form: GridForm = Field(
+        "spaced", description="how grids are written for a model with a tokenizer: spaced, packed, list or words"
     )
     arms: Annotated[tuple[str, ...], NoDecode] = Field(
         ("icl", "icl_vote", "ttt_short", "ttt"), description="names of the arms to choose from, separated by commas"

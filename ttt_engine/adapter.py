@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from icl_engine.task import Task
+from ttt_engine.checks import helps
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 SCHEMA = "adapter/1"
@@ -38,7 +39,7 @@ class Adapter:
     @property
     def helps(self) -> bool:
         """Say whether answers with it are worth more than those without, as far as training looked."""
-        return self.verdict not in ("gave up", "worse")
+        return helps(self.verdict)
 
     @property
     def sha256(self) -> str:

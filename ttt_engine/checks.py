@@ -53,6 +53,11 @@ def final_verdict(checks: Sequence[Check], n_demonstrations: int) -> Verdict:
     return "worse" if len(checks) >= n_demonstrations and _is_worse(checks[-n_demonstrations:]) else ""
 
 
+def helps(verdict: str) -> bool:
+    """Say whether answers after training are worth more than those before, as far as it looked."""
+    return verdict not in ("gave up", "worse")
+
+
 def _is_worse(checks: Sequence[Check]) -> bool:
     before = fmean(check.untrained_nll for check in checks)
     after = fmean(check.nll for check in checks)

@@ -26,10 +26,13 @@ from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 from ttt_engine.errors import TrainingFailed
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
+from ttt_engine.precision import computing_in
 from ttt_engine.training_data import in_turn, training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among the embedded model's 1,824 costs 7.5
-_PASS_TOKENS = {"cpu": 4_096, "cuda": 65_536}  # read in one pass, padding included, where tasks are trained together
+# read in one pass, padding included, where tasks are trained together; a CPU is quickest while its caches hold a pass
+_PASS_TOKENS: dict[tuple[str, Precision], int] = {("cpu", "full"): 1_024, ("cpu", "bf16"): 2_048}
+_PASS_TOKENS |= {("cuda", "full"): 65_536, ("cuda", "bf16"): 65_536}
 
 Learned = tuple[Encoded, Spans]  # a sequence, and which of its tokens are learned
 
@@ -91,7 +94,6 @@ def train_many(
     Returns:
         In the order of the jobs, what came of each: a run, or what `train` would raise.
     """
-    limit = pass_tokens or _PASS_TOKENS.get(model.device.type, _PASS_TOKENS["cpu"])
     done: dict[int, TrainingRun | FewShotError] = {}
     with model.lock:
         runs = []
@@ -102,9 +104,14 @@ def train_many(
                 done[place] = error
         for alike in _alike(runs):
             first = alike[0]
+            limit = pass_tokens or _pass_tokens(model.device, first.job.settings.precision)
             n_slots = max(1, min(len(alike), int(limit / (first.length * first.job.settings.batch_size))))
             done.update(_train_alike(model, lora, alike, n_slots, [job.alive for job in jobs]))
     return [done[place] for place in range(len(jobs))]
+
+
+def _pass_tokens(device: torch.device, precision: Precision) -> int:
+    return _PASS_TOKENS.get((device.type, precision), _PASS_TOKENS["cpu", precision])
 
 
 def _train_alike(
@@ -342,8 +349,7 @@ class _Loop:
     def _learn(self, batch: Mapping[int, list[Learned]]) -> None:
         """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
         self.stack.use([slot for slot, sequences in batch.items() for _ in sequences])
-        # a region of its own for every step: autocast keeps the copies it makes of weights to the end of a region
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with computing_in(self.precision, self.model.device):
             losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
         kept = []
         for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
@@ -399,7 +405,8 @@ def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: 
     Args:
         sequences: as many of each group, group after group.
     """
-    rows, nll, _ = _token_scores(model, sequences)
+    rows, logits, targets = _token_logits(model, sequences)
+    nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     group = rows // (len(sequences) // n_groups)
     sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
     return sums / torch.bincount(group, minlength=n_groups)
@@ -407,14 +414,16 @@ def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: 
 
 def _scores(model: TransformersModel, sequences: Sequence[Learned]) -> list[tuple[float, bool]]:
     """Return of each sequence the nats per learned token and whether every one of them was the likeliest."""
-    rows, nll, right = (each.cpu() for each in _token_scores(model, sequences))
+    rows, logits, targets = (each.cpu() for each in _token_logits(model, sequences))
+    nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    right = logits.argmax(-1) == targets
     return [(float(nll[rows == row].mean()), bool(right[rows == row].all())) for row in range(len(sequences))]
 
 
-def _token_scores(
+def _token_logits(
     model: TransformersModel, sequences: Sequence[Learned]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return of every learned token the row it is in, its nats, and whether it was the likeliest."""
+    """Return of every learned token the row it is in, the logits (fp32, a row a token) and which token it is."""
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)
     columns = wanted.any(dim=0).nonzero()[:, 0]  # in which any sequence has a learned token
@@ -430,9 +439,7 @@ def _token_scores(
     ).logits  # (learned tokens, vocabulary) or (sequences, columns, vocabulary)
     if not takes_mask:
         logits = logits[wanted[:, columns].to(model.device)]
-    targets = ids[rows, places].to(model.device)
-    nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    return rows.to(model.device), nll, logits.argmax(-1) == targets
+    return rows.to(model.device), logits.float(), ids[rows, places].to(model.device)
 
 
 def _takes_mask(module: Any) -> bool:

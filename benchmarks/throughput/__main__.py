@@ -1,22 +1,26 @@
 """Measure throughput, write every measurement to a file and the tables into a document.
 
     python -m benchmarks.throughput                           # some hours on two cores that do nothing else
+    python -m benchmarks.throughput --stop-after 3600         # as much as that; called again, it goes on
     python -m benchmarks.throughput --size gpu --device cuda
     python -m benchmarks.throughput --tasks FILE --section compare --variant "P1 fair naive" --variant together
     python -m benchmarks.throughput --tables runs/throughput.jsonl --out docs/performance.md   # measure nothing
 
-Set OMP_NUM_THREADS as `--threads`. A round that another process disturbs does not count.
+Set OMP_NUM_THREADS as `--threads`. A round that another process disturbs does not count. What is in `--results` is not
+measured again: a run may be broken off anywhere, and costs the round that was under way.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,17 +29,26 @@ from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.growth import Axes, Point, grow
 from benchmarks.throughput.memory import remember
-from benchmarks.throughput.peers import PEERS, has_trl
-from benchmarks.throughput.records import About, Record, read, written
+from benchmarks.throughput.peers import FAIR, PEERS, has_trl
+from benchmarks.throughput.records import WARM_UP, About, Record, finished, read, whole_lines, written
 from benchmarks.throughput.report import report, write_between_marks
+from benchmarks.throughput.rounds import Schedule
 from benchmarks.throughput.routing import route
 from benchmarks.throughput.subject import GRID_SHAPES, SHAPES, Subject, held_out_tasks, tasks_of_file
 from benchmarks.throughput.subject import trained as trained_subject
 from benchmarks.throughput.subject import untrained as untrained_subject
 from benchmarks.throughput.variants import OURS, Setting, Variant
+from policies.policy_files import write_whole
 from ttt_engine.config import LoraSettings, TrainingSettings
 
-SECTIONS = ("compare", "decode", "route", "memory", "growth")
+SECTIONS = ("compare", "decode", "route", "memory", "ladder", "growth")  # the most informative first
+COMPARED = (
+    *(each.name for each in PEERS if each.name != "P1 merged"),
+    "all together",
+    "bf16",
+    "bf16, a quarter, quicker",
+)
+LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +67,43 @@ class Size:
     growth_steps: int
     growth_rounds: int
     peer_tasks: int
+    ladder_tasks: int
+    ladder_rounds: int
 
 
 _GROWING = {"tasks": (1, 8, 32, 128), "tokens": (64, 128, 256, 512, 1024), "rank": (4, 16, 64)}
 SIZES = {
     "toy": Size(
-        2, 1, 3, 2, 1, (1, 2), 1, 4, Axes(Point(tasks=2, tokens=64), {"tasks": (1, 2), "model": ("20k",)}), 2, 1, 1
+        2,
+        1,
+        3,
+        2,
+        1,
+        (1, 2),
+        1,
+        4,
+        Axes(Point(tasks=2, tokens=64), {"tasks": (1, 2), "model": ("20k",)}),
+        2,
+        1,
+        1,
+        1,
+        1,
     ),
     "cpu": Size(
-        32, 5, 40, 8, 5, (1, 8, 32), 4, 500, Axes(Point(), {**_GROWING, "model": tuple(GRID_SHAPES)}), 10, 3, 2
+        32,
+        5,
+        40,
+        8,
+        5,
+        (1, 8, 32),
+        4,
+        500,
+        Axes(Point(tasks=8), {**_GROWING, "model": tuple(GRID_SHAPES)}),
+        10,
+        3,
+        2,
+        8,
+        3,
     ),
     "gpu": Size(
         128,
@@ -77,6 +118,8 @@ SIZES = {
         10,
         3,
         2,
+        64,
+        3,
     ),
 }
 
@@ -85,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure what is asked for."""
     given = _parser().parse_args(arguments)
     if given.tables:
-        about, records = read(given.tables.read_text(encoding="utf-8").splitlines())
+        about, records = read(whole_lines(given.tables))
     else:
         torch.set_num_threads(given.threads)
         about, records = _measured(given)
@@ -97,25 +140,42 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measured(given: argparse.Namespace) -> tuple[About, list[Record]]:
-    """Measure, and write each line as soon as it is there: a run that is broken off leaves what it has."""
+    """Measure what is not there yet, and write each line as soon as it is there: a run that is broken off goes on."""
+    until = math.inf if given.stop_after is None else time.monotonic() + given.stop_after
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(given, Path(folder))
-        about = About.here(subject.device, allow_noise=given.allow_noise)
+        about = About.here(subject.device, _plan(given), allow_noise=given.allow_noise)
+        records: list[Record] = []
+        if given.results.exists():
+            before, records = read(whole_lines(given.results))
+            about = before.also(about)
+        n_remembered = sum(each.section == "memory" for each in records)
+        if n_remembered < (given.memory_tasks or SIZES[given.size].memory_tasks):  # of a process that is no more
+            records = [each for each in records if each.section != "memory"]
         given.results.parent.mkdir(parents=True, exist_ok=True)
-        records = []
-        with given.results.open("w", encoding="utf-8") as file:
-            print(written(about), file=file, flush=True)
-            for record in _records(subject, given):
+        write_whole(given.results, "".join(f"{written(each)}\n" for each in (about, *records)).encode())
+        warm = {(each.section, each.subject, each.place, each.name) for each in records if each.round == WARM_UP}
+        schedule = Schedule(given.rounds or SIZES[given.size].rounds, given.allow_noise, until, finished(records))
+        with given.results.open("a", encoding="utf-8") as file:
+            for record in _records(subject, given, schedule):
+                if record.round == WARM_UP and (record.section, record.subject, record.place, record.name) in warm:
+                    continue  # warmed up anew
                 print(written(record), file=file, flush=True)
-                if record.section != "memory":
-                    place = f"{record.place}, " if record.place else ""
-                    print(
-                        f"{record.section}: {place}{record.name}, round {record.round + 1}: {record.seconds:.2f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                records.append(record)
-    return about, records
+                _say(record)
+    return read(whole_lines(given.results))
+
+
+def _say(record: Record) -> None:
+    if record.section != "memory":
+        place = f"{record.place}, " if record.place else ""
+        line = f"{record.section}: {place}{record.name}, round {record.round + 1}: {record.seconds:.2f} s"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _plan(given: argparse.Namespace) -> dict[str, object]:
+    """Return what must be the same for a run to go on with another's results."""
+    names = ("size", "variant", "model", "shape", "dtype", "tasks", "n_tasks", "max_tokens", "steps", "seed")
+    return {name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names}
 
 
 def _subject(given: argparse.Namespace, folder: Path) -> Subject:
@@ -125,60 +185,57 @@ def _subject(given: argparse.Namespace, folder: Path) -> Subject:
     return untrained_subject(given.shape, folder, torch.device(device))
 
 
-def _records(subject: Subject, given: argparse.Namespace) -> Iterator[Record]:
+def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) -> Iterator[Record]:
     size = SIZES[given.size]
-    rounds, n_tasks = given.rounds or size.rounds, given.n_tasks or size.tasks
+    n_tasks = given.n_tasks or size.tasks
     if given.tasks:
         tasks = tasks_of_file(given.tasks, given.n_tasks, subject.model, most_tokens=given.max_tokens)
     else:
         tasks = held_out_tasks(n_tasks, subject.model, most_tokens=given.max_tokens, seed=given.seed)
     training = TrainingSettings(steps=given.steps or size.steps)
     setting = Setting.of(subject.model, LoraSettings(), training, n_views=size.n_views, seed=given.seed)
-    sections = {
-        "compare": lambda: compare(
+    bare = [labelled.task for labelled in tasks]
+    ladder, growth = (
+        replace(schedule, rounds=given.rounds or rounds) for rounds in (size.ladder_rounds, size.growth_rounds)
+    )
+    sections: dict[str, Callable[[], Iterator[Record]]] = {
+        "compare": lambda: compare(subject, tasks, setting, _variants(given, COMPARED), schedule, repeats=size.repeats),
+        "ladder": lambda: compare(
             subject,
-            tasks,
+            tasks[: size.ladder_tasks],
             setting,
-            _variants(given),
-            rounds=rounds,
+            _variants(given, LADDER),
+            ladder,
             repeats=size.repeats,
-            allow_noise=given.allow_noise,
+            section="ladder",
         ),
         "decode": lambda: decode_mixed(
             subject,
             setting,
+            schedule,
             adapters=size.adapters,
             rows_each=size.rows_each,
             prompt_tokens=64,
-            rounds=rounds,
             repeats=size.repeats,
-            allow_noise=given.allow_noise,
         ),
-        "route": lambda: route(
-            subject,
-            [labelled.task for labelled in tasks],
-            rounds=rounds,
-            repeats=size.repeats,
-            allow_noise=given.allow_noise,
-        ),
-        "memory": lambda: remember(subject, setting, tasks=given.memory_tasks or size.memory_tasks),
+        "route": lambda: route(subject, bare, schedule, repeats=size.repeats),
+        "memory": lambda: remember(subject, setting, schedule, tasks=given.memory_tasks or size.memory_tasks),
         "growth": lambda: grow(
             subject,
             setting,
             size.axes,
+            growth,
             steps=size.growth_steps,
             peer_tasks=size.peer_tasks,
-            rounds=size.growth_rounds,
             repeats=size.repeats,
-            allow_noise=given.allow_noise,
         ),
     }
     return itertools.chain.from_iterable(sections[name]() for name in given.section or SECTIONS)
 
 
-def _variants(given: argparse.Namespace) -> list[Variant]:
+def _variants(given: argparse.Namespace, names: Sequence[str]) -> list[Variant]:
     here = [each for each in (*PEERS, *OURS) if has_trl() or not each.name.startswith("P2")]
-    return [each for each in here if not given.variant or each.name in given.variant]
+    return [each for each in here if each.name in (given.variant or names)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, metavar="N")
     parser.add_argument("--memory-tasks", type=int, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop-after", type=float, metavar="S", help="begin no round after so many seconds")
     parser.add_argument("--allow-noise", action="store_true", help="count rounds that another process disturbed, too")
     parser.add_argument("--results", type=Path, default=Path("runs/throughput.jsonl"))
     parser.add_argument("--tables", type=Path, metavar="FILE", help="measure nothing; make tables of these results")

@@ -19,7 +19,7 @@ from benchmarks.throughput.floor import (
 )
 from benchmarks.throughput.peers import FAIR
 from benchmarks.throughput.records import WARM_UP, Record
-from benchmarks.throughput.rounds import interleaved, timed
+from benchmarks.throughput.rounds import Schedule, interleaved, timed
 from benchmarks.throughput.subject import Subject
 from benchmarks.throughput.variants import (
     ONCE,
@@ -86,16 +86,19 @@ def compare(
     tasks: Sequence[LabelledTask],
     setting: Setting,
     variants: Sequence[Variant],
+    schedule: Schedule,
     *,
-    rounds: int,
     repeats: int,
-    allow_noise: bool = False,
+    section: str = "compare",
 ) -> Iterator[Record]:
     """Solve the tasks with every variant in turn.
 
     Args:
         repeats: of each matrix product that the machine's rates are measured with.
     """
+    place = section, subject.name, ""
+    if not schedule.is_left(place, [variant.name for variant in variants]):
+        return
     rates = Rates.measured(subject, repeats=repeats)
     bare = [labelled.task for labelled in tasks]
     floor_s = training_floor_s(subject, bare, setting, rates)
@@ -104,12 +107,12 @@ def compare(
         seconds, noise, (solved, _) = timed(
             functools.partial(_run, variant, subject, bare[:1], setting), device=subject.device
         )
-        yield Record("compare", subject.name, "", variant.name, WARM_UP, seconds, noise)
+        yield Record(*place, variant.name, WARM_UP, seconds, noise)
         if variant.name == FAIR:
             reference = solved.adapters[0]
     calls = {variant.name: functools.partial(_run, variant, subject, bare, setting) for variant in variants}
     columns = {variant.name: variant.column for variant in variants}
-    for each in interleaved(calls, rounds=rounds, device=subject.device, allow_noise=allow_noise):
+    for each in interleaved(calls, schedule, place, device=subject.device):
         solved, stages = each.given
         figures = _figures(subject, tasks, solved, stages, rates)
         figures |= {"flops_per_s": rates.flops_per_s, "bytes_per_s": rates.bytes_per_s}
@@ -118,7 +121,7 @@ def compare(
         if reference is not None:
             figures["differs"] = difference(solved.adapters[0], reference)
         seconds = each.seconds - stages.seconds.get(ONCE, 0.0)
-        yield Record("compare", subject.name, "", each.name, each.round, seconds, each.noise, figures)
+        yield Record(*place, each.name, each.round, seconds, each.noise, figures)
 
 
 def _run(variant: Variant, subject: Subject, tasks: Sequence[Task], setting: Setting) -> tuple[Solved, Stages]:

@@ -17,7 +17,7 @@ from benchmarks.throughput.comparing import Rates
 from benchmarks.throughput.floor import answering_floor_s, shape_of
 from benchmarks.throughput.peers import peft_config
 from benchmarks.throughput.records import WARM_UP, Record
-from benchmarks.throughput.rounds import interleaved, timed
+from benchmarks.throughput.rounds import Schedule, interleaved, timed
 from benchmarks.throughput.subject import Subject, endless, quietly, task_of_tokens
 from benchmarks.throughput.variants import Setting, Tensors
 from icl_engine.encoding import most_output_tokens
@@ -33,15 +33,18 @@ _B_DEVIATION = 0.01  # of the random B: adapters that change what is written
 def decode_mixed(
     subject: Subject,
     setting: Setting,
+    schedule: Schedule,
     *,
     adapters: Sequence[int],
     rows_each: int,
     prompt_tokens: int,
-    rounds: int,
     repeats: int,
-    allow_noise: bool = False,
 ) -> Iterator[Record]:
     """Write with as many adapters at once as `adapters` says, `rows_each` rows of each."""
+    names = (PEFT, SAME_LOOP, OWN_LOOP)
+    adapters = [n for n in adapters if schedule.is_left(("decode", subject.name, str(n)), names)]
+    if not adapters:
+        return
     rates = Rates.measured(subject, repeats=repeats)
     drawn = [_adapter(setting.start, seed) for seed in range(max(adapters))]
     with quietly():
@@ -54,6 +57,7 @@ def decode_mixed(
     peft_model.generation_config.eos_token_id = None
     model = endless(subject)
     for n in adapters:
+        place = "decode", subject.name, str(n)
         stack = LoraStack(model, setting.lora, n)
         for i, adapter in enumerate(drawn[:n]):
             stack.fill(adapter, i)
@@ -68,7 +72,7 @@ def decode_mixed(
         }
         for name, call in calls.items():
             seconds, noise, _ = timed(call, device=subject.device)
-            yield Record("decode", subject.name, str(n), name, WARM_UP, seconds, noise)
+            yield Record(*place, name, WARM_UP, seconds, noise)
         prompt = len(model.encode(tasks[0]).ids)
         floor_s = sum(
             answering_floor_s(
@@ -79,13 +83,13 @@ def decode_mixed(
             )
         )
         theirs = calls[PEFT]()
-        for each in interleaved(calls, rounds=rounds, device=subject.device, allow_noise=allow_noise):
+        for each in interleaved(calls, schedule, place, device=subject.device):
             figures = {"adapters": float(n), "rows": float(len(tasks)), "new_tokens": float(new_tokens)}
             figures["floor_s"] = floor_s
             if each.name != OWN_LOOP:  # which writes colours alone
                 same = sum(row == known for row, known in zip(each.given, theirs, strict=True))
                 figures["same_rows"] = same / len(tasks)
-            yield Record("decode", subject.name, str(n), each.name, each.round, each.seconds, each.noise, figures)
+            yield Record(*place, each.name, each.round, each.seconds, each.noise, figures)
 
 
 def _adapter(start: Tensors, seed: int) -> Tensors:

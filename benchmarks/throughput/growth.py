@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.throughput.comparing import Rates, training_floor_s
 from benchmarks.throughput.peers import FAIR, Fair, trained_by_trainer
 from benchmarks.throughput.records import WARM_UP, Record
-from benchmarks.throughput.rounds import interleaved, timed
+from benchmarks.throughput.rounds import Place, Schedule, interleaved, timed
 from benchmarks.throughput.subject import Subject, task_of_tokens, untrained
 from benchmarks.throughput.variants import Setting, Stages, train_together
 from icl_engine.task import Task
@@ -51,12 +51,11 @@ def grow(
     subject: Subject,
     setting: Setting,
     axes: Axes,
+    schedule: Schedule,
     *,
     steps: int,
     peer_tasks: int,
-    rounds: int,
     repeats: int,
-    allow_noise: bool = False,
 ) -> Iterator[Record]:
     """Train at every point.
 
@@ -65,33 +64,27 @@ def grow(
     """
     with tempfile.TemporaryDirectory() as folder:
         for axis, point in axes.points():
+            place = "growth", point.model or subject.name, f"{axis} {getattr(point, axis)}"
+            if not schedule.is_left(place, (OURS, FAIR)):
+                continue
             at = subject
             if point.model:
                 at = untrained(point.model, Path(folder) / point.model, subject.device)
             lora = LoraSettings(point.rank, 2.0 * point.rank, setting.lora.target_modules)
             of_point = Setting.of(at.model, lora, replace(setting.training, steps=steps), n_views=0, seed=setting.seed)
-            yield from _at(
-                f"{axis} {getattr(point, axis)}",
-                at,
-                [task_of_tokens(point.tokens, seed) for seed in range(point.tasks)],
-                of_point,
-                peer_tasks=peer_tasks,
-                rounds=rounds,
-                repeats=repeats,
-                allow_noise=allow_noise,
-            )
+            tasks = [task_of_tokens(point.tokens, seed) for seed in range(point.tasks)]
+            yield from _at(place, at, tasks, of_point, schedule, peer_tasks=peer_tasks, repeats=repeats)
 
 
 def _at(
-    place: str,
+    place: Place,
     subject: Subject,
     tasks: Sequence[Task],
     setting: Setting,
+    schedule: Schedule,
     *,
     peer_tasks: int,
-    rounds: int,
     repeats: int,
-    allow_noise: bool,
 ) -> Iterator[Record]:
     rates = Rates.measured(subject, repeats=repeats)
     of = {OURS: tasks, FAIR: tasks[:peer_tasks]}
@@ -101,14 +94,14 @@ def _at(
     }
     for name, call in calls.items():
         seconds, noise, _ = timed(call, device=subject.device)
-        yield Record("growth", subject.name, place, name, WARM_UP, seconds, noise)
+        yield Record(*place, name, WARM_UP, seconds, noise)
     floors = {name: training_floor_s(subject, each, setting, rates) for name, each in of.items()}
-    for each in interleaved(calls, rounds=rounds, device=subject.device, allow_noise=allow_noise):
+    for each in interleaved(calls, schedule, place, device=subject.device):
         stages = each.given
         figures = {"tasks": float(len(of[each.name])), "train_floor_s": floors[each.name]}
         figures |= {f"{stage}_tokens": float(n) for stage, n in stages.passed_tokens.items()}
         seconds = stages.seconds["train"]
-        yield Record("growth", subject.name, place, each.name, each.round, seconds, each.noise, figures)
+        yield Record(*place, each.name, each.round, seconds, each.noise, figures)
 
 
 def _ours(subject: Subject, tasks: Sequence[Task], setting: Setting) -> Stages:

@@ -10,13 +10,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from benchmarks.throughput.rounds import Noise
+from benchmarks.throughput.rounds import Noise, Place
 
 NOT_INSTALLED = "not installed"
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -27,7 +27,7 @@ WARM_UP = -1  # the round of what is not to be counted
 class Record:
     """One measurement."""
 
-    section: str  # compare, decode, route, memory or growth
+    section: str  # compare, ladder, decode, route, memory or growth
     subject: str  # the model
     place: str  # on the axis of the section, such as "8" adapters
     name: str  # of what was measured
@@ -50,11 +50,12 @@ class About:
     commit: str
     command: str
     allow_noise: bool
+    plan: Mapping[str, object] = field(default_factory=dict)  # what was asked for, but for how much of it
 
     @classmethod
-    def here(cls, device: torch.device, *, allow_noise: bool) -> About:
+    def here(cls, device: torch.device, plan: Mapping[str, object], *, allow_noise: bool) -> About:
         """Describe this machine."""
-        processor = _processor()
+        processor = processor_here()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
         versions = {"python": platform.python_version()} | {each: _version(each) for each in _LIBRARIES}
         return cls(
@@ -64,10 +65,25 @@ class About:
             os.cpu_count() or 1,
             torch.get_num_threads(),
             versions,
-            _commit(),
+            commit_here(),
             shlex.join(["python", "-m", "benchmarks.throughput", *sys.argv[1:]]),
             allow_noise,
+            plan,
         )
+
+    def also(self, later: About) -> About:
+        """Return what is to be said of a run that was broken off and gone on with.
+
+        Raises:
+            ValueError: the later one was on another machine, or of something else.
+        """
+        if replace(later, commit=self.commit, command=self.command) != self:
+            raise ValueError("these results are of another machine or of other options. Give another file.")
+        both = {
+            name: "; ".join(dict.fromkeys([*getattr(self, name).split("; "), getattr(later, name)]))
+            for name in ("commit", "command")
+        }
+        return replace(self, commit=both["commit"], command=both["command"])
 
 
 def written(about: About | Record) -> str:
@@ -76,22 +92,39 @@ def written(about: About | Record) -> str:
 
 
 def read(lines: Iterable[str]) -> tuple[About, list[Record]]:
-    """Read what `written` wrote.
+    """Read what `written` wrote; of what was measured twice, as a run went on, the later counts.
 
     Raises:
-        ValueError: nothing says which machine it was.
+        ValueError: nothing says which machine it was, or it was several.
     """
-    about, records = None, []
+    about, records = None, dict[tuple[object, ...], Record]()
     for line in lines:
         content = json.loads(line)
         if "about" in content:
-            about = About(**content["about"])
+            found = About(**content["about"])
+            about = found if about is None else about.also(found)
         else:
             noise = content["record"].pop("noise")
-            records.append(Record(**content["record"], noise=None if noise is None else Noise(**noise)))
+            record = Record(**content["record"], noise=None if noise is None else Noise(**noise))
+            records[record.section, record.subject, record.place, record.name, record.round] = record
     if about is None:
         raise ValueError("no line says which machine it was. Give a file that `--results` wrote.")
-    return about, records
+    return about, list(records.values())
+
+
+def whole_lines(file: Path) -> list[str]:
+    """Return the lines of a file, without a last one that a kill has cut short."""
+    return [line[:-1] for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def finished(records: Sequence[Record]) -> dict[Place, dict[int, dict[str, Noise | None]]]:
+    """Return the noise of what is there, by place, round and name; warm-ups left out."""
+    found: dict[Place, dict[int, dict[str, Noise | None]]] = {}
+    for each in records:
+        if each.round != WARM_UP:
+            of_place = found.setdefault((each.section, each.subject, each.place), {})
+            of_place.setdefault(each.round, {})[each.name] = each.noise
+    return found
 
 
 def _version(library: str) -> str:
@@ -100,14 +133,15 @@ def _version(library: str) -> str:
     return importlib.metadata.version(library)
 
 
-def _processor() -> str:
+def processor_here() -> str:
+    """Name this machine's processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
 
 
-def _commit() -> str:
+def commit_here() -> str:
     """Return the commit of this checkout; "unknown" without git or a repository."""
     try:
         done = subprocess.run(

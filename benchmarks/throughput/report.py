@@ -73,11 +73,14 @@ class Measured:
         for each in records:
             if each.round != WARM_UP:
                 noises.setdefault(each.place, {}).setdefault(each.round, []).append(each)
-        self.n_rounds = sum(map(len, noises.values()))
+        self.n_rounds = 0
         self.records: list[Record] = []
         self.n_quiet = 0
         for by_round in noises.values():
+            names = {each.name for of in by_round.values() for each in of}
+            by_round = {i: of for i, of in by_round.items() if {each.name for each in of} == names}  # not broken off
             known = {i: [each.noise for each in of if each.noise is not None] for i, of in by_round.items()}
+            self.n_rounds += len(by_round)
             for i in quiet_rounds(known, allow_noise=allow_noise):
                 self.n_quiet += 1
                 self.records += by_round[i]
@@ -102,6 +105,11 @@ class Measured:
         spent = list(self.seconds(name, place).values())
         took = (statistics.median(spent) if spent else None) if of is None else self.figure(name, of, place)
         return "" if floor_s is None or not took else f"{floor_s / took:.1%}"
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of a round."""
+        return int(max((each.figures.get("tasks", 0.0) for each in self.records), default=0.0))
 
     @property
     def said(self) -> str:
@@ -134,7 +142,7 @@ def _head(about: About, records: Sequence[Record]) -> str:
 
 
 def _compared(measured: Measured) -> str:
-    names = list(dict.fromkeys(each.name for each in measured.records))
+    names = {each.name for each in measured.records}
     known = {variant.name: variant for variant in (*PEERS, *OURS)}
     rows, times = [], []
     for name in [each for each in known if each in names]:
@@ -170,11 +178,11 @@ def _compared(measured: Measured) -> str:
     flops, moved = (_any(measured, each) for each in ("flops_per_s", "bytes_per_s"))
     return "\n\n".join(
         [
-            f"### Training and answering, {measured.subject}",
-            f"{measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; copying as many bytes as "
-            f"its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps answers grids is ours alone; a peer's "
-            "answer that is no grid has no vote. The last column of the first table says how far the first task's "
-            "adapter is from P1's, relative, in the norm.",
+            f"### {_COMPARED[measured.section]}, {measured.subject}",
+            f"{measured.n_tasks} tasks; {measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; "
+            f"copying as many bytes as its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps "
+            "answers grids is ours alone; a peer's answer that is no grid has no vote. The last column of the first "
+            "table says how far the first task's adapter is from P1's, relative, in the norm.",
             _table(
                 "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|apart from P1's",
                 rows,
@@ -219,8 +227,10 @@ def _routed(measured: Measured) -> str:
         seconds = measured.seconds(name, per="solves")
         if seconds:
             rows.append([name, f"{1000 * statistics.median(seconds.values()):.2f}", ratio_said(seconds, direct)])
+    solves = measured.figure(routing.DIRECT, "solves") or 0.0
     table = _table("way|ms a task|takes so many times the direct answer", rows)
-    return f"### The router where it answers in context, {measured.subject}\n\n{measured.said}.\n\n{table}"
+    said = f"{solves:.0f} answers a round; {measured.said}."
+    return f"### The router where it answers in context, {measured.subject}\n\n{said}\n\n{table}"
 
 
 def _remembered(measured: Measured) -> str:
@@ -257,8 +267,10 @@ def _growth(measured: Measured) -> str:
     return f"### Growth of training\n\n{measured.said}.\n\n{table}"
 
 
+_COMPARED = {"compare": "Training and answering", "ladder": "Lever by lever"}
 _TABLES: Mapping[str, Callable[[Measured], str]] = {
     "compare": _compared,
+    "ladder": _compared,
     "decode": _decoded,
     "route": _routed,
     "memory": _remembered,

@@ -6,11 +6,12 @@ turn, in another order each round, and a round that another process disturbed do
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -51,23 +52,50 @@ class Timed(Generic[T]):
     given: T
 
 
+Place = tuple[str, str, str]  # section, subject and place of what is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many rounds are wanted, which are there already, and when to stop."""
+
+    rounds: int
+    allow_noise: bool = False
+    until: float = math.inf  # on the clock of time.monotonic; no round begins after it
+    done: Mapping[Place, Mapping[int, Mapping[str, Noise | None]]] = field(default_factory=dict)  # by round and name
+
+    def finished(self, place: Place, names: Collection[str]) -> list[bool]:
+        """Return, of the rounds from the first on that have all names, whether each of them counts."""
+        found: list[bool] = []
+        of_place = self.done.get(place, {})
+        while names and set(names) <= of_place.get(len(found), {}).keys():
+            noises = [of_place[len(found)][name] for name in names]
+            found.append(self.allow_noise or all(noise is None or noise.quiet for noise in noises))
+        return found
+
+    def goes_on(self, finished: Sequence[bool]) -> bool:
+        """Say whether another round is to be begun: until `rounds` of them count, or twice as many went by."""
+        enough = sum(finished) >= self.rounds or len(finished) >= 2 * self.rounds
+        return not enough and time.monotonic() < self.until
+
+    def is_left(self, place: Place, names: Collection[str]) -> bool:
+        """Say whether there is anything to measure."""
+        return self.goes_on(self.finished(place, names))
+
+
 def interleaved(
-    calls: Mapping[str, Callable[[], T]], *, rounds: int, device: torch.device, allow_noise: bool = False
+    calls: Mapping[str, Callable[[], T]], schedule: Schedule, place: Place, *, device: torch.device
 ) -> Iterator[Timed[T]]:
-    """Call all in turn, each round beginning with the next one, until `rounds` of them were quiet or twice as many
-    went by.
-    """
-    names, n_quiet = list(calls), 0
-    for i in range(rounds if allow_noise else 2 * rounds):
-        first = i % len(names)
-        quiet = True
+    """Call all in turn, each round beginning with the next one, for the rounds that the schedule lacks."""
+    names, finished = list(calls), schedule.finished(place, calls)
+    while schedule.goes_on(finished):
+        first = len(finished) % len(names)
+        counts = True
         for name in names[first:] + names[:first]:
             measured = timed(calls[name], device=device)
-            quiet &= measured[1].quiet
-            yield Timed(i, name, measured[0], measured[1], measured[2])
-        n_quiet += quiet
-        if n_quiet == rounds:
-            return
+            counts &= schedule.allow_noise or measured[1].quiet
+            yield Timed(len(finished), name, measured[0], measured[1], measured[2])
+        finished.append(counts)
 
 
 def timed(call: Callable[[], T], *, device: torch.device) -> tuple[float, Noise, T]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.throughput.records import WARM_UP, Record
-from benchmarks.throughput.rounds import interleaved, timed
+from benchmarks.throughput.rounds import Schedule, interleaved, timed
 from benchmarks.throughput.subject import Subject
 from icl_engine.answering import answer_in_context
 from icl_engine.probe import probe
@@ -20,14 +20,15 @@ from router.settings import Settings
 DIRECT, PROBE, ROUTER = "answer_in_context", "probe", "Router.solve"
 
 
-def route(
-    subject: Subject, tasks: Sequence[Task], *, rounds: int, repeats: int, allow_noise: bool = False
-) -> Iterator[Record]:
+def route(subject: Subject, tasks: Sequence[Task], schedule: Schedule, *, repeats: int) -> Iterator[Record]:
     """Answer every task in context, `repeats` times a round, in three ways.
 
     The probe is what the router answers with: the answer in context, and how well the demonstrations were foretold.
     Tasks that get no answer in context are left out, for there the router trains.
     """
+    place = "route", subject.name, ""
+    if not schedule.is_left(place, (DIRECT, PROBE, ROUTER)):
+        return
     tasks = [task for task in tasks if all(each.value is not None for each in answer_in_context(subject.model, task))]
     if not tasks:
         return
@@ -41,10 +42,10 @@ def route(
             }
             for name, call in calls.items():
                 seconds, noise, _ = timed(call, device=subject.device)
-                yield Record("route", subject.name, "", name, WARM_UP, seconds, noise)
-            for each in interleaved(calls, rounds=rounds, device=subject.device, allow_noise=allow_noise):
+                yield Record(*place, name, WARM_UP, seconds, noise)
+            for each in interleaved(calls, schedule, place, device=subject.device):
                 figures = {"solves": float(len(tasks) * repeats)}
-                yield Record("route", subject.name, "", each.name, each.round, each.seconds, each.noise, figures)
+                yield Record(*place, each.name, each.round, each.seconds, each.noise, figures)
 
 
 def _each(tasks: Sequence[Task], repeats: int, call: Callable[[Task], object]) -> None:

@@ -7,6 +7,7 @@ All variants are given the same tasks, sequences, steps and first adapter, and a
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,9 +183,15 @@ def train_one_by_one(model: TransformersModel, tasks: Sequence[Task], setting: S
     return [train(model, setting.lora, _job(task, setting)) for task in tasks]
 
 
-def train_together(model: TransformersModel, tasks: Sequence[Task], setting: Setting) -> list[TrainingRun]:
-    """Train on as many tasks at once as a pass holds."""
-    runs = train_many(model, setting.lora, [_job(task, setting) for task in tasks])
+def train_together(
+    model: TransformersModel, tasks: Sequence[Task], setting: Setting, *, pass_tokens: int | None = None
+) -> list[TrainingRun]:
+    """Train on as many tasks at once as a pass holds.
+
+    Args:
+        pass_tokens: that a pass holds; None: what the engine takes by itself.
+    """
+    runs = train_many(model, setting.lora, [_job(task, setting) for task in tasks], pass_tokens=pass_tokens)
     trained = []
     for run in runs:
         if not isinstance(run, TrainingRun):
@@ -208,30 +215,28 @@ def answer_beside(
 
 
 def answer_together(
-    subject: Subject, tasks: Sequence[Task], adapters: Sequence[Tensors], setting: Setting, stages: Stages
+    subject: Subject,
+    tasks: Sequence[Task],
+    adapters: Sequence[Tensors],
+    setting: Setting,
+    stages: Stages,
+    *,
+    verify: bool = False,
 ) -> list[tuple[Answer, ...]]:
-    """Answer all tasks in one batch, each row with its own task's adapter beside the weights."""
+    """Answer all tasks in one batch, each row with its own task's adapter beside the weights.
+
+    Args:
+        verify: write one view's answer and check it in the others.
+    """
     model, slots = subject.model, range(len(tasks))
     stack = LoraStack(model, setting.lora, len(tasks))
     for slot, adapter in enumerate(adapters):
         stack.fill(adapter, slot)
-    settings = InferenceSettings(n_views=setting.n_views)
+    settings = InferenceSettings(n_views=setting.n_views, verify=verify)
     with model.lock, stack.active():
         return answer_many_by_vote(
             stages.listening(model), tasks, settings, RowAdapters(slots, stack.use), seed=setting.seed
         )
-
-
-def with_steps(ways: Train, share: float) -> Train:
-    """Return a way to train with a share of the steps."""
-    return lambda model, tasks, setting: ways(model, tasks, setting.with_steps(round(share * setting.training.steps)))
-
-
-def in_bfloat16(ways: Train) -> Train:
-    """Return a way to train with products in bfloat16."""
-    return lambda model, tasks, setting: ways(
-        model, tasks, replace(setting, training=replace(setting.training, precision="bf16"))
-    )
 
 
 def ours(train_all: Train, answer_all: AnswerAll) -> Run:
@@ -256,6 +261,29 @@ def ours(train_all: Train, answer_all: AnswerAll) -> Run:
     return run
 
 
+def with_steps(run: Run, share: float) -> Run:
+    """Return a run with a share of the steps."""
+    return lambda subject, tasks, setting, stages: run(
+        subject, tasks, setting.with_steps(round(share * setting.training.steps)), stages
+    )
+
+
+def with_training(run: Run, **changed: Any) -> Run:
+    """Return a run with other settings of training."""
+    return lambda subject, tasks, setting, stages: run(
+        subject, tasks, replace(setting, training=replace(setting.training, **changed)), stages
+    )
+
+
+def with_views(run: Run, n_views: int) -> Run:
+    """Return a run with at most so many views."""
+    return lambda subject, tasks, setting, stages: run(
+        subject, tasks, replace(setting, n_views=min(n_views, setting.n_views)), stages
+    )
+
+
+_TOGETHER = ours(train_together, answer_together)
+_IN_BF16 = with_training(_TOGETHER, precision="bf16")
 OURS: tuple[Variant, ...] = (
     Variant(
         "one by one",
@@ -279,25 +307,36 @@ OURS: tuple[Variant, ...] = (
         "all together",
         "exact",
         "trained together and answered together, each row with its own adapter: what `Router.solve_many` does",
-        ours(train_together, answer_together),
+        _TOGETHER,
     ),
     Variant(
-        "together, bf16",
-        "approximate",
-        "the same, products of training in bfloat16",
-        ours(in_bfloat16(train_together), answer_together),
+        "wide passes",
+        "exact",
+        "as `all together`, with passes of 4,096 tokens in training",
+        ours(functools.partial(train_together, pass_tokens=4_096), answer_together),
     ),
     Variant(
-        "together, half the steps",
-        "approximate",
-        "the same, with half the steps",
-        ours(with_steps(train_together, 0.5), answer_together),
+        "verified",
+        "exact",
+        "as `all together`, one view written and checked in the others",
+        ours(train_together, functools.partial(answer_together, verify=True)),
+    ),
+    Variant("bf16", "approximate", "as `all together`, products of training in bfloat16", _IN_BF16),
+    Variant("bf16, half the steps", "approximate", "the same, with half the steps", with_steps(_IN_BF16, 0.5)),
+    Variant(
+        "bf16, a quarter", "approximate", "the same, with a quarter, as the arm `ttt_short`", with_steps(_IN_BF16, 0.25)
     ),
     Variant(
-        "together, a quarter",
+        "bf16, a quarter, quicker",
         "approximate",
-        "the same, with a quarter of the steps, as the arm `ttt_short`",
-        ours(with_steps(train_together, 0.25), answer_together),
+        "a quarter of the steps at a rate of 5e-3, and four views",
+        with_views(with_training(with_steps(_IN_BF16, 0.25), learning_rate=5e-3), 4),
+    ),
+    Variant(
+        "bf16, early stop",
+        "approximate",
+        "as `bf16`, with a look at a held-out demonstration every four steps; what does not help is answered with, too",
+        with_training(_IN_BF16, check_every=4),
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from transformers import LlamaConfig
 from benchmarks.throughput.__main__ import main
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.peers import FAIR, PEERS, has_trl
-from benchmarks.throughput.records import About, Record, read, written
+from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
-from benchmarks.throughput.rounds import Noise
+from benchmarks.throughput.rounds import Noise, Schedule
 from benchmarks.throughput.subject import (
     LLAMA_1B,
     Subject,
@@ -31,13 +32,15 @@ from benchmarks.throughput.variants import (
     Stages,
     Variant,
     difference,
-    train_one_by_one,
     with_steps,
+    with_training,
+    with_views,
 )
 from icl_engine.embedded.vocabulary import PAD, START
 from icl_engine.task import Task
 from ttt_engine.config import LoraSettings, TrainingSettings
 
+CPU = torch.device("cpu")
 TASKS = [task_of_tokens(64, seed) for seed in range(2)]
 EXACT = [each for each in (*PEERS, *OURS) if each.column != "approximate" and (has_trl() or each.name != "P2 TRL")]
 
@@ -67,6 +70,8 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
     document, results = tmp_path / "performance.md", tmp_path / "results.jsonl"
     document.write_text("\n".join(["before", *marks("cpu"), "after", ""]))
     options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--out", str(document)]
+    for name in (PEERS[0].name, FAIR, "all together", "bf16, a quarter, quicker", "bf16, early stop"):
+        options += ["--variant", name]
     main([*options, "--device", "cpu", "--results", str(results)])
     tables = capsys.readouterr().out
 
@@ -74,11 +79,57 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
 
     assert capsys.readouterr().out == tables
     assert document.read_text() == "\n".join(["before", marks("cpu")[0], tables.strip(), marks("cpu")[1], "after", ""])
-    assert {"compare", "decode", "memory", "growth"} == {
+    assert {"compare", "decode", "memory", "ladder", "growth"} == {
         each.section for each in read(results.read_text().splitlines())[1]
     }
     assert "not measured on a GPU" in tables
+    assert "2 tasks; 1 of 1 rounds count" in tables
     assert ("not installed" in tables) == (not has_trl())
+
+
+def test_a_run_that_was_killed_goes_on_from_its_rounds_and_does_none_of_them_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results.jsonl"
+    options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--results", str(results)]
+    options += ["--section", "compare", "--section", "memory", "--variant", FAIR, "--variant", "all together"]
+
+    main([*options, "--stop-after", "0"])
+    nothing = read(whole_lines(results))[1]
+    main(options)
+    whole = results.read_text()
+    first = read(whole_lines(results))[1]
+    results.write_text(whole[: whole.rindex('{"record": {"section": "memory"') + 30])  # killed amid the last line
+    main([*options, "--rounds", "2"])
+    again = read(whole_lines(results))[1]
+    capsys.readouterr()
+
+    assert nothing == []
+    assert [each for each in again if each.section == "compare" and each.round < 1] == [
+        each for each in first if each.section == "compare"
+    ]
+    assert [each.name for each in again if (each.section, each.round) == ("compare", 1)] == ["all together", FAIR]
+    assert len([each for each in again if each.section == "memory"]) == 4
+
+
+def test_results_of_other_options_are_not_gone_on_with(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--results", str(results)]
+    main([*options, "--stop-after", "0"])
+
+    with pytest.raises(ValueError, match="Give another file"):
+        main([*options, "--steps", "2", "--stop-after", "0"])
+
+
+def test_a_round_that_was_broken_off_is_not_counted() -> None:
+    about = About("d", "cpu", "p", 2, 1, {}, "c", "run", True)
+    figures = {"solves": 1.0}
+    records = [
+        Record("route", "m", "", name, i, 1.0 + i, Noise(0.0, 0.0, 1.0), figures)
+        for name, i in (("answer_in_context", 0), ("Router.solve", 0), ("answer_in_context", 1))
+    ]
+
+    assert "1 of 1 rounds count" in report(about, records)
 
 
 def test_the_router_is_measured_on_a_model_that_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,16 +184,37 @@ def test_a_model_of_ordinary_positions_is_measured_alike(tmp_path: Path, monkeyp
     known = {each.name: each for each in (*PEERS, *OURS)}
 
     theirs, ours = (_solved(known[name], llama, of_llama) for name in (FAIR, "together"))
-    decoded = list(decode_mixed(llama, of_llama, adapters=[2], rows_each=1, prompt_tokens=64, rounds=1, repeats=1))
+    decoded = list(decode_mixed(llama, of_llama, Schedule(1), adapters=[2], rows_each=1, prompt_tokens=64, repeats=1))
 
     assert max(map(difference, ours.adapters, theirs.adapters)) < 1e-4
     assert {each.figures["same_rows"] for each in decoded if "same_rows" in each.figures} == {1.0}
 
 
 def test_fewer_steps_are_fewer(subject: Subject, setting: Setting) -> None:
-    runs = with_steps(train_one_by_one, 0.34)(subject.model, TASKS, setting)
+    told: list[Setting] = []
 
-    assert [len(run.losses) for run in runs] == [1, 1]
+    def run(subject: Subject, tasks: Sequence[Task], setting: Setting, stages: Stages) -> Solved:
+        told.append(setting)
+        return Solved((), (), (), ())
+
+    with_views(with_training(with_steps(run, 0.34), learning_rate=5e-3), 2)(subject, TASKS, setting, Stages(CPU))
+
+    assert [(each.training.steps, each.training.learning_rate, each.n_views) for each in told] == [(1, 5e-3, 2)]
+
+
+def test_writing_one_view_and_checking_the_others_gives_the_same_answers() -> None:
+    embedded = trained(None, "cpu", "auto")
+    tasks = [each.task for each in held_out_tasks(2, embedded.model, most_tokens=200)]
+    setting = Setting.of(embedded.model, LoraSettings(), TrainingSettings(steps=1), n_views=3)
+    known = {each.name: each for each in OURS}
+
+    plain, verified = (
+        known[name].run(embedded, tasks, setting, Stages(CPU)).answers for name in ("all together", "verified")
+    )
+
+    assert [[each.values for each in answers] for answers in plain] == [
+        [each.values for each in answers] for answers in verified
+    ]
 
 
 def test_stages_count_seconds_tokens_and_answers(subject: Subject, setting: Setting) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.throughput.rounds import (
     Noise,
+    Schedule,
     bootstrap_interval,
     cpu_seconds,
     interleaved,
@@ -19,6 +20,7 @@ from benchmarks.throughput.rounds import (
 )
 
 CPU = torch.device("cpu")
+PLACE = ("compare", "m", "")
 QUIET, LOUD = Noise(0.1, 0.0, 1.0), Noise(0.4, 0.0, 1.0)
 BUSY = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: pass"
 
@@ -52,9 +54,35 @@ def test_a_ratio_is_of_one_round_and_only_of_rounds_both_have() -> None:
 def test_every_round_calls_all_and_begins_with_the_next() -> None:
     calls = {name: (lambda name=name: name) for name in "abc"}
 
-    order = [each.given for each in interleaved(calls, rounds=4, device=CPU, allow_noise=True)]
+    order = [each.given for each in interleaved(calls, Schedule(4, allow_noise=True), PLACE, device=CPU)]
 
     assert "".join(order) == "abcbcacababc"
+
+
+def test_rounds_that_are_there_are_not_called_again_and_one_that_was_broken_off_is() -> None:
+    calls = {name: (lambda name=name: name) for name in "abc"}
+    whole, broken_off = dict.fromkeys("abc", QUIET), dict.fromkeys("bc", QUIET)
+    schedule = Schedule(3, done={PLACE: {0: whole, 1: broken_off}, ("compare", "m", "elsewhere"): {2: whole}})
+
+    order = [(each.round, each.given) for each in interleaved(calls, schedule, PLACE, device=CPU)]
+
+    assert order[:3] == [(1, "b"), (1, "c"), (1, "a")]
+    assert {i for i, _ in order} == {1, 2} or len(order) > 6  # more where this machine was disturbed
+
+
+def test_rounds_that_were_disturbed_before_still_want_others_in_their_place() -> None:
+    done = {PLACE: {0: {"a": LOUD}, 1: {"a": QUIET}}}
+
+    assert Schedule(2, done=done).finished(PLACE, "a") == [False, True]
+    assert Schedule(2, done=done).is_left(PLACE, "a")
+    assert not Schedule(1, done=done).is_left(PLACE, "a")
+    assert not Schedule(2, allow_noise=True, done=done).is_left(PLACE, "a")
+
+
+def test_no_round_begins_after_the_time_given() -> None:
+    late = Schedule(3, until=time.monotonic() - 1.0)
+
+    assert list(interleaved({"a": lambda: None}, late, PLACE, device=CPU)) == []
 
 
 def test_a_round_counts_only_if_nothing_disturbed_it() -> None:
@@ -67,7 +95,7 @@ def test_a_round_counts_only_if_nothing_disturbed_it() -> None:
 def test_rounds_go_on_until_enough_were_quiet_or_twice_as_many_went_by(monkeypatch: pytest.MonkeyPatch) -> None:
     def rounds_of(noise: Noise) -> int:
         monkeypatch.setattr("benchmarks.throughput.rounds.timed", lambda call, device: (1.0, noise, call()))
-        return len(list(interleaved({"a": lambda: None}, rounds=3, device=CPU)))
+        return len(list(interleaved({"a": lambda: None}, Schedule(3), PLACE, device=CPU)))
 
     assert rounds_of(QUIET) == 3
     assert rounds_of(LOUD) == 6

@@ -16,16 +16,17 @@ from icl_engine.errors import ModelUnavailable
 from icl_engine.language_model import load_model
 from icl_engine.probe import probe
 from icl_engine.task import Task, Value
-from icl_engine.text_form import text_form
+from icl_engine.text_form import GRID_FORMS, GridForm, text_form, value_of
 from icl_engine.tokenizer_encoding import TokenizerEncoding
-from icl_engine.transformers_model import TransformersModel
+from icl_engine.transformers_model import TransformersModel, fingerprints_of
 from icl_engine.values import checked_value
 from tests.icl_engine.task_strategies import grid_tasks, text_tasks, texts
 from tests.models import GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, save_tiny_qwen, tiny_tokenizer
 
 WEIGHTS = "model.safetensors"
 PLAIN, CHAT = (TokenizerEncoding(tiny_tokenizer(chat=chat), 400) for chat in (False, True))
-encodings = pytest.mark.parametrize("encoding", [PLAIN, CHAT], ids=["plain", "chat"])
+FORMS = {form: TokenizerEncoding(tiny_tokenizer(chat=False), 400, grid_form=form) for form in GRID_FORMS}
+encodings = pytest.mark.parametrize("encoding", [CHAT, *FORMS.values()], ids=["chat", *FORMS])
 
 SAVE: dict[str, Callable[[Path], Path]] = {
     "llama": save_tiny_llama,
@@ -67,7 +68,7 @@ def test_every_span_holds_exactly_its_output_and_its_end(
 
     assert len(encoded.outputs) == len(outputs)
     for (start, stop), output in zip(encoded.outputs, outputs, strict=True):
-        assert read(encoding, encoded.ids[start : stop - 1]) == text_form(output)
+        assert read(encoding, encoded.ids[start : stop - 1]) == text_form(output, encoding.grid_form)
         assert encoded.ids[stop - 1] in encoding.end_ids
 
 
@@ -92,13 +93,35 @@ def test_an_answer_follows_the_prompt_and_changes_nothing_before_it(encoding: To
     assert answered.outputs[-1] == (len(prompt.ids), len(answered.ids))
 
 
+@encodings
 @given(task=grid_tasks())
-def test_everything_a_grid_is_written_with_may_be_written_as_an_answer(task: Task) -> None:
-    encoded = PLAIN.encode(task, task.query)
-    allowed = PLAIN.constraint([task], torch.device("cpu")).allowed()[0]
+def test_everything_a_grid_is_written_with_may_be_written_as_an_answer(encoding: TokenizerEncoding, task: Task) -> None:
+    encoded = encoding.encode(task, task.query)
+    allowed = encoding.constraint([task], torch.device("cpu")).allowed()[0]
 
     for start, stop in encoded.outputs:
         assert bool(allowed[list(encoded.ids[start:stop])].all())
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [("spaced", "4 5\n1 1"), ("packed", "45\n11"), ("list", "[[4, 5], [1, 1]]"), ("words", "yellow grey\nblue blue")],
+)
+def test_each_form_writes_a_grid_in_its_own_way_and_reads_no_other_s(form: GridForm, written: str) -> None:
+    grid = ((4, 5), (1, 1))
+
+    assert text_form(grid, form) == written
+    assert value_of(GRID_TASK, written, form) == grid
+    assert value_of(GRID_TASK, "4 x\n1 1", form) is None
+    assert text_form("as it is", form) == "as it is"
+
+
+def test_another_form_of_grids_is_another_model_to_whoever_keeps_adapters(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    models = [load_model(str(folder), device="cpu", grid_form=form) for form in GRID_FORMS]
+
+    assert len({model.fingerprint for model in models}) == len(GRID_FORMS)
+    assert {model.fingerprint for model in models} <= fingerprints_of(str(folder))
 
 
 def test_a_grid_s_answer_is_made_of_digits_blanks_and_the_end() -> None:

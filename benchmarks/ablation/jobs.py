@@ -1,0 +1,116 @@
+"""What is to be done, in an order that can be broken off anywhere: tasks in one shuffled order, and on each of them all
+that was asked for, so that every variant has answered the same tasks but for the last few.
+
+A job is one training and all that is answered with it. Jobs whose rows are there are not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.ablation.variants import BOTH, Kind, Plan, Variant
+from icl_engine.task import LabelledTask
+from icl_engine.transformers_model import TransformersModel
+
+Fits = Callable[[LabelledTask], bool]
+SEED = 0
+BLOCK = 8  # tasks that share an adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A task and the set it is of."""
+
+    set: str
+    labelled: LabelledTask
+
+    @property
+    def kind(self) -> Kind:
+        return self.labelled.task.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The plan of a variant, and what says whether a row was made as it would be made now."""
+
+    name: str
+    plan: Plan
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training, and the variants that are answered with it."""
+
+    tasks: tuple[Item, ...]  # one, or those that share an adapter
+    plans: tuple[Named, ...]  # alike in what is trained
+
+
+def shuffled(tasks: Sequence[Item]) -> list[Item]:
+    """Return the tasks in the order that they are gone through, the same each time; sets are mixed."""
+    ordered = sorted(tasks, key=lambda each: (each.set, each.labelled.task.id))
+    random.Random("ablation/order").shuffle(ordered)
+    return ordered
+
+
+def jobs(
+    tasks: Sequence[Item],
+    variants: Sequence[Variant],
+    model: TransformersModel,
+    done: Collection[tuple[str, str, str]] = (),
+) -> Iterator[Job]:
+    """Yield what is left to do.
+
+    Args:
+        tasks: in the order they are gone through.
+        done: (key, set, task id) of the rows that are there.
+    """
+    plans: dict[Kind, list[tuple[str, Plan]]] = {
+        kind: [(each.name, each.plan(model, kind)) for each in variants if kind in each.kinds] for kind in BOTH
+    }
+    last = {each.kind: place for place, each in enumerate(tasks)}
+    blocks: dict[Kind, list[Item]] = {kind: [] for kind in BOTH}
+    for place, task in enumerate(tasks):
+        block = blocks[task.kind]
+        block.append(task)
+        yield from _left((task,), [each for each in plans[task.kind] if not _is_of_a_block(each[1])], model, done)
+        if len(block) == BLOCK or place == last[task.kind]:
+            yield from _left(tuple(block), [each for each in plans[task.kind] if _is_of_a_block(each[1])], model, done)
+            block.clear()
+
+
+def keys(tasks: Sequence[Item], variants: Sequence[Variant], model: TransformersModel) -> set[tuple[str, str, str]]:
+    """Return (key, set, task id) of every row that these would come to."""
+    return {
+        (named.key, task.set, task.labelled.task.id)
+        for job in jobs(tasks, variants, model)
+        for named in job.plans
+        for task in job.tasks
+    }
+
+
+def _left(
+    tasks: tuple[Item, ...],
+    plans: Sequence[tuple[str, Plan]],
+    model: TransformersModel,
+    done: Collection[tuple[str, str, str]],
+) -> Iterator[Job]:
+    """Yield a job for each training that is left, with the plans whose rows are not all there."""
+    together: dict[Plan, list[Named]] = {}
+    for name, plan in plans:
+        key = _key(name, plan, model, tasks if _is_of_a_block(plan) else ())
+        if any((key, each.set, each.labelled.task.id) not in done for each in tasks):
+            together.setdefault(plan.trained, []).append(Named(name, plan, key))
+    yield from (Job(tasks, tuple(alike)) for alike in together.values())
+
+
+def _is_of_a_block(plan: Plan) -> bool:
+    return plan.adapter in ("shared", "begun")
+
+
+def _key(name: str, plan: Plan, model: TransformersModel, block: Sequence[Item]) -> str:
+    family = [each.labelled.task.demonstrations_fingerprint for each in block]
+    return hashlib.sha256(repr((name, model.fingerprint, SEED, plan, family)).encode()).hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""The rows of the ablation: each is the default with one choice made otherwise, named by the router's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.transformers_model import TransformersModel
+from router.settings import Settings
+from ttt_engine.config import LoraSettings, TrainingSettings
+
+Group = Literal["paper", "training", "adapter", "inference"]
+# "none": in context; "own": trained on the task; "shared": on all tasks of a block; "begun": a block's, trained further
+Adapter = Literal["none", "own", "shared", "begun"]
+Kind = Literal["grid", "text"]
+
+GRID: tuple[Kind, ...] = ("grid",)
+TEXT: tuple[Kind, ...] = ("text",)
+BOTH = GRID + TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that an answer hangs on beside the task: what is trained, and how it is answered with."""
+
+    adapter: Adapter
+    lora: LoraSettings | None
+    training: TrainingSettings | None
+    inference: InferenceSettings
+
+    @property
+    def trained(self) -> Plan:
+        """What plans have in common that can do with one training."""
+        adapter: Adapter = "shared" if self.adapter == "begun" else self.adapter
+        return replace(self, adapter=adapter, inference=InferenceSettings())
+
+    @property
+    def asked(self) -> InferenceSettings:
+        """What plans have in common that differ in their votes alone."""
+        return replace(self.inference, vote="hierarchical", n_scored=InferenceSettings().n_scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to answer tasks, by name."""
+
+    name: str
+    group: Group
+    chosen: Mapping[str, object] = field(default_factory=dict)  # settings (router/settings.py)
+    adapter: Adapter = "own"
+    kinds: tuple[Kind, ...] = BOTH  # of tasks that it makes a difference to
+
+    def plan(self, model: TransformersModel, kind: Kind) -> Plan:
+        """Return what this variant makes of tasks of a kind."""
+        settings = Settings(**self.chosen)  # type: ignore[arg-type]  # pydantic checks them
+        if self.adapter == "none":
+            return Plan("none", None, None, settings.inference)
+        preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
+        return Plan(self.adapter, preset.lora, preset.training_for(kind), settings.inference)
+
+
+DEFAULT = "the default"
+IN_CONTEXT = "in context, no training"
+NO_TRANSFORMATIONS = "no transformations (order alone)"
+DIRECT = "direct input-output pairs"
+LAST = "loss on the last output alone"
+INPUTS_TOO = "loss on inputs too"
+SHARED = "one adapter for a block of tasks"
+
+_ALL: tuple[Variant, ...] = (
+    # the rows of the paper, and what they are held against
+    Variant(DEFAULT, "paper"),
+    Variant(IN_CONTEXT, "paper", {"n_views": 1}, adapter="none"),
+    Variant("in context, by vote", "paper", adapter="none"),
+    Variant(NO_TRANSFORMATIONS, "paper", {"ttt_augmentation": "order"}, kinds=GRID),
+    Variant(DIRECT, "paper", {"ttt_data": "direct"}),
+    Variant(LAST, "paper", {"ttt_loss_on": "last"}),
+    Variant(INPUTS_TOO, "paper", {"ttt_loss_on": "all"}),
+    Variant(SHARED, "paper", adapter="shared"),
+    Variant("a block's adapter, then a quarter of the steps", "paper", adapter="begun"),
+    Variant("flat vote", "paper", {"vote": "flat"}, kinds=GRID),
+    Variant("one view", "paper", {"n_views": 1}),
+    # inference: of the default's adapter, so that these cost next to nothing
+    Variant("candidates scored under all views", "inference", {"vote": "scored"}),
+    Variant("search over the output tree", "inference", {"decode": "search"}),
+    Variant("search, scored under all views", "inference", {"decode": "search", "vote": "scored"}),
+    Variant("the paper's views", "inference", {"views": "paper", "n_views": 64}),
+    Variant("32 views", "inference", {"n_views": 32}),
+    # data, loss, steps
+    Variant("a quarter of the steps", "training", {"ttt_steps": 10, "ttt_token_budget": 40_000}, kinds=GRID),
+    Variant(
+        "a quarter of the steps, rate 5e-3",
+        "training",
+        {"ttt_steps": 10, "ttt_token_budget": 40_000, "ttt_learning_rate": 5e-3},
+        kinds=GRID,
+    ),
+    Variant("early stop and giving up", "training", {"ttt_check_every": 4}),
+    Variant("rate, rank and steps by the task", "training", {"ttt_auto": True}),
+    Variant("leave-two-out as well", "training", {"ttt_data": "leave_two_out"}),
+    Variant("shuffles of all demonstrations", "training", {"ttt_data": "shuffles"}),
+    Variant("loss on every output", "training", {"ttt_loss_on": "outputs"}),
+    Variant("no augmentation at all", "training", {"ttt_augmentation": "none"}),
+    Variant("the paper's 23 augmentations", "training", {"ttt_augmentation": "paper"}, kinds=GRID),
+    Variant("translation and scaling too", "training", {"ttt_augmentation": "visual"}, kinds=GRID),
+    Variant("twice the steps", "training", {"ttt_steps": 80, "ttt_token_budget": 320_000}, kinds=GRID),
+    Variant("products in full precision", "training", {"ttt_precision": "full"}),
+    Variant("the preset for BIG-Bench Hard", "training", {"ttt_preset": "bbh"}, kinds=TEXT),
+    # what is trained
+    Variant("rank 4", "adapter", {"ttt_rank": 4, "ttt_alpha": 8.0}),
+    Variant("rank 64", "adapter", {"ttt_rank": 64, "ttt_alpha": 128.0}),
+    Variant("B matrices alone (frozen A)", "adapter", {"ttt_frozen_a": True}),
+    Variant("attention matrices alone", "adapter", {"ttt_targets": ("q_proj", "k_proj", "v_proj", "o_proj")}),
+    Variant("the output head too", "adapter", {"ttt_output_head": True}),
+    Variant("a task token too", "adapter", {"ttt_task_token": True}),
+    Variant("a task token alone", "adapter", {"ttt_rank": 0, "ttt_task_token": True, "ttt_learning_rate": 2e-2}),
+    Variant("all weights", "adapter", {"ttt_method": "full", "ttt_learning_rate": 7e-4}),
+)
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _ALL})
+GROUPS: tuple[Group, ...] = ("paper", "inference", "training", "adapter")

@@ -1,0 +1,245 @@
+"""The ablation can be broken off anywhere, trains once for what differs in inference alone, and compares in pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.ablation.__main__ import main
+from benchmarks.ablation.jobs import BLOCK, Item, Job, jobs, keys, shuffled
+from benchmarks.ablation.report import Paired, mean_interval, report
+from benchmarks.ablation.solving import Row, solve
+from benchmarks.ablation.variants import DEFAULT, IN_CONTEXT, SHARED, VARIANTS, Kind, Variant
+from icl_engine.embedded.pretraining import save_weights
+from icl_engine.language_model import Generation, load_model
+from icl_engine.task import LabelledTask, Task
+from icl_engine.transformers_model import TransformersModel
+from router.evaluation_workers import append_lines, read_lines
+from router.model_eval import load_set
+from router.router import Router
+from router.settings import Settings
+from tests.models import CONSTANT, CONSTANT_TASK, TEXT_TASK, tiny_model, tiny_module
+
+MARKS = "<!-- results: begin -->\nold\n<!-- results: end -->\n"
+FEW_STEPS = {"ttt_steps": 2, "ttt_batch_size": 1, "n_views": 2}
+
+
+def item(seed: int, kind: Kind = "grid") -> Item:
+    if kind == "text":
+        task = TEXT_TASK.model_copy(update={"id": f"text_{seed}"})
+        return Item("bbh", LabelledTask.parse(task, ["False"]))
+    pairs = [([seed % 9, 1 + each], [1 + each, seed % 9]) for each in range(3)]
+    return Item("1d-arc", LabelledTask.parse(Task.from_pairs(pairs, [seed % 9, 7], id=f"flip_{seed}"), [[7, seed % 9]]))
+
+
+def variant(name: str) -> Variant:
+    return replace(VARIANTS[name], chosen={**FEW_STEPS, **VARIANTS[name].chosen})
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformersModel:
+    return tiny_model()
+
+
+@pytest.fixture
+def router(model: TransformersModel, tmp_path: Path) -> Router:
+    return Router(Settings(home=tmp_path), model=model)
+
+
+def rows_of(router: Router, found: Sequence[Job]) -> list[Row]:
+    return [row for job in found for row in solve(router, job)]
+
+
+def row(name: str, task: int, *, right: bool, seconds: float = 1.0) -> Row:
+    return Row(name, "key", "1d-arc", "grid", str(task), (right,), (right,), (right,), seconds, 0.0, 0, "", "")
+
+
+# What is to be done
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != DEFAULT])
+def test_every_variant_makes_another_plan_than_the_default(name: str, model: TransformersModel) -> None:
+    for kind in VARIANTS[name].kinds:
+        assert VARIANTS[name].plan(model, kind) != VARIANTS[DEFAULT].plan(model, kind)
+
+
+def test_what_differs_in_inference_alone_is_one_training(model: TransformersModel) -> None:
+    of_inference = [each for each in VARIANTS.values() if each.group == "inference"]
+
+    (job,) = jobs([item(0)], [VARIANTS[DEFAULT], *of_inference], model)
+
+    assert [named.name for named in job.plans] == [DEFAULT, *(each.name for each in of_inference)]
+
+
+def test_a_task_is_done_with_before_the_next_and_a_block_after_its_tasks(model: TransformersModel) -> None:
+    tasks = [item(i) for i in range(BLOCK + 1)]
+
+    found = list(jobs(tasks, [VARIANTS[DEFAULT], VARIANTS["rank 4"], VARIANTS[SHARED]], model))
+
+    assert [job.tasks for job in found] == [
+        *((task,) for task in tasks[:BLOCK] for _ in range(2)),
+        tuple(tasks[:BLOCK]),
+        *((tasks[BLOCK],) for _ in range(3)),
+    ]
+
+
+def test_the_order_of_tasks_hangs_on_the_tasks_alone() -> None:
+    tasks = [item(i) for i in range(9)]
+
+    assert shuffled(tasks) == shuffled(tasks[::-1])
+    assert shuffled(tasks) != tasks
+
+
+def test_what_is_there_is_not_done_again(model: TransformersModel) -> None:
+    tasks, variants = [item(0), item(1), item(2, "text")], list(VARIANTS.values())
+    known = keys(tasks, variants, model)
+    missing = next(each for each in sorted(known) if each[2] == "flip_1")
+
+    assert list(jobs(tasks, variants, model, known)) == []
+    (job,) = jobs(tasks, variants, model, known - {missing})
+    assert [named.key for named in job.plans] == [missing[0]]
+
+
+# A job
+
+
+def test_a_block_shares_an_adapter_and_each_of_its_tasks_its_cost(router: Router, model: TransformersModel) -> None:
+    tasks = [item(0), item(1)]
+    names = (SHARED, "a block's adapter, then a quarter of the steps")
+
+    rows = rows_of(router, list(jobs(tasks, [variant(name) for name in names], model)))
+
+    assert [(each.variant, each.task_id) for each in rows] == [(n, f"flip_{i}") for i in range(2) for n in names]
+    assert rows[0].train_s == rows[2].train_s
+    assert rows[1].train_s > rows[0].train_s
+    assert rows[1].tokens > rows[0].tokens > 0
+
+
+def test_votes_over_the_same_views_are_counted_and_nothing_is_asked_again(
+    router: Router, model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    generate = model.generate
+
+    def counting(tasks: Sequence[Task], **given: Any) -> list[Generation]:
+        asked.append(len(tasks))
+        return generate(tasks, **given)
+
+    monkeypatch.setattr(model, "generate", counting)
+
+    rows = rows_of(router, list(jobs([item(0)], [variant(DEFAULT), variant("flat vote")], model)))
+
+    assert sum(asked) == FEW_STEPS["n_views"]
+    assert [each.variant for each in rows] == [DEFAULT, "flat vote"]
+
+
+def test_a_task_that_cannot_be_trained_on_is_answered_in_context_and_the_row_says_why(
+    router: Router, model: TransformersModel
+) -> None:
+    one = Task.from_pairs([([1, 2], [2, 1])], [3, 4], id="one")
+
+    in_context, trained = rows_of(
+        router,
+        list(jobs([Item("1d-arc", LabelledTask.parse(one, [[4, 3]]))], [variant(IN_CONTEXT), variant(DEFAULT)], model)),
+    )
+
+    assert trained.failed.startswith("TooFewDemonstrations")
+    assert trained.right == in_context.right
+    assert in_context.failed == ""
+
+
+def test_what_training_teaches_is_right_and_the_base_comes_back(router: Router, model: TransformersModel) -> None:
+    taught = Item("1d-arc", LabelledTask.parse(CONSTANT_TASK, [CONSTANT]))
+    enough = replace(VARIANTS[DEFAULT], chosen={"ttt_steps": 30, "ttt_learning_rate": 1e-2, "n_views": 2})
+
+    before, after, again = rows_of(
+        router,
+        [job for each in (variant(IN_CONTEXT), enough, variant(IN_CONTEXT)) for job in jobs([taught], [each], model)],
+    )
+
+    assert after.right == after.seen == (True,)
+    assert before.right == again.right == (False,)
+
+
+# The tables
+
+
+def test_a_difference_is_of_the_tasks_that_both_have_answered() -> None:
+    ours = {("1d-arc", str(i)): row(DEFAULT, i, right=i < 2) for i in range(4)}
+    theirs = {("1d-arc", str(i)): row("x", i, right=i < 3, seconds=2.0) for i in range(1, 6)}
+
+    paired = Paired.of({DEFAULT: ours, "x": theirs}, "x", "grid")
+
+    assert paired.ours == (1.0, 0.0, 0.0)
+    assert paired.theirs == (1.0, 1.0, 0.0)
+    assert paired.seconds == (2.0, 2.0, 2.0)
+    assert paired.said.startswith("+33.3 (")
+    assert paired.said.endswith("1 better, 0 worse")
+
+
+def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    intervals = [mean_interval(rng.random(60) < 0.3, seed=i) for i in range(100)]
+
+    assert sum(low <= 0.3 <= high for _, low, high in intervals) >= 88
+
+
+def test_a_direction_of_the_paper_is_found_or_said_not_to_be_told_apart() -> None:
+    ours = [row(DEFAULT, i, right=True) for i in range(30)]
+    worse = [row("direct input-output pairs", i, right=i % 3 == 0) for i in range(30)]
+    alike = [row("loss on the last output alone", i, right=i > 0) for i in range(30)]
+
+    text = report([*ours, *worse, *alike], "head")
+
+    assert "| direct input-output pairs, grid | 18 instead of 29 |" in text
+    assert "the paper's direction |" in text
+    assert "not told apart |" in text
+
+
+# The command
+
+
+def test_a_run_that_was_killed_goes_on_and_the_page_is_made_of_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_weights(tiny_module(), tmp_path / "model")
+    arc = {
+        f"flip_{i}": {
+            "train": [{"input": [[i, each]], "output": [[each, i]]} for each in range(1, 4)],
+            "test": [{"input": [[i, 7]], "output": [[7, i]]}],
+        }
+        for i in range(2)
+    }
+    (tmp_path / "1d-arc").mkdir()
+    (tmp_path / "1d-arc" / "1d_arc.json").write_text(json.dumps(arc))
+    results, page = tmp_path / "rows.jsonl", tmp_path / "page.md"
+    page.write_text(MARKS)
+    options = ["--data", str(tmp_path), "--set", "1d-arc", "--model", str(folder), "--results", str(results)]
+    options += ["--variant", IN_CONTEXT, "--variant", "one view", "--out", str(page)]
+
+    main([*options, "--stop-after", "0"])
+    assert not results.exists()
+    model = load_model(str(folder), device="cpu")
+    labelled = load_set("1d-arc", tmp_path, fits=lambda each: True).tasks
+    first, *_ = jobs(
+        shuffled([Item("1d-arc", each) for each in labelled]), [VARIANTS[DEFAULT], VARIANTS["one view"]], model
+    )
+    known = rows_of(Router(Settings(home=tmp_path / "home"), model=model), [first])
+    append_lines(results, map(asdict, known))
+    with results.open("a") as file:
+        file.write('{"variant": "the def')  # killed amid a line
+    main(options)
+    capsys.readouterr()
+    main([*options, "--tables"])
+
+    rows = [Row.read(each) for each in read_lines(results)]
+    assert rows[:2] == known
+    assert len(rows) == len({(each.variant, each.task_id) for each in rows}) == 6
+    assert f"| {DEFAULT} | 2 |" in page.read_text()
+    assert page.read_text().strip().splitlines()[1:-1] == capsys.readouterr().out.strip().splitlines()
