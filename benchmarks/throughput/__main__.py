@@ -38,7 +38,7 @@ from benchmarks.throughput.subject import GRID_SHAPES, SHAPES, Subject, held_out
 from benchmarks.throughput.subject import trained as trained_subject
 from benchmarks.throughput.subject import untrained as untrained_subject
 from benchmarks.throughput.variants import OURS, Setting, Variant
-from policies.policy_files import write_whole
+from policies.whole_files import write_whole
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 SECTIONS = ("compare", "decode", "route", "memory", "ladder", "growth")  # the most informative first
@@ -153,7 +153,9 @@ def _measured(given: argparse.Namespace) -> tuple[About, list[Record]]:
         if n_remembered < (given.memory_tasks or SIZES[given.size].memory_tasks):  # of a process that is no more
             records = [each for each in records if each.section != "memory"]
         given.results.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(given.results, "".join(f"{written(each)}\n" for each in (about, *records)).encode())
+        write_whole(
+            given.results, "".join([f"{written(about)}\n", *(f"{written(each)}\n" for each in records)]).encode()
+        )
         warm = {(each.section, each.subject, each.place, each.name) for each in records if each.round == WARM_UP}
         schedule = Schedule(given.rounds or SIZES[given.size].rounds, given.allow_noise, until, finished(records))
         with given.results.open("a", encoding="utf-8") as file:

@@ -105,6 +105,7 @@ def make_report(
     subject: str,
     fit_on: OutcomeMatrix | None = None,
     n_draws: int = 10_000,
+    n_streams: int = 5,
     seed: int = 0,
     about: Sequence[str] = (),
     threshold_rule: ThresholdRule | None = None,
@@ -117,6 +118,7 @@ def make_report(
             the stream are tried with the first contender that does.
         fit_on: outcomes of other tasks, which every policy is fitted on besides the other families of the matrix,
             K-fold; None: on those alone. Either way it is judged on families that it has not seen.
+        n_streams: drawn anew, for the learner in a stream that changes.
         about: lines on where the outcomes come from.
         threshold_rule: chooses the threshold of a bound on regret; None: that part is left out.
         progress: told of (what, contenders done, contenders in all).
@@ -139,8 +141,8 @@ def make_report(
     oracles = {each.name for each in judged if each.is_oracle}
     asked = next(each for each in contenders if each.name == subject)
     learner = next(each for each in (asked, *contenders) if each.learns)  # where the subject is what it is, another
-    stream, courses = _stream(matrix, learner, rng)
-    drawn = _plots(matrix, judged, by_name[subject], stream, courses)
+    runs = [_run(matrix, learner, rng) for _ in range(n_streams)]
+    drawn = _plots(matrix, judged, by_name[subject], *runs[0])
     parts = [
         "# Routing: what it is worth",
         _made_from(matrix, fit_on, about, n_draws),
@@ -156,7 +158,7 @@ def make_report(
         _by_split(matrix, learner, resampling, rng, fit_on),
         _cache(matrix, by_name[subject]),
         _safety(matrix, by_name[subject], threshold_rule, rng),
-        _stream_said(stream, courses),
+        _streams_said(runs),
         "PLOT regret",
         "PLOT gain",
     ]
@@ -388,26 +390,39 @@ def _safety(
     return f"## The bound on regret\n\n{words}\n\n{_table(header, rows)}"
 
 
-def _stream(matrix: OutcomeMatrix, subject: Contender, rng: np.random.Generator) -> tuple[Stream, tuple[Course, ...]]:
+def _run(matrix: OutcomeMatrix, subject: Contender, rng: np.random.Generator) -> tuple[Stream, tuple[Course, ...]]:
+    """Draw a stream, and return how the learner, the frozen policy and the best single arm fared on it."""
     stream = stream_of(matrix, rng=rng)
     return stream, (learning(subject, stream, rng=rng), frozen(subject, stream), best_fixed(stream))
 
 
-def _stream_said(stream: Stream, courses: Sequence[Course]) -> str:
-    learner, still, _ = courses
-    after = tasks_to_recover(learner, still, stream)
+def _streams_said(runs: Sequence[tuple[Stream, tuple[Course, ...]]]) -> str:
+    stream = runs[0][0]
+    after = [tasks_to_recover(courses[0], courses[1], each) for each, courses in runs]
+    reached = sorted(tasks for tasks in after if tasks is not None)
     recovered = (
-        "After the shift of families, learning gained nothing over the frozen policy."
-        if after is None
-        else f"After the shift of families, 90 % of what learning gains there was reached within {after} tasks."
+        f"After the shift of families, learning gained on the frozen policy in {len(reached)} of {len(runs)}"
+        + (
+            f", and reached 90 % of what it gained there within {reached[0]} to {reached[-1]} tasks."
+            if reached
+            else "."
+        )
     )
-    rows = [[each.name, f"{each.cumulative_regret[-1]:.1f}", f"{each.utility.mean():.3f}"] for each in courses]
+    names = ("{0}, learning", "{0}, frozen", "the best single arm, in hindsight")
+    learner = runs[0][1][0].name.removesuffix(", learning")
+    rows = []
+    for place, name in enumerate(names):
+        regrets = [courses[place].cumulative_regret[-1] for _, courses in runs]
+        utility = np.mean([courses[place].utility.mean() for _, courses in runs])
+        spread = f"{min(regrets):.1f} to {max(regrets):.1f}"
+        rows.append([name.format(learner), f"{np.mean(regrets):.1f}", spread, f"{utility:.3f}"])
     words = (
-        f"{len(stream.rows):,} tasks; other families from task {stream.family_shift:,} on, another price from "
-        f"{stream.price_shift:,} on. Outcomes of the arm taken, and of icl, come back at once."
+        f"{len(runs)} streams of {len(stream.rows):,} tasks; other families from task {stream.family_shift:,} on, "
+        f"another price from {stream.price_shift:,} on. Outcomes of the arm taken, and of icl, come back at once; the "
+        "learner takes what it thinks best and explores nothing. The plot is of the first."
     )
-    table = _table(["", "regret in all", "mean utility"], rows)
-    return f"## A stream that changes\n\n{words} {recovered}\n\n{table}"
+    table = _table(["", "regret in all, mean", "of the streams", "mean utility"], rows)
+    return f"## Streams that change\n\n{words} {recovered}\n\n{table}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -185,7 +185,7 @@ def test_a_difference_is_of_the_tasks_that_both_have_answered() -> None:
 
 def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    intervals = [mean_interval(rng.random(60) < 0.3, seed=i) for i in range(100)]
+    intervals = [mean_interval((rng.random(60) < 0.3).astype(float).tolist(), seed=i) for i in range(100)]
 
     assert sum(low <= 0.3 <= high for _, low, high in intervals) >= 88
 

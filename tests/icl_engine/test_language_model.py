@@ -328,7 +328,7 @@ def test_a_device_or_precision_that_is_not_there_is_named_with_what_would_do(
     tiny_module().save_pretrained(tmp_path)
 
     with pytest.raises(ModelUnavailable) as refused:
-        load_model(str(tmp_path), **given)
+        load_model(str(tmp_path), device=given.get("device", "auto"), dtype=given.get("dtype", "auto"))
 
     assert "auto" in refused.value.remedy or "embedded" in refused.value.remedy
 

@@ -32,7 +32,7 @@ def report() -> Report:
         family_oracle(),
         task_oracle(),
     )
-    return make_report(known_matrix(60, 1), contenders, subject="leave-one-out likelihood", n_draws=200)
+    return make_report(known_matrix(60, 1), contenders, subject="leave-one-out likelihood", n_draws=200, n_streams=2)
 
 
 def test_what_there_is_to_route_comes_before_any_router(report: Report) -> None:
@@ -65,8 +65,8 @@ def test_what_is_not_beaten_is_said_with_what_is_worth_most_of_it() -> None:
     strong, weak = by_feature("strong", "loo_nll_mean", 1.0), by_feature("weak", "prompt_tokens", 1.0)
     matrix = known_matrix(60, 1)
 
-    losing = make_report(matrix, (weak, strong), subject="weak", n_draws=200).text
-    winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200).text
+    losing = make_report(matrix, (weak, strong), subject="weak", n_draws=200, n_streams=2).text
+    winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200, n_streams=2).text
 
     assert "Not beaten: `strong`" in losing
     assert "Worth most of them at λ = 0.1: `strong`, -" in losing
@@ -93,7 +93,7 @@ def test_where_the_subject_does_not_learn_the_stream_is_tried_with_one_that_does
     learner = by_feature("learner", "loo_nll_mean", 1.0)
 
     contenders = (fixed, learner, always("icl"), always("ttt"), family_oracle(), task_oracle())
-    page = make_report(matrix, contenders, subject="as it is", n_draws=100).text
+    page = make_report(matrix, contenders, subject="as it is", n_draws=100, n_streams=1).text
 
     assert "## What as it is beats" in page
     assert "learner, learning" in page
