@@ -22,17 +22,16 @@ VOTES = "vote_agreement"
 
 _TYPICAL = ((Arm.ICL_VOTE.value, 0.06), (Arm.TTT.value, 1.0), (Arm.TTT_SHORT.value, 0.31))  # where no cost is predicted
 _NAMED = re.compile(
-    r"learned@1:model=prior-[^,]+,price=([^,]+),costs=[^,]+,tokens=[^,]+,explore=([^,]+),temperature=([^,]+),"
+    r"learned@1:model=prior-[^,]+,price=([^,]+),costs=[^,]+,tokens=[^,]+,explore=([^,]+),temperature=0.0,"
 )
 
 
-def cold_start(*, price: float, explore: float, temperature: float, votes: bool = False) -> LearnedPolicy:
+def cold_start(*, price: float, explore: float, votes: bool = False) -> LearnedPolicy:
     """Return the policy that has seen nothing but the outcomes that the prior was made from.
 
     Args:
         price: quality given up for what `ttt` takes.
         explore: probability that the arms beside the favourite keep together.
-        temperature: margin in quality within which it draws rather than decides.
         votes: read whether views agree, and ask for views where none were asked.
 
     Raises:
@@ -45,7 +44,7 @@ def cold_start(*, price: float, explore: float, temperature: float, votes: bool 
         model.provenance.training_digest[:12],
         Pricing(price, _TYPICAL, typical_tokens=_typical_tokens(model)),
         explore=explore,
-        temperature=temperature,
+        temperature=0.0,  # it learns nothing from a draw between arms that are alike
     )
 
 
@@ -53,8 +52,8 @@ def cold_start_named(named: str) -> LearnedPolicy | None:
     """Return the cold start that is called `name@version`; None: it is another policy, or of another release."""
     if (found := _NAMED.match(named)) is None:
         return None
-    price, explore, temperature = map(float, found.groups())
-    either = (cold_start(price=price, explore=explore, temperature=temperature, votes=votes) for votes in (False, True))
+    price, explore = map(float, found.groups())
+    either = (cold_start(price=price, explore=explore, votes=votes) for votes in (False, True))
     return next((policy for policy in either if policy_id(policy) == named), None)
 
 

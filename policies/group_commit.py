@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from policies.errors import LedgerUnavailable
+from policies.errors import LedgerCorrupt, LedgerFull, LedgerLocked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,17 +39,34 @@ class GroupCommit:
         mine = _Waiting(work)
         with self._changed:
             self._waiting.append(mine)
-        while True:
+        try:
+            while not self._led_or_done(mine):
+                self._lead(mine)
+        except BaseException:
+            with self._changed:  # whoever is interrupted has given up: nobody writes it later
+                self._waiting = [each for each in self._waiting if each is not mine]
+            raise
+        return cast("Written", mine.result())
+
+    def _led_or_done(self, mine: _Waiting) -> bool:
+        """Wait until nobody leads or `mine` is written, and say whether it is."""
+        with self._changed:
+            self._changed.wait_for(lambda: mine.is_done or not self._is_led)
+            return mine.is_done
+
+    def _lead(self, mine: _Waiting) -> None:
+        """Write what waits, `mine` among it, unless somebody else has begun to."""
+        group: list[_Waiting] = []
+        led = False
+        try:
             with self._changed:
-                while self._is_led and not mine.is_done:
-                    self._changed.wait()
-                if mine.is_done:
-                    return cast("Written", mine.result())
-                self._is_led = True
+                if self._is_led:
+                    return
+                led = self._is_led = True
                 group, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
-            try:
-                self._write_all(group)
-            finally:
+            self._write_all(group)
+        finally:
+            if led:
                 with self._changed:
                     self._is_led = False
                     # what an interrupt has left undone, another thread writes
@@ -60,10 +77,10 @@ class GroupCommit:
         try:
             with self._writing() as connection:
                 results = [each.work(connection) for each in group]
-        except LedgerUnavailable as error:  # nobody's work is to blame
+        except (LedgerLocked, LedgerFull, LedgerCorrupt) as error:  # nobody's work is to blame
             for each in group:
                 each.failed(error)
-        except Exception as error:
+        except Exception as error:  # one by one, what else it may be
             if len(group) == 1:
                 group[0].failed(error)
             else:

@@ -3,8 +3,9 @@
 A candidate is fitted on what was logged and judged by the gate on what came after; then it decides beside the champion
 without being followed (shadow), then for a part of the tasks (canary), and only then takes its place. At each step it
 may be turned down, and a champion that is shown to be worse than the one before is rolled back. A drift alarm or a
-new base model takes the champion away altogether: a stated rule decides, and learning begins anew. All of it is in the
-ledger, with its numbers, so that a restarted learner goes on where it was. When steps are taken is `LearningLoop`'s.
+new base model takes the champion away altogether: a stated rule or the prior decides, and learning begins anew. All of
+it is in the ledger, with its numbers, so that a restarted learner goes on where it was. When steps are taken is
+`LearningLoop`'s.
 """
 
 from __future__ import annotations
@@ -387,7 +388,7 @@ class Learner:
         return usable or self._without_champion()
 
     def _without_champion(self) -> Loaded:
-        """Return the stated rule, which explores more from a drift alarm on until there is a new champion."""
+        """Return the prior or, after a drift alarm, the stated rule, which explores more."""
         resets = [move.reason for move in self._versions.moves(CHAMPION) if move.version_id is None]
         return self._fallback if resets and resets[-1].startswith("drift") else self._prior
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
-from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
+from policies.errors import ArmUnavailable, LedgerUnavailable, PolicyFileDamaged, RecordRefused
 from policies.records import OutcomeRow
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
@@ -52,7 +52,7 @@ class Router:
     Args:
         settings: from the environment and the settings files where none are given.
         model: instead of the one the settings name.
-        policy: instead of the leave-one-out rule.
+        policy: instead of the ledger's champion and the shipped prior.
         ledger: instead of the one the settings name.
         store: of adapters, instead of the one the settings name.
         executor: that has tasks solved, instead of the one the settings name. On another machine or in another process
@@ -125,7 +125,8 @@ class Router:
 
         Args:
             arm: answer with this arm, whatever the policy would do.
-            seed: of all that is drawn; the same seed and task give the same decision and answer.
+            seed: of all that is drawn; the same seed and task give the same decision and answer where the same
+                adapters are at hand and the policy goes by no clock, as the shipped prior.
             deadline_s: seconds after which training stops and the answer in context is given.
             progress: told of each step's name, and of training steps done and to do, where this process solves it.
 
@@ -639,7 +640,7 @@ class Router:
 
         try:
             return paced(self._deciding(ledger, model_fingerprint), self.settings, ledger)
-        except LedgerUnavailable as error:  # what was spent, or who is champion, cannot be read: no answer hangs on it
+        except (LedgerUnavailable, PolicyFileDamaged) as error:  # spending, champion or prior: no answer hangs on it
             self._policy_fault = str(error)
             return paced(self._first(None, model_fingerprint), self.settings, None)
 
@@ -669,7 +670,11 @@ class Router:
         from router.granting import without_learner
 
         settings = self.settings
-        return without_learner(settings.first_policy, settings, ledger, model_fingerprint=model_fingerprint)
+        try:
+            first = settings.first_policy
+        except PolicyFileDamaged as error:  # no policy is no reason for no answer; every solution says so
+            first, self._policy_fault = settings.stated_rule, str(error)
+        return without_learner(first, settings, ledger, model_fingerprint=model_fingerprint)
 
     def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
         from router.feedback import Audits

@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     epsilon: float = Field(0.05, ge=0, le=1, description="probability spread evenly over the arms, for exploration")
     price: float = Field(0.1, ge=0, description="quality given up for what `ttt` takes on average; 0: time is free")
     budget: str | None = Field(
-        None, min_length=1, description="a share of tasks or seconds to keep to: 'ttt <= 30 %' or '<= 20 s a task'"
+        None,
+        min_length=1,
+        description="a share of tasks or seconds to keep to: 'ttt + ttt_short <= 30 %' or '<= 20 s a task'",
     )
     max_regret_rate: float | None = Field(
         None, gt=0, lt=1, description="share of answers in context that `ttt` would have answered better, at most"
@@ -301,7 +303,6 @@ class Settings(BaseSettings):
         return cold_start(
             price=self.price,
             explore=self.explored_share,
-            temperature=self.temperature,
             votes=self.probe_views > 0,
         )
 

@@ -15,7 +15,7 @@ Load = Callable[[bytes], Loaded]
 
 
 class VersionedPolicies:
-    """Policies by version. Each is loaded once; whenever one is to be used, its file is compared with its name again.
+    """Policies by version. Each is loaded once; `usable` compares its file with its name again.
 
     Args:
         load: makes the policy of a content.

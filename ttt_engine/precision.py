@@ -42,5 +42,11 @@ class _FullAttention(TorchFunctionMode):
             return func(*args, **given)
         query, key, value, *rest = args
         with torch.autocast("cpu", enabled=False):
+            rest, given = [_full(each) for each in rest], {name: _full(each) for name, each in given.items()}
             found: torch.Tensor = func(query.float(), key.float(), value.float(), *rest, **given)
         return found.to(value.dtype)
+
+
+def _full(given: Any) -> Any:
+    """Return a floating mask in full precision, and all else as it is."""
+    return given.float() if isinstance(given, torch.Tensor) and given.is_floating_point() else given

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+EXPLORE = 0.05  # as the settings have it
 _PAID_STAGES = (("votes", Stage.VOTES), ("trial", Stage.TRIAL))
 _SAID = {Stage.PROBE: "", Stage.VOTES: ", with votes", Stage.TRIAL: ", with a trial"}
 
@@ -60,11 +61,11 @@ def learned(name: str, kind: str, stage: Stage = Stage.PROBE) -> Contender:
 
 
 def shipped(stage: Stage = Stage.PROBE) -> Contender:
-    """Return the policy that decides on a fresh installation, as it is: whatever it could be fitted on, it is not."""
+    """Return the policy that decides on a fresh installation, as it is, exploring, and fitted to nothing."""
     votes = stage >= Stage.VOTES
 
     def policy(price: float) -> LearnedPolicy:
-        return cold_start(price=price, explore=0.0, temperature=0.0, votes=votes)
+        return cold_start(price=price, explore=EXPLORE, votes=votes)
 
     return Contender(
         f"shipped prior{_SAID[stage]}", lambda _: _as_fitted(policy, cold_start_model(votes), stage), learns=False

@@ -47,7 +47,7 @@ class Tenants:
             ExecutorUnavailable: it cannot be reached.
         """
         for router in (self._base, *map(self.router, known)):
-            router.steps  # noqa: B018  binds the engines
+            router.graph  # noqa: B018  binds the engines
         self.elsewhere(self._settings.tenant)
 
     def router(self, tenant: str) -> Router:

@@ -17,7 +17,7 @@ ARMS = (Arm.ICL, Arm.ICL_VOTE, Arm.TTT_SHORT, Arm.TTT)
 
 
 def first(*, price: float = 0.1, votes: bool = False) -> LearnedPolicy:
-    return cold_start(price=price, explore=0.0, temperature=0.0, votes=votes)
+    return cold_start(price=price, explore=0.0, votes=votes)
 
 
 def test_it_is_marked_as_a_prior_that_has_seen_no_outcome() -> None:
@@ -54,8 +54,16 @@ def test_it_asks_for_views_only_where_it_is_told_to_read_them() -> None:
     assert first(votes=True).stages_wanted(features) is Stage.VOTES
 
 
+def test_but_for_one_decision_in_twenty_it_takes_the_arm_that_is_worth_most() -> None:
+    policy = cold_start(price=0.1, explore=0.05)
+
+    propensities = dict(zip(map(str, ARMS), policy.propensities(features_with(), ARMS), strict=True))
+
+    assert propensities[policy.weigh(features_with(), ARMS).favourite] == pytest.approx(0.95)
+
+
 def test_an_arm_that_it_has_never_seen_is_only_explored() -> None:
-    policy = cold_start(price=0.1, explore=0.1, temperature=0.0)
+    policy = cold_start(price=0.1, explore=0.1)
 
     propensities = dict(zip((*ARMS, "remote"), policy.propensities(features_with(), (*ARMS, "remote")), strict=True))
 
@@ -64,7 +72,7 @@ def test_an_arm_that_it_has_never_seen_is_only_explored() -> None:
 
 @pytest.mark.parametrize("votes", [False, True])
 def test_it_is_made_again_from_its_name_and_decides_alike(votes: bool) -> None:
-    policy = cold_start(price=0.3, explore=0.07, temperature=0.02, votes=votes)
+    policy = cold_start(price=0.3, explore=0.072, votes=votes)
 
     again = cold_start_named(policy_id(policy))
 
@@ -80,7 +88,7 @@ def test_it_is_made_again_from_its_name_and_decides_alike(votes: bool) -> None:
     [
         "loo_threshold@1:threshold=1.0,sure_at=0.9,epsilon=0.05",
         "learned@1:model=logistic-0123456789ab,price=0.1,costs=00000000,explore=0.05,temperature=0.05,outcomes=7",
-        "learned@1:model=prior-0123456789ab,price=0.1,costs=b54400a3,tokens=100.0,explore=0.05,temperature=0.05,outcomes=0",
+        "learned@1:model=prior-0123456789ab,price=0.1,costs=b54400a3,tokens=100.0,explore=0.05,temperature=0.0,outcomes=0",
     ],
 )
 def test_another_policy_or_the_prior_of_another_release_is_not_taken_for_it(named: str) -> None:
@@ -89,4 +97,4 @@ def test_another_policy_or_the_prior_of_another_release_is_not_taken_for_it(name
 
 def test_a_price_below_zero_is_refused() -> None:
     with pytest.raises(PolicySettingRefused, match="price"):
-        cold_start(price=-1.0, explore=0.0, temperature=0.0)
+        cold_start(price=-1.0, explore=0.0)

@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import pytest
 from sqlalchemy import Connection
 
-from policies.errors import DecisionConflict, LedgerLocked, UnknownTrace
-from policies.group_commit import GroupCommit
+from policies.errors import DecisionConflict, LedgerLocked, LedgerUnavailable, UnknownTrace
+from policies.group_commit import GroupCommit, _Waiting
 from policies.ledger import Ledger
 from policies.records import DecisionRow, OutcomeRow
 from tests.policies.fakes import decision_row
@@ -136,3 +137,40 @@ def test_whoever_is_interrupted_leaves_the_work_of_others_to_them() -> None:
         assert isinstance(interrupted.exception(10), KeyboardInterrupt)
         other.result(10)
         assert written == ["two"]
+
+
+def test_an_interrupt_before_or_while_somebody_writes_keeps_nobody_waiting_and_leaves_nothing_behind() -> None:
+    written: list[str] = []
+    interrupts = iter((True, False, False))
+
+    @contextmanager
+    def writing() -> Iterator[Connection]:
+        if next(interrupts):
+            raise KeyboardInterrupt
+        yield cast(Connection, None)
+
+    group = GroupCommit(writing)
+    with suppress(KeyboardInterrupt):
+        group.write(lambda _: written.append("given up"))
+
+    assert group.write(lambda _: "answered") == "answered"
+    assert written == []
+
+
+def test_what_may_be_one_row_s_own_fault_is_tried_one_by_one() -> None:
+    """A database that refuses a row says `LedgerUnavailable` of it, too: those beside it are written."""
+
+    def refused(_: object) -> str:
+        raise LedgerUnavailable("ledger", "a number out of range", remedy="Give a smaller one.")
+
+    @contextmanager
+    def writing() -> Iterator[Connection]:
+        yield cast(Connection, None)
+
+    group = GroupCommit(writing)
+    works = [_Waiting(refused), _Waiting(lambda _: "kept")]
+    group._write_all(works)
+
+    assert works[1].result() == "kept"
+    with pytest.raises(LedgerUnavailable, match="out of range"):
+        works[0].result()

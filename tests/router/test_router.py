@@ -34,6 +34,7 @@ from router.errors import (
     LedgerUnavailable,
     ModelUnavailable,
     OutcomeConflict,
+    PolicyFileDamaged,
     RecordRefused,
     SettingsError,
     TaskRefused,
@@ -303,6 +304,20 @@ def test_the_prior_decides_before_anything_is_learned_and_its_decision_can_be_ma
     assert "model=prior-" in stored.decision.policy
     assert "by the prior alone" in solution.reason
     assert replay(stored.decision).equal
+
+
+@pytest.mark.parametrize("learning", ["off", "follow"])
+def test_a_damaged_prior_costs_no_answer_and_is_said(
+    make: Make, settings: Settings, taught: TransformersModel, monkeypatch: pytest.MonkeyPatch, learning: str
+) -> None:
+    def damaged(**_: object) -> Policy:
+        raise PolicyFileDamaged("prior", "prior.json", "it is no JSON")
+
+    monkeypatch.setattr("policies.cold_start.cold_start", damaged)
+    solution = make(taught, settings.model_copy(update={"learning": learning})).solve(ROW_TASK)
+
+    assert solution.answers[0].value is not None
+    assert any("prior.json" in said for said in solution.degraded)
 
 
 @pytest.mark.parametrize("arms", [("icl", "icl_vote"), ("icl_vote", "ttt")])

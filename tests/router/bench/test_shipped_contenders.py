@@ -14,7 +14,7 @@ from policies.outcome_matrix import OutcomeMatrix
 from policies.stages import Stage
 from router.bench.contenders import Contender
 from router.bench.replay import replay, transfer
-from router.bench.shipped_contenders import features_up_to, learned, shipped_contenders
+from router.bench.shipped_contenders import EXPLORE, features_up_to, learned, shipped_contenders
 from tests.router.bench.matrices import known_matrix
 
 
@@ -50,7 +50,7 @@ def test_what_is_shipped_comes_first_on_our_own_outcomes_and_is_what_it_is_whate
     assert (first.name, with_votes.name) == ("shipped prior", "shipped prior, with votes")
     assert not first.learns
     np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(one, cold_start(price=0.1, explore=0.0, temperature=0.0).choose(ours))
+    np.testing.assert_array_equal(one, cold_start(price=0.1, explore=EXPLORE).choose(ours))
 
 
 def test_on_other_people_s_outcomes_nothing_is_shipped() -> None:
