@@ -69,8 +69,8 @@ class Router:
         >>> with tempfile.TemporaryDirectory() as home:
         ...     with Router(Settings(home=home), model=ScriptedModel(lambda task: task.query.upper())) as router:
         ...         solution = router.solve(task)
-        >>> solution.answer, solution.arm
-        ('D', 'icl')
+        >>> solution.answer
+        'D'
     """
 
     def __init__(
