@@ -113,7 +113,7 @@ async def open_loop(
     Args:
         taken: what to add to; it holds what came back by then where this is cancelled.
     """
-    taken, running = taken or Taken(), set[asyncio.Task[None]]()
+    taken = taken or Taken()
     began = time.perf_counter()
 
     async def one(i: int, due: float) -> None:
@@ -126,14 +126,12 @@ async def open_loop(
         if status == 200:
             taken.latencies_s.append(time.perf_counter() - due)
 
-    for i in range(int(rate * seconds)):
-        due = began + i / rate
-        if (early := due - time.perf_counter()) > 0:
-            await asyncio.sleep(early)
-        task = asyncio.create_task(one(i, due))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
+    async with asyncio.TaskGroup() as running:
+        for i in range(int(rate * seconds)):
+            due = began + i / rate
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            running.create_task(one(i, due))
     return taken
 
 

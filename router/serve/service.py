@@ -112,12 +112,12 @@ class Service:
     @property
     def n_running(self) -> int:
         """Tasks that are being solved."""
-        return sum(future.running() for future in self._futures.values())
+        return len(self._futures) - self.n_waiting
 
     @property
     def n_waiting(self) -> int:
         """Tasks that no worker has taken up."""
-        return len(self._futures) - self.n_running
+        return sum(not (future.running() or future.done()) for future in self._futures.values())
 
     @property
     def n_deciding(self) -> int:

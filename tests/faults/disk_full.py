@@ -28,6 +28,7 @@ from tests.faults.kill_child import decision_of
 ROOT = Path(__file__).resolve().parents[2]
 ROOM_PAGES = (0, 40)  # left before the disk is full
 OUTCOMES = 10  # in one write
+_NO_LIMIT = 2**30  # pages, of SQLite's own
 
 
 @dataclass(slots=True)
@@ -75,11 +76,10 @@ class _Room:
 
     def __init__(self, ledger: Ledger) -> None:
         self.pages = 0
-        event.listen(ledger._database._engine, "connect", self._limit)
+        event.listen(ledger._database._engine, "checkout", self._limit)  # not "connect": connections are kept
 
-    def _limit(self, connection: sqlite3.Connection, _record: object) -> None:
-        if self.pages:
-            connection.execute(f"PRAGMA max_page_count = {self.pages}")
+    def _limit(self, connection: sqlite3.Connection, _record: object, _checked_out: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {self.pages or _NO_LIMIT}")
 
 
 @contextmanager
