@@ -159,7 +159,7 @@ def test_what_followed_is_corrected_with_the_verdict_it_followed_from(
 
 
 def test_whoever_says_otherwise_corrects_what_was_said_however_often(router: Router) -> None:
-    trace_id = router.solve(grid_task()).trace_id
+    trace_id = router.solve(grid_task(), arm="icl").trace_id
     router.flush()
 
     with Ledger.open(router.settings.ledger_location) as ledger:
