@@ -18,9 +18,9 @@ from policies.pricing import Pricing
 if TYPE_CHECKING:
     from policies.gain_models.model import LearnedGainModel
 
-VOTES = "vote_agreement"
-
-_TYPICAL = ((Arm.ICL_VOTE.value, 0.06), (Arm.TTT.value, 1.0), (Arm.TTT_SHORT.value, 0.31))  # where no cost is predicted
+_VOTES = "vote_agreement"
+# mean costs of the tasks that the prior is fitted to, with the embedded model (docs/experiments.md)
+_COSTS = ((Arm.ICL_VOTE.value, 0.06), (Arm.TTT.value, 1.0), (Arm.TTT_SHORT.value, 0.31))
 _NAMED = re.compile(
     r"learned@1:model=prior-[^,]+,price=([^,]+),costs=[^,]+,tokens=[^,]+,explore=([^,]+),temperature=0.0,"
 )
@@ -42,7 +42,7 @@ def cold_start(*, price: float, explore: float, votes: bool = False) -> LearnedP
     return LearnedPolicy(
         model,
         model.provenance.training_digest[:12],
-        Pricing(price, _TYPICAL, typical_tokens=_typical_tokens(model)),
+        Pricing(price, _COSTS, typical_tokens=_mean_tokens(model)),
         explore=explore,
         temperature=0.0,  # it learns nothing from a draw between arms that are alike
     )
@@ -65,9 +65,9 @@ def cold_start_model(votes: bool) -> LearnedGainModel:
         PolicyFileDamaged: the prior that comes with this release is damaged.
     """
     prior = shipped_prior()
-    return (prior if votes else prior.of_features([n for n in prior.feature_names if n != VOTES])).model()
+    return (prior if votes else prior.of_features([n for n in prior.feature_names if n != _VOTES])).model()
 
 
-def _typical_tokens(model: LearnedGainModel) -> float:
-    """Return the length of a prompt that the prior was made from, in the middle."""
+def _mean_tokens(model: LearnedGainModel) -> float:
+    """Return the mean length of the prompts that the prior was made from."""
     return round(float(model.scaler.center[model.feature_names.index("prompt_tokens")]), 1)

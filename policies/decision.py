@@ -186,7 +186,7 @@ def drawn(
     """
     arm, propensity = draw(rng, arms, propensities)
     if arm != favourite:
-        reason = f"exploring {arm}, drawn with {propensity:.3f}; the rule takes {favourite}: {reason}"
+        reason = f"exploring {arm}, drawn with {propensity:.3f}, where {favourite} is the favourite; {reason}"
     return Decision(
         arm=arm,
         propensity=propensity,

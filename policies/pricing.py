@@ -100,12 +100,11 @@ class Pricing:
             tokens: of the prompt, (n_rows,); NaN: of typical length.
             cached: 1 where `ttt` has nothing to train and is no more than a vote, (n_rows,).
         """
-        trained, untrained = (
-            self._costs(np.full((len(tokens), len(arms)), np.nan), [as_arm.get(arm, arm) for arm in arms])
-            for as_arm in ({}, {str(Arm.TTT): str(Arm.ICL_VOTE)})
-        )
-        costs: Floats = np.where((cached == 1.0)[:, None], untrained, trained)
-        return costs * (np.where(tokens > 0.0, tokens, typical_tokens) / typical_tokens)[:, None]
+        *costs, as_vote = self._costs(np.full((1, len(arms) + 1), np.nan), [*arms, Arm.ICL_VOTE])[0]
+        is_free = (cached == 1.0)[:, None] & np.array([arm == Arm.TTT for arm in arms])
+        longer = np.where(tokens > 0.0, tokens, typical_tokens) / typical_tokens
+        result: Floats = np.where(is_free, as_vote, np.array(costs)) * longer[:, None]
+        return result
 
     def _costs(self, predicted_s: Floats, arms: Sequence[str]) -> Floats:
         means = dict(self.mean_cost_s)

@@ -7,8 +7,9 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import insert
 
@@ -16,26 +17,27 @@ import router.steps
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task, Value
 from policies.ledger import Ledger
-from policies.records import DecisionRow, TraceRow
+from policies.records import TraceRow
 from policies.rows import decision_columns
 from policies.tables import DECISIONS, sealed
 from policies.trace_log import TraceEntry, TraceFacts, TraceFilter, insertions
 from router.router import Router
 from router.settings import Settings
-from router.solution import Cost
-from router.steps import SolveState
-from router.trace import DecisionGrounds, Trace
 from router.traces import TraceWriter, read_trace, replay
 from router.traces.why import why
 
 AT_ONCE = 1000  # rows of one transaction
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def main() -> None:
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and print what was found."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listed", type=int, default=100_000)
     parser.add_argument("--replayed", type=int, default=1000)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         _cost_of_tracing(Path(folder) / "cost")
         _replays(Path(folder) / "replays", given.replayed)
@@ -52,29 +54,12 @@ def _largest_task() -> Task:
 
 
 def _cost_of_tracing(home: Path) -> None:
-    """Time what a solve waits for: making the record, and handing it on. The decision is committed without it, too."""
-    spent: list[float] = []
+    """Time what a solve waits for, handing the record on, and what is done behind it, making the record."""
+    waited: list[float] = []
+    made: list[float] = []
     make, put = router.steps.trace_of, TraceWriter.put
-
-    def timed_make(state: SolveState, cost: Cost, fingerprint: str, recorded: DecisionRow | None = None) -> Trace:
-        started = time.perf_counter()
-        trace = make(state, cost, fingerprint, recorded)
-        spent.append(time.perf_counter() - started)
-        return trace
-
-    def timed_put(
-        writer: TraceWriter,
-        decision: DecisionRow,
-        trace: Trace,
-        grounds: Callable[[], DecisionGrounds] | None = None,
-    ) -> tuple[str, ...]:
-        started = time.perf_counter()
-        said = put(writer, decision, trace, grounds)
-        spent[-1] += time.perf_counter() - started
-        return said
-
     task = _largest_task()
-    router.steps.trace_of, TraceWriter.put = timed_make, timed_put  # type: ignore[method-assign]
+    router.steps.trace_of, TraceWriter.put = _timed(make, made), _timed(put, waited)  # type: ignore[method-assign]
     try:
         with Router(Settings(home=home, arms=("icl",)), model=ScriptedModel(lambda task: task.query)) as bound:
             for _ in range(100):
@@ -84,12 +69,26 @@ def _cost_of_tracing(home: Path) -> None:
     with Ledger.open(home) as ledger:
         stored = read_trace(ledger, "last")
     print(f"trace of 10 demonstrations of 30 x 30: {len(stored.trace.model_dump_json()):,} bytes")
-    print(f"tracing, of a solve: p50 {_ms(statistics.median(spent))}, worst of {len(spent)} {_ms(max(spent))}")
+    for what, seconds in (("tracing, of a solve", waited), ("and behind it", made)):
+        print(f"{what}: p50 {_ms(statistics.median(seconds))}, worst of {len(seconds)} {_ms(max(seconds))}")
     print(f"in words: p50 {_ms(_seconds(lambda: why(stored), 50))}")
 
 
+def _timed(call: Callable[P, T], seconds: list[float]) -> Callable[P, T]:
+    """Return the same call, whose seconds are kept."""
+
+    def timed(*args: P.args, **kwargs: P.kwargs) -> T:
+        started = time.perf_counter()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            seconds.append(time.perf_counter() - started)
+
+    return timed
+
+
 def _replays(home: Path, n: int) -> None:
-    settings = Settings(home=home, arms=("icl", "icl_vote"), epsilon=0.5, n_views=2)
+    settings = Settings(home=home, epsilon=0.5, n_views=2)
     tasks = [Task.from_pairs([("a", "A"), ("b", "B" if i % 3 else "x"), (f"c{i}", f"C{i}")], f"q{i}") for i in range(n)]
     with Router(settings, model=ScriptedModel(lambda task: str(task.query).upper())) as bound:
         for i, task in enumerate(tasks):
@@ -116,8 +115,8 @@ def _lists(home: Path, n: int) -> None:
                     each = dataclasses.replace(row, decision_id=name, arm=("icl", "ttt")[i % 2])
                     connection.execute(insert(DECISIONS).values(sealed(DECISIONS, decision_columns(each))))
                     entry = TraceEntry(each, TraceRow(name, 2, document), TraceFacts(regret=(i % 97) / 97))
-                    for statement in insertions(entry):
-                        connection.execute(statement)
+                    for statement, values in insertions(entry):
+                        connection.execute(statement, values)
         print(f"{ledger.traces.count():,} traces, {ledger.traces.size_bytes():,} bytes of documents")
         for name, wanted, order in (
             ("newest", TraceFilter(), "newest"),

@@ -41,7 +41,7 @@ def test_an_arm_that_is_not_the_favourite_says_that_it_explores() -> None:
     policy, rng = AlwaysArm("icl"), np.random.default_rng(0)
     decision = drawn(policy, (0.0, 1.0), rng, ("icl", "ttt"), favourite="icl", reason="cheap", difficulty=0.5)
 
-    assert decision.reason == "exploring ttt, drawn with 1.000; the rule takes icl: cheap"
+    assert decision.reason == "exploring ttt, drawn with 1.000, where icl is the favourite; cheap"
 
 
 def test_certainty_is_all_on_one_arm() -> None:

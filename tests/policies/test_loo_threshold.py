@@ -125,7 +125,7 @@ def test_an_explored_arm_says_so_and_names_what_the_rule_takes() -> None:
     explored = next(decision for decision in drawn if decision.arm == "icl")
 
     assert explored.propensity == pytest.approx(0.25)
-    assert explored.reason.startswith("exploring icl, drawn with 0.250; the rule takes ttt: 0 of 2")
+    assert explored.reason.startswith("exploring icl, drawn with 0.250, where ttt is the favourite; 0 of 2")
 
 
 def test_difficulty_is_one_minus_the_estimate_that_icl_is_right() -> None:
