@@ -40,7 +40,7 @@ class GroupCommit:
         with self._changed:
             self._waiting.append(mine)
         try:
-            while not self._led_or_done(mine):
+            while not self._done_meanwhile(mine):
                 self._lead(mine)
         except BaseException:
             with self._changed:  # whoever is interrupted has given up: nobody writes it later
@@ -48,7 +48,7 @@ class GroupCommit:
             raise
         return cast("Written", mine.result())
 
-    def _led_or_done(self, mine: _Waiting) -> bool:
+    def _done_meanwhile(self, mine: _Waiting) -> bool:
         """Wait until nobody leads or `mine` is written, and say whether it is."""
         with self._changed:
             self._changed.wait_for(lambda: mine.is_done or not self._is_led)
