@@ -127,6 +127,9 @@ def run_report(
         typer.Option("--ignore", metavar="COLUMN", help="A column that is no feature, such as a text."),
     ] = None,
     subject: Annotated[str | None, typer.Option(metavar="NAME", help="The contender compared with all others.")] = None,
+    streams: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Streams that change, of each kind; a minute or two each.")
+    ] = 5,
     draws: Annotated[int, typer.Option(metavar="N", min=100, help="Bootstrap draws.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of folds, draws and stream.")] = 0,
 ) -> None:
@@ -157,6 +160,7 @@ def run_report(
             subject=chosen,
             fit_on=fit_on,
             n_draws=draws,
+            n_streams=streams,
             seed=seed,
             progress=progress,
             threshold_rule=threshold_of_bound,

@@ -121,7 +121,7 @@ def _unpicked(known: Experience, *, after_seq: int) -> OutcomeMatrix:
     both = (known.rows.known_p[:, columns] >= 1.0).all(axis=1) & ~np.isnan(known.rows.quality[:, columns]).any(axis=1)
     unpicked = np.array([picks_nothing(policy) for policy in known.decided_by], dtype=bool)
     found = known.take(both & unpicked & (known.seqs > after_seq))
-    return found.matrix()[0].take(np.argsort(found.known_at, kind="stable").tolist())
+    return found.matrix().take(np.argsort(found.known_at, kind="stable").tolist())
 
 
 def picks_nothing(policy: str) -> bool:

@@ -74,20 +74,16 @@ def model_in(ledger: Ledger) -> str | None:
 
 
 def fit_with(*, price: float, explore: float, temperature: float) -> Fit:
-    """Return what makes a policy's content from outcomes and their weights."""
+    """Return what makes a policy's content from outcomes in the order of time."""
 
-    def fit(matrix: OutcomeMatrix, weights: Floats) -> bytes:
-        from policies.gain_models.fitting import fit_gain_model  # loads scikit-learn
+    def fit(matrix: OutcomeMatrix) -> bytes:
+        from policies.gain_models.fitting import fit_to_log  # loads scikit-learn
 
         known = ~np.isnan(matrix.features).all(axis=0)  # a stage nobody asked for gives nothing to learn from
         matrix = matrix.of_features([matrix.feature_names[i] for i in np.flatnonzero(known)])
         means = {_COST + arm: seconds for arm, seconds in Pricing.of(matrix, price).mean_cost_s}
         kept = {"price": price, "explore": explore, "temperature": temperature, "n_outcomes": len(matrix), **means}
-        return as_bytes(
-            fit_gain_model(
-                _kind_for(len(matrix)), matrix, sample_weight=weights, feature_schema=SCHEMA_HASH, settings=kept
-            )
-        )
+        return as_bytes(fit_to_log(matrix, feature_schema=SCHEMA_HASH, settings=kept))
 
     return fit
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-Fit = Callable[["OutcomeMatrix", "Floats"], bytes]  # outcomes, weights (n, n_arms) -> a policy's content
+Fit = Callable[["OutcomeMatrix"], bytes]  # outcomes in the order of time -> a policy's content
 Known = Callable[[], Experience]  # reads what is known by now
 ActAs = Callable[[Policy, int, Known | None], Policy]
 
@@ -65,6 +65,7 @@ class LearningSettings:
     gate: GateRules = field(default_factory=GateRules)
     rows: RowRules = field(default_factory=RowRules)
     least_rows: int = 100  # known outcomes before the first candidate; below that nothing reliable is learned
+    window: int = 1000  # the newest known outcomes, which a candidate is fitted on: older ones tell of other tasks
     new_rows: int = 100  # known outcomes after one candidate was settled, before the next
     patience_rows: int = 4000  # after which an undecided candidate is given up
     shadow_decisions: int = 200  # decided beside the champion, before it decides for anyone
@@ -284,14 +285,15 @@ class Learner:
 
     def _new_candidate(self, known: Experience) -> Event | None:
         """Fit and publish; None where that gives a policy which has been judged already."""
-        content = self._policies.sealed(self._fit(*known.matrix()))
+        newest = known.take(np.arange(len(known)) >= len(known) - self.settings.window)
+        content = self._policies.sealed(self._fit(newest.matrix()))
         parent = self._versions.alias(CHAMPION).version_id
         version = self._versions.publish(content, parent=parent, trained_to_seq=int(known.seqs[-1]))
         self._used.update(known.seqs.tolist())
         if version.state is not PolicyState.CANDIDATE:
             return None
         alias = self._versions.alias(CHALLENGER)
-        reason = f"fitted on {len(known)} decisions with known outcomes"
+        reason = f"fitted on {len(newest)} decisions with known outcomes"
         if alias.version_id != version.version_id:
             self._versions.point(CHALLENGER, version.version_id, expected_epoch=alias.epoch, reason=reason)
         return Event("fitted", version.version_id, reason)

@@ -38,7 +38,6 @@ GIVEN = "exact"  # kind of an outcome that judges the answer given
 AUDIT_RATE = "audit:rate"  # kind under which the probability of an audit is kept
 SUNK, AUDITED = "icl", "ttt"
 ROLLED_BACK = "rolled back"  # begins the reason of a move that takes nothing back of what was known
-_MOST_WEIGHT = 20.0
 _TRACE_IS_LATE = 1000  # decisions after which a trace that is not there will not come
 Said = dict[int, tuple[float, str]]  # by the decision's number: what was said in time, and by whom
 
@@ -101,15 +100,14 @@ class Experience:
             unit_s=self.unit_s,
         )
 
-    def matrix(self) -> tuple[OutcomeMatrix, Floats]:
-        """Return it as an outcome matrix to fit on, with the weight of every outcome, (n, n_arms), 0 where unknown."""
+    def matrix(self) -> OutcomeMatrix:
+        """Return it as an outcome matrix to fit on, in the order of record."""
         rows, n = self.rows, len(self)
         sunk = rows.arms.index(SUNK)
         quality = rows.quality.copy()
         follows = np.isnan(quality[:, sunk])
         quality[follows, sunk] = self.implied[follows]
-        weights = np.clip(1.0 / np.maximum(rows.known_p, 1.0 / _MOST_WEIGHT), 1.0, _MOST_WEIGHT)
-        matrix = OutcomeMatrix(
+        return OutcomeMatrix(
             tasks=self.tasks,
             families=rows.families,
             sets=("ledger",) * n,
@@ -121,7 +119,6 @@ class Experience:
             features=rows.features,
             feature_cost_s=np.zeros(n),
         )
-        return matrix, np.where(np.isnan(quality), 0.0, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""Fitting gain models to an outcome matrix: heads, calibration on unseen families, and the mix of two ways to a gain.
+"""Fitting gain models to outcomes: heads, calibration on what is held out, and the mix of two ways to a gain.
 
-Deterministic: the same rows, weights and seed give the same model. Trees and isotonic curves load scikit-learn.
+Held out are families, where the outcomes were collected to tell of any task; or runs of rows, where they are the log of
+a router (`fit_to_log`). Deterministic: the same rows, weights and seed give the same model. Trees and isotonic curves
+load scikit-learn.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ import numpy as np
 from policies.errors import RecordRefused
 from policies.gain_model import PRIOR
 from policies.gain_models.calibration import Calibration, fit_calibration, fit_sigmoid
-from policies.gain_models.folds import family_folds
+from policies.gain_models.folds import family_folds, run_folds
 from policies.gain_models.forest import ForestScores, Nodes
 from policies.gain_models.heads import FLOOR, Head, HeadKind, heads_of, mixtures_of, targets_of
 from policies.gain_models.linear_heads import FOLDS_FROM, fit_linear_heads
@@ -39,6 +41,7 @@ KINDS = (PRIOR, "logistic", "trees")
 FEW_ROWS = 300  # below it only the features that the prior knows are used
 N_FOLDS, N_TREE_FOLDS = 5, 4
 TREES_FROM = 200  # rows
+_SURE = 1e-6  # no chance is taken to be nearer to 0 or 1
 RISES_WITH = "loo_exact_share"  # the better it is, the likelier every arm is right, and the less an arm alone is
 
 
@@ -57,7 +60,7 @@ def fit_gain_model(
 
     Args:
         kind: `prior` takes the prior as it is; `logistic` moves from it as outcomes come in; `trees` (boosted) start
-            anew, and want thousands of outcomes.
+            anew.
         sample_weight: (n_rows, n_arms), >= 0, such as 1 / propensity of an arm that was measured because a policy drew
             it; a gain is weighted as its arm. Only ratios matter: each head counts its rows as their effective number.
         prior: None: the one that is shipped.
@@ -69,41 +72,110 @@ def fit_gain_model(
     Raises:
         RecordRefused: the matrix or the weights cannot be fitted to, or there is no such kind.
     """
-    weights = _checked(kind, matrix, sample_weight)
     prior = shipped_prior() if prior is None else prior
-    made_from = Provenance(
-        n_rows=len(matrix),
-        training_digest=training_digest(matrix, weights),
-        feature_schema=feature_schema,
-        parent=parent,
-        made_with=tuple((name, version(name)) for name in ("numpy", "scikit-learn")),
-        settings=tuple(sorted((name, float(value)) for name, value in settings.items())),
-    )
+    weights = _checked(kind, matrix, sample_weight)
+    made_from = _provenance(matrix, weights, parent, feature_schema, settings)
+    return _fitted(kind, matrix, weights, prior, made_from, family_folds, seed).model
+
+
+def fit_to_log(
+    matrix: OutcomeMatrix,
+    *,
+    prior: Prior | None = None,
+    seed: int = 0,
+    parent: str | None = None,
+    feature_schema: str = "",
+    settings: Mapping[str, float] = MappingProxyType({}),
+) -> LearnedGainModel:
+    """Fit to what a router was told of its tasks, rows in the order of time: `logistic` or `trees`, whichever predicts
+    runs of rows that are held out better.
+
+    All rows count alike, whatever the chance with which an arm was drawn: it hangs on the features, which the model
+    knows as well, and to weigh by its inverse would leave a fraction of the rows.
+
+    Raises:
+        RecordRefused: as for `fit_gain_model`, whose arguments these are.
+    """
+    prior = shipped_prior() if prior is None else prior
+    weights = _checked("logistic", matrix, None)
+    made_from = _provenance(matrix, weights, parent, feature_schema, settings)
+    kinds = ("logistic", "trees") if len(matrix) >= TREES_FROM else ("logistic",)
+    fits = [_fitted(kind, matrix, weights, prior, made_from, _runs, seed) for kind in kinds]
+    return min(fits, key=lambda fit: fit.loss).model  # of equal ones the simpler
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    model: LearnedGainModel
+    loss: float  # nats an outcome, of what each arm would be right in, on what was held out
+
+
+def _runs(matrix: OutcomeMatrix, n_folds: int) -> Folds:
+    return run_folds(len(matrix), n_folds)
+
+
+def _fitted(
+    kind: str,
+    matrix: OutcomeMatrix,
+    weights: Floats,
+    prior: Prior,
+    made_from: Provenance,
+    folds_of: Callable[[OutcomeMatrix, int], Folds],
+    seed: int,
+) -> _Fit:
     # a feature that no row knows is not read: a policy would ask for it where none of its rows had it
     prior = prior.of_features(_known_features(matrix))
     if kind == PRIOR:
-        return replace(prior.model(matrix.arms), provenance=made_from)
+        return _Fit(replace(prior.model(matrix.arms), provenance=made_from), np.nan)
     scores: LinearScores | ForestScores
     if kind == "logistic":
         matrix = _with_features_of(prior, matrix)
-        scaler, scores, unseen = _linear_scores(matrix, weights, prior)
+        scaler, scores, unseen = _linear_scores(matrix, weights, prior, folds_of(matrix, N_FOLDS))
     else:
-        scaler, scores, unseen = _forest_scores(matrix, weights)
-    by_head = _by_head(matrix, weights)
-    targets = targets_of(matrix)
+        scaler, scores, unseen = _forest_scores(matrix, weights, folds_of(matrix, N_TREE_FOLDS))
+    by_head, targets = _by_head(matrix, weights), targets_of(matrix)
     calibrations = tuple(
         _calibrated(unseen[:, i], targets[:, i], by_head[:, i], fit_calibration) for i in range(len(by_head.T))
     )
-    return LearnedGainModel(
+    chances = np.column_stack([curve.chance(unseen[:, i]) for i, curve in enumerate(calibrations)])
+    model = LearnedGainModel(
         name=kind,
         feature_names=matrix.feature_names,
         arms=matrix.arms,
         scaler=scaler,
         scores=scores,
         calibrations=calibrations,
-        direct_weight=_direct_weight(matrix, unseen, calibrations, weights),
+        direct_weight=_direct_weight(matrix, chances, weights),
         past=PastTasks.sampled(matrix, np.random.default_rng(seed)),
         provenance=made_from,
+    )
+    return _Fit(model, _loss(chances[:, : len(matrix.arms)], matrix.quality, weights))
+
+
+def _loss(chances: Floats, quality: Floats, weights: Floats) -> float:
+    """Return the mean cross-entropy of what was held out, in nats; infinite where nothing was.
+
+    Args:
+        chances: (n_rows, n_arms), that an arm is right; NaN where it was not held out.
+        quality: (n_rows, n_arms), what came of it; NaN where that is not known.
+    """
+    known = ~np.isnan(chances) & ~np.isnan(quality) & (weights > 0.0)
+    if not known.any():
+        return np.inf
+    p, right, weight = np.clip(chances[known], _SURE, 1.0 - _SURE), quality[known], weights[known]
+    return float(weight @ -(right * np.log(p) + (1.0 - right) * np.log1p(-p)) / weight.sum())
+
+
+def _provenance(
+    matrix: OutcomeMatrix, weights: Floats, parent: str | None, feature_schema: str, settings: Mapping[str, float]
+) -> Provenance:
+    return Provenance(
+        n_rows=len(matrix),
+        training_digest=training_digest(matrix, weights),
+        feature_schema=feature_schema,
+        parent=parent,
+        made_with=tuple((name, version(name)) for name in ("numpy", "scikit-learn")),
+        settings=tuple(sorted((name, float(value)) for name, value in settings.items())),
     )
 
 
@@ -121,7 +193,7 @@ def make_prior(matrix: OutcomeMatrix, feature_names: Sequence[str], *, source: s
     matrix = _with_columns(matrix, tuple(feature_names))
     d = 1 + 2 * len(feature_names)
     nothing = Prior((), matrix.arms, Scaler.neutral(0), np.zeros((len(heads_of(matrix.arms)), 1)), "nothing")
-    scaler, scores, unseen = _linear_scores(matrix, weights, nothing)
+    scaler, scores, unseen = _linear_scores(matrix, weights, nothing, family_folds(matrix, N_FOLDS))
     targets, by_head = targets_of(matrix), _by_head(matrix, weights)
     coef = np.zeros((len(by_head.T), d))
     for i in range(len(coef)):
@@ -193,8 +265,10 @@ def _with_columns(matrix: OutcomeMatrix, names: tuple[str, ...]) -> OutcomeMatri
     return replace(matrix, feature_names=names, features=features)
 
 
-def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tuple[Scaler, LinearScores, Floats]:
-    """Return the scaler, the heads, and their scores of families they had not seen, (n_rows, n_heads), else NaN."""
+def _linear_scores(
+    matrix: OutcomeMatrix, weights: Floats, prior: Prior, folds: Folds
+) -> tuple[Scaler, LinearScores, Floats]:
+    """Return the scaler, the heads, and their scores of folds they had not seen, (n_rows, n_heads), else NaN."""
     before, worth = prior.scaler_for(matrix.feature_names)
     scaler = Scaler.of(matrix.features, np.ones(len(matrix)), before=before, worth=worth)
     believed = prior.coef_for(matrix.feature_names, matrix.arms, scaler)
@@ -202,7 +276,7 @@ def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tupl
         scaler.design(matrix.features),
         targets_of(matrix),
         _by_head(matrix, weights),
-        family_folds(matrix, N_FOLDS),
+        folds,
         kinds=[head.kind for head in heads_of(matrix.arms)],
         believed=believed,
         l2=PSEUDO_TASKS / 4.0,
@@ -210,12 +284,11 @@ def _linear_scores(matrix: OutcomeMatrix, weights: Floats, prior: Prior) -> tupl
     return scaler, LinearScores(scaler, fit.coef, fit.covariance), fit.unseen
 
 
-def _forest_scores(matrix: OutcomeMatrix, weights: Floats) -> tuple[Scaler, ForestScores, Floats]:
-    """Return the scaler, the heads, and their scores of families they had not seen, (n_rows, n_heads)."""
+def _forest_scores(matrix: OutcomeMatrix, weights: Floats, folds: Folds) -> tuple[Scaler, ForestScores, Floats]:
+    """Return the scaler, the heads, and their scores of folds they had not seen, (n_rows, n_heads)."""
     from policies.gain_models.estimators import BoostedTreesRegressor
 
     heads, targets, by_head = heads_of(matrix.arms), targets_of(matrix), _by_head(matrix, weights)
-    folds = family_folds(matrix, N_TREE_FOLDS)
     unseen = np.full_like(targets, np.nan)
     nodes, ensemble, intercept = [], [], np.zeros((len(heads), N_TREE_FOLDS))
     least_error = np.zeros(len(heads))
@@ -264,17 +337,14 @@ def _calibrated(
     return fit(log_odds[known], targets[known], weights[known]) if known.sum() >= FOLDS_FROM else Calibration()
 
 
-def _direct_weight(
-    matrix: OutcomeMatrix, unseen: Floats, calibrations: Sequence[Calibration], weights: Floats
-) -> Floats:
-    """Return how much of each arm's gain is taken from its own heads, (n_arms,): what predicts the gains of unseen
-    families best, by least squares held towards 0 as by PSEUDO_TASKS tasks.
+def _direct_weight(matrix: OutcomeMatrix, chances: Floats, weights: Floats) -> Floats:
+    """Return how much of each arm's gain is taken from its own heads, (n_arms,): what predicts gains that are held out
+    best, by least squares held towards 0 as by PSEUDO_TASKS tasks.
 
     Towards 0, since few tasks say little of heads that neither rise nor fall with what the model finds hard: where
     `icl` is sure it needs no training, and where nothing helps it is least sure. The difference of two falling curves
     is such a hump, and one linear head is not. With many tasks the heads of their own may win.
     """
-    chances = np.column_stack([curve.chance(unseen[:, i]) for i, curve in enumerate(calibrations)])
     floor = matrix.column(FLOOR)
     found = np.zeros(len(matrix.arms))
     for j, (direct, indirect) in enumerate(zip(*(mixture.T for mixture in mixtures_of(matrix.arms)), strict=True)):

@@ -2,7 +2,7 @@
 
 What makes a task easy for one arm makes it easy for the others. Heads that are fitted apart differ by chance where
 outcomes are few, and a policy that takes the best of several arms takes what chance favours. So a head is held towards
-what all heads of its kind say together, as strongly as predicts unseen families best. Together they go by tasks that
+what all heads of its kind say together, as strongly as predicts best what is held out. Together they go by tasks that
 all of them were tried on: else what `icl` fails at would speak against arms that nobody has tried there.
 
 Source: Evgeniou, Pontil 2004 (regularized multi-task learning: w_t = w_0 + v_t), in two steps, each by Newton's method.
@@ -27,14 +27,21 @@ if TYPE_CHECKING:
 
 FOLDS_FROM = 30  # outcomes of a head; fewer choose no penalty
 ROUGHLY = 1e-3  # nats; enough to compare penalties and to calibrate
-APART = (16.0, 4.0, 1.0, 0.25)  # penalties of a head's own part, in `l2`, the strongest first: taken without outcomes,
+APART = (
+    16.0,
+    4.0,
+    1.0,
+    0.25,
+    0.06,
+    0.015,
+)  # penalties of a head's own part, in `l2`, the strongest first: taken without outcomes,
 COMMON = 1.0 / (1.0 - 1.0 / APART[0])  # and with this of the common part, both together are worth `l2`
 
 
 @dataclass(frozen=True, slots=True)
 class LinearFit:
     """Coefficients (n_heads, d), their covariances (n_heads, d, d), and the scores (n_rows, n_heads) that each row gets
-    from heads that have not seen its family; NaN where a head says nothing of a row, or has too few rows.
+    from heads that have not seen its fold; NaN where a head says nothing of a row, or has too few rows.
     """
 
     coef: Floats
@@ -58,7 +65,7 @@ def fit_linear_heads(
         design: (n_rows, d), its first column ones.
         targets: (n_rows, n_heads), in [0, 1].
         weights: (n_rows, n_heads), >= 0; 0 where a row says nothing of a head.
-        folds: (n_rows,), of families that are held out together.
+        folds: (n_rows,), of rows that are held out together.
         kinds: of each head; those of one kind move together.
         believed: (n_heads, d), where the coefficients stay without outcomes.
         l2: what that belief is worth, for each coefficient.
@@ -158,7 +165,7 @@ class _Head:
         return coef, hessian - np.diag(precision)
 
     def validated(self, folds: Folds, towards: dict[int, Floats]) -> tuple[float, Floats]:
-        """Return the penalty of the own part that predicts unseen families best, and what each row scores unseen.
+        """Return the penalty of the own part that predicts best what is held out, and what each row scores unseen.
 
         Args:
             towards: what the head is held to where a fold is held out: fitted without that fold.

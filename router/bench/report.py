@@ -32,7 +32,19 @@ from router.bench.evaluation import (
 )
 from router.bench.metrics import aiq, ibc_lift, pareto_distance
 from router.bench.replay import PRICES, REPEAT_RATES, Judged, regret_rates, replay, transfer, with_repeats
-from router.bench.stream import Course, Stream, best_fixed, frozen, learning, stream_of, tasks_to_recover
+from router.bench.shipped_contenders import learner
+from router.bench.stream import (
+    EVERY,
+    Course,
+    Stream,
+    best_fixed,
+    frozen,
+    learning,
+    stream_of,
+    stream_of_new_tasks,
+    tasks_to_recover,
+)
+from router.learning import LearningSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,6 +60,9 @@ REGRET_RATES = (0.05, 0.1)
 N_FEATURES_SHOWN = 15
 WORTH_ROUTING = 0.05  # n01 - n10 below which there is nothing to route
 BEATS_FEATURE = 0.85  # AUROC of one feature from which a learner must justify itself by more than ranking
+
+
+_Run = tuple[Stream, tuple[Course, ...]]  # how the learner, the same frozen and the best single arm fared on a stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,7 @@ def make_report(
     fit_on: OutcomeMatrix | None = None,
     n_draws: int = 10_000,
     n_streams: int = 5,
+    in_streams: tuple[Contender, Contender] | None = None,
     seed: int = 0,
     about: Sequence[str] = (),
     threshold_rule: ThresholdRule | None = None,
@@ -114,11 +130,14 @@ def make_report(
     """Replay every contender on the matrix and say what came of it.
 
     Args:
-        subject: the contender that is compared with all others; it must rank tasks. Where it does not learn, splits and
-            the stream are tried with the first contender that does.
+        subject: the contender that is compared with all others; it must rank tasks. Where it does not learn, splits are
+            tried with the first contender that does.
         fit_on: outcomes of other tasks, which every policy is fitted on besides the other families of the matrix,
             K-fold; None: on those alone. Either way it is judged on families that it has not seen.
-        n_streams: drawn anew, for the learner in a stream that changes.
+        n_streams: of each kind, for the learner in a stream that changes; a minute or two each. 0: that part is left
+            out.
+        in_streams: what learns there and what it is when frozen; None: what the learning loop fits, and that without
+            exploring.
         about: lines on where the outcomes come from.
         threshold_rule: chooses the threshold of a bound on regret; None: that part is left out.
         progress: told of (what, contenders done, contenders in all).
@@ -140,9 +159,12 @@ def make_report(
     compared = comparisons(subject, rankings, choices)
     oracles = {each.name for each in judged if each.is_oracle}
     asked = next(each for each in contenders if each.name == subject)
-    learner = next(each for each in (asked, *contenders) if each.learns)  # where the subject is what it is, another
-    runs = [_run(matrix, learner, rng) for _ in range(n_streams)]
-    drawn = _plots(matrix, judged, by_name[subject], *runs[0])
+    fitted = next(each for each in (asked, *contenders) if each.learns)  # where the subject is what it is, another
+    runs: list[_Run] = []
+    for draw in [stream_of] * n_streams + [stream_of_new_tasks] * n_streams:
+        runs.append(_run(draw(matrix, rng=rng), in_streams or (learner(), learner(explore=0.0)), rng))
+        progress("streams", len(runs), 2 * n_streams)
+    drawn = _plots(matrix, judged, by_name[subject], runs[:1])
     parts = [
         "# Routing: what it is worth",
         _made_from(matrix, fit_on, about, n_draws),
@@ -155,23 +177,21 @@ def make_report(
         _frontier_table(matrix, judged),
         _above_always(subject, choices),
         "PLOT reliability" if any(plot.name == "reliability" for plot in drawn) else "",
-        _by_split(matrix, learner, resampling, rng, fit_on),
+        _by_split(matrix, fitted, resampling, rng, fit_on),
         _cache(matrix, by_name[subject]),
         _safety(matrix, by_name[subject], threshold_rule, rng),
-        _streams_said(runs),
-        "PLOT regret",
+        _streams_said(runs[:n_streams], runs[n_streams:]) if runs else "",
+        "PLOT regret" if runs else "",
         "PLOT gain",
     ]
     return Report("\n\n".join(part for part in parts if part) + "\n", drawn)
 
 
-def _plots(
-    matrix: OutcomeMatrix, judged: Sequence[Judged], subject: Judged, stream: Stream, courses: Sequence[Course]
-) -> tuple[Plot, ...]:
+def _plots(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: Judged, runs: Sequence[_Run]) -> tuple[Plot, ...]:
     found = [Plot("frontier", "Quality against cost", plots.frontier(matrix, judged, subject.name))]
     if subject.p_strong_only is not None:
         found.append(Plot("reliability", "Reliability diagram", plots.reliability(matrix, subject)))
-    found.append(Plot("regret", "Regret over the stream", plots.regret(stream, courses)))
+    found += [Plot("regret", "Regret over the stream", plots.regret(*run)) for run in runs]
     found.append(Plot("gain", "Gain of training by kind of task", plots.gain_by_kind(gain_by_family(matrix))))
     return tuple(found)
 
@@ -390,39 +410,42 @@ def _safety(
     return f"## The bound on regret\n\n{words}\n\n{_table(header, rows)}"
 
 
-def _run(matrix: OutcomeMatrix, subject: Contender, rng: np.random.Generator) -> tuple[Stream, tuple[Course, ...]]:
-    """Draw a stream, and return how the learner, the frozen policy and the best single arm fared on it."""
-    stream = stream_of(matrix, rng=rng)
-    return stream, (learning(subject, stream, rng=rng), frozen(subject, stream), best_fixed(stream))
+def _run(stream: Stream, contenders: tuple[Contender, Contender], rng: np.random.Generator) -> _Run:
+    learns, stays = contenders
+    return stream, (learning(learns, stream, rng=rng), frozen(stays, stream), best_fixed(stream))
 
 
-def _streams_said(runs: Sequence[tuple[Stream, tuple[Course, ...]]]) -> str:
-    stream = runs[0][0]
+def _streams_said(runs: Sequence[_Run], of_new_tasks: Sequence[_Run]) -> str:
+    stream, brief = runs[0][0], of_new_tasks[0][0]
     after = [tasks_to_recover(courses[0], courses[1], each) for each, courses in runs]
     reached = sorted(tasks for tasks in after if tasks is not None)
-    recovered = (
-        f"After the shift of families, learning gained on the frozen policy in {len(reached)} of {len(runs)}"
-        + (
-            f", and reached 90 % of what it gained there within {reached[0]} to {reached[-1]} tasks."
-            if reached
-            else "."
-        )
+    words = (
+        f"{len(runs)} streams of {len(stream.rows):,} tasks, drawn with repeats; other families from task "
+        f"{stream.family_shift:,} on, another price from {stream.price_shift:,} on. Outcomes of the arm taken, and of "
+        f"icl, come back at once. The learner begins with {len(stream.warm_up)} tasks that every arm answered, is "
+        f"fitted anew every {EVERY} tasks, on the newest {LearningSettings().window:,}, and explores one decision in "
+        "twenty, which is part of its regret; there is no gate before it. Frozen, it explores nothing. The plot is of "
+        "the first."
     )
-    names = ("{0}, learning", "{0}, frozen", "the best single arm, in hindsight")
-    learner = runs[0][1][0].name.removesuffix(", learning")
+    recovered = f"After the shift of families, learning gained on the frozen policy in {len(reached)} of {len(runs)}"
+    if reached:
+        recovered += f", and reached 90 % of what it gained there within {reached[0]} to {reached[-1]} tasks"
+    once = (
+        f"{len(of_new_tasks)} streams in which no task comes twice: {len(brief.rows):,} tasks, the shifts at "
+        f"{brief.family_shift:,} and {brief.price_shift:,}."
+    )
+    tables = _regrets_table(runs), _regrets_table(of_new_tasks)
+    return f"## Streams that change\n\n{words} {recovered}.\n\n{tables[0]}\n\n{once}\n\n{tables[1]}"
+
+
+def _regrets_table(runs: Sequence[_Run]) -> str:
     rows = []
-    for place, name in enumerate(names):
+    for place, name in enumerate(("the learner", "the same, frozen", "the best single arm, in hindsight")):
         regrets = [courses[place].cumulative_regret[-1] for _, courses in runs]
         utility = np.mean([courses[place].utility.mean() for _, courses in runs])
         spread = f"{min(regrets):.1f} to {max(regrets):.1f}"
-        rows.append([name.format(learner), f"{np.mean(regrets):.1f}", spread, f"{utility:.3f}"])
-    words = (
-        f"{len(runs)} streams of {len(stream.rows):,} tasks; other families from task {stream.family_shift:,} on, "
-        f"another price from {stream.price_shift:,} on. Outcomes of the arm taken, and of icl, come back at once; the "
-        "learner takes what it thinks best and explores nothing. The plot is of the first."
-    )
-    table = _table(["", "regret in all, mean", "of the streams", "mean utility"], rows)
-    return f"## Streams that change\n\n{words} {recovered}\n\n{table}"
+        rows.append([name, f"{np.mean(regrets):.1f}", spread, f"{utility:.3f}"])
+    return _table(["", "regret in all, mean", "of the streams", "mean utility"], rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

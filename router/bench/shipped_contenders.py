@@ -10,7 +10,7 @@ import numpy as np
 from policies.baselines import BetaThompson, LinUcb, NearestNeighbours, Standardising, Uniform
 from policies.cold_start import cold_start, cold_start_model
 from policies.features import FEATURES
-from policies.gain_models.fitting import TREES_FROM, fit_gain_model
+from policies.gain_models.fitting import TREES_FROM, fit_gain_model, fit_to_log
 from policies.gain_models.heads import Head, HeadKind, heads_of
 from policies.gain_models.prior import shipped_prior
 from policies.learned import LearnedPolicy
@@ -21,6 +21,7 @@ from policies.replay import choices_of, feature_columns
 from policies.stages import Stage
 from router.bench.contenders import STRONG, Contender, Fitted
 from router.bench.matrix import STAGE_COST
+from router.learning import LearningSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,6 +59,23 @@ def learned(name: str, kind: str, stage: Stage = Stage.PROBE) -> Contender:
         return _as_fitted(policy, model, stage)
 
     return Contender(name, fit)
+
+
+def learner(explore: float = EXPLORE) -> Contender:
+    """Return what the learning loop fits, without the gate that it has to pass: to the newest rows of a log, as they
+    are known, at the stage of the probe.
+    """
+
+    def fit(seen: OutcomeMatrix) -> Fitted:
+        newest = seen.take(np.arange(len(seen))[-LearningSettings().window :])
+        model = fit_to_log(newest.of_features(features_up_to(newest, Stage.PROBE)))
+
+        def policy(price: float) -> LearnedPolicy:
+            return LearnedPolicy(model, model.name, Pricing.of(newest, price), explore=explore, temperature=0.0)
+
+        return _as_fitted(policy, model, Stage.PROBE)
+
+    return Contender("the learner" if explore else "the learner, exploring nothing", fit)
 
 
 def shipped(stage: Stage = Stage.PROBE) -> Contender:

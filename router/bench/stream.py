@@ -25,6 +25,7 @@ N_TASKS, FAMILY_SHIFT, PRICE_SHIFT = 5000, 2000, 3500
 WARM_UP = (
     300  # tasks with the outcomes of all arms, from the families of before the shift: what every learner starts with
 )
+EVERY = 100  # tasks between two fits
 WINDOW = 100  # tasks over which a rate is taken
 
 
@@ -73,26 +74,46 @@ def stream_of(
     The halves are those between which the gain of training differs most: the families are parted by what training
     gained on them, so that the shift matters.
     """
-    groups = np.array([f"{name}/{family}" for name, family in zip(matrix.sets, matrix.families, strict=True)])
-    gain = matrix.quality[:, matrix.column(STRONG)] - matrix.quality[:, matrix.column(WEAK)]
-    names = sorted(set(groups.tolist()), key=lambda name: (float(gain[groups == name].mean()), name))
-    early = np.isin(groups, names[: max(1, len(names) // 2)])
-    before, after = np.flatnonzero(early), np.flatnonzero(~early)
-    after = after if len(after) else before
+    before, after = _halves(matrix)
     rows = np.concatenate([rng.choice(before, family_shift), rng.choice(after, n_tasks - family_shift)])
     at = np.full(n_tasks, prices[0])
     at[price_shift:] = prices[1]
     return Stream(matrix, rng.choice(before, min(WARM_UP, len(before))), rows, at, family_shift, price_shift)
 
 
+def stream_of_new_tasks(
+    matrix: OutcomeMatrix, *, rng: np.random.Generator, prices: tuple[float, float] = (0.1, 0.4)
+) -> Stream:
+    """Draw a stream as `stream_of` does, in which no task comes twice: it is as long as there are tasks, and the price
+    changes where three in four of the later families' tasks have come. The warm-up is half of the earlier tasks, 300 at
+    most.
+    """
+    before, after = (rng.permutation(half) for half in _halves(matrix))
+    warm_up, before = np.split(before, [min(WARM_UP, len(before) // 2)])
+    rows = np.concatenate([before, after])
+    price_shift = len(before) + 3 * len(after) // 4
+    at = np.where(np.arange(len(rows)) < price_shift, *prices)
+    return Stream(matrix, warm_up, rows, at, len(before), price_shift)
+
+
+def _halves(matrix: OutcomeMatrix) -> tuple[Ints, Ints]:
+    """Return the rows of the families in which training gained least, and of the others."""
+    groups = np.array([f"{name}/{family}" for name, family in zip(matrix.sets, matrix.families, strict=True)])
+    gain = matrix.quality[:, matrix.column(STRONG)] - matrix.quality[:, matrix.column(WEAK)]
+    names = sorted(set(groups.tolist()), key=lambda name: (float(gain[groups == name].mean()), name))
+    early = np.isin(groups, names[: max(1, len(names) // 2)])
+    before, after = np.flatnonzero(early), np.flatnonzero(~early)
+    return before, after if len(after) else before
+
+
 def frozen(contender: Contender, stream: Stream) -> Course:
     """Fit on the warm-up alone and never again; the price it knows stays that of the beginning."""
     fitted = contender.fit(stream.matrix.take(stream.warm_up))
     choices = fitted.choose(stream.matrix.take(stream.rows), float(stream.prices[0]))
-    return _course(f"{contender.name}, frozen", stream, choices)
+    return _course("the same, frozen", stream, choices)
 
 
-def learning(contender: Contender, stream: Stream, *, rng: np.random.Generator, every: int = 100) -> Course:
+def learning(contender: Contender, stream: Stream, *, rng: np.random.Generator, every: int = EVERY) -> Course:
     """Fit anew every so many tasks, on the warm-up and all that was seen since; the price is told as it changes."""
     matrix, n = stream.matrix, len(stream.rows)
     choices = np.empty((n, len(matrix.arms)))
@@ -106,7 +127,7 @@ def learning(contender: Contender, stream: Stream, *, rng: np.random.Generator, 
             choices[now] = fitted.choose(matrix.take(stream.rows[now]), float(price))
         drawn = rng.random(len(steps))[:, None]
         took[steps] = (np.cumsum(choices[steps], axis=1) < drawn).sum(axis=1).clip(max=len(matrix.arms) - 1)
-    return _course(f"{contender.name}, learning", stream, choices)
+    return _course(contender.name, stream, choices)
 
 
 def best_fixed(stream: Stream) -> Course:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from sqlalchemy import insert
 
@@ -152,9 +151,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def looping(ledger: Ledger, fitted: Sloped = SKILLED, *, model: str = "base", prior: Sloped = UNIFORM) -> LearningLoop:
-    def fit(matrix: OutcomeMatrix, weights: npt.NDArray[np.float64]) -> bytes:
+    def fit(matrix: OutcomeMatrix) -> bytes:
         assert matrix.arms == ARMS
-        assert ((weights > 0) == ~np.isnan(matrix.quality)).all()
         return content_of(fitted)
 
     learner = Learner(
@@ -188,6 +186,24 @@ def test_a_better_policy_is_found_and_taken_up_step_by_step(ledger: Ledger) -> N
     assert json.loads(verdict[verdict.index("{") :])["outcome"] == "promote"
     assert "as they were decided" in told[PolicyState.CANARY]
     assert '"lower"' in told[PolicyState.CHAMPION]
+
+
+def test_a_candidate_is_fitted_on_the_newest_of_what_is_known(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    seen: list[OutcomeMatrix] = []
+    loop.learner.settings = replace(loop.learner.settings, window=50)
+
+    def fit(matrix: OutcomeMatrix) -> bytes:
+        seen.append(matrix)
+        return content_of(SKILLED)
+
+    loop.learner._fit = fit
+
+    stream.decide(UNIFORM, 120)
+    loop.turn()
+
+    known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
+    assert [matrix.seeds for matrix in seen] == [tuple(known.seqs.tolist()[-50:])]
 
 
 def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
@@ -278,7 +294,7 @@ def test_what_is_heard_of_late_makes_a_new_candidate_due(ledger: Ledger) -> None
         assert stream.n < 1000
     before = loop.turn()
     hear(ledger, late, 1.0)
-    loop.learner._fit = lambda matrix, weights: content_of(SKILLED)
+    loop.learner._fit = lambda matrix: content_of(SKILLED)
 
     assert before == ()
     assert [event.kind for event in loop.turn()] == ["fitted"]
@@ -531,10 +547,9 @@ def test_what_only_follows_is_fitted_on_and_not_judged_by(ledger: Ledger) -> Non
             ledger.add_outcomes([OutcomeRow(row.decision_id, "user", implied_as("icl"), 0.0)])
 
     known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
-    matrix, weights = known.matrix()
+    matrix = known.matrix()
 
     trained = known.taken == 1
     assert np.isnan(known.rows.quality[trained, 0]).all()
     assert known.rows.known_p == pytest.approx(0.5)
     assert (matrix.quality[trained, 0] == 0.0).all()
-    assert (weights[trained, 0] > 0).all()

@@ -160,5 +160,5 @@ def _published(ledger: Ledger, fingerprint: str) -> str:
         features=rng.random((n, 2)),
         feature_cost_s=np.full(n, 0.1),
     )
-    content = fit_with(price=0.1, explore=0.05, temperature=0.05)(matrix, np.ones((n, 2)))
+    content = fit_with(price=0.1, explore=0.05, temperature=0.05)(matrix)
     return ledger.policy_versions.publish(sealed_for(content, fingerprint, SCHEMA_HASH)).version_id

@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from policies import RecordRefused
 from policies.gain_models.files import as_bytes
-from policies.gain_models.fitting import FEW_ROWS, make_prior
+from policies.gain_models.fitting import FEW_ROWS, TREES_FROM, fit_gain_model, fit_to_log, make_prior
 from policies.gain_models.newton import sigmoid
 from policies.gain_models.prior import Prior
+from policies.outcome_matrix import OutcomeMatrix
 from tests.policies.gain_models.matrices import ARMS, SIGNALS, drawn, matrix_of
 from tests.policies.gain_models.priors import fitted, two_signals
 
@@ -230,3 +231,42 @@ def test_what_cannot_be_fitted_to_is_refused_by_name() -> None:
             fitted(kind, given, sample_weight=weights)
 
         assert refused.value.field == field
+
+
+def a_log(n: int, *, seed: int, crossed: bool) -> OutcomeMatrix:
+    """Rows in which training helps where one signal is high or, crossed, where two are both high or both low."""
+    rng = np.random.default_rng(seed)
+    signals = rng.normal(size=(n, 2))
+    chances = np.full((n, len(ARMS)), 0.5)
+    chances[:, 2] = sigmoid(4.0 * (signals[:, 0] * signals[:, 1] if crossed else signals[:, 0]))
+    return matrix_of((rng.random(chances.shape) < chances).astype(np.float64), signals, names=("one", "other"))
+
+
+def test_a_log_is_fitted_by_what_predicts_the_rest_of_it_best() -> None:
+    straight, crossed = (fit_to_log(a_log(600, seed=0, crossed=crossed)) for crossed in (False, True))
+
+    assert (straight.name, crossed.name) == ("logistic", "trees")
+    assert fit_to_log(a_log(TREES_FROM - 1, seed=0, crossed=True)).name == "logistic"
+
+
+def test_what_tells_families_apart_counts_in_a_log_where_they_come_again() -> None:
+    """Each family has a mark of its own, which says nothing of a family that is held out, and all of any other."""
+    matrix = marked_families(400)
+
+    of_log, of_families = (model.estimate(matrix.features).p_correct[:, 2] for model in (
+        fit_to_log(matrix), fit_gain_model("logistic", matrix)
+    ))  # fmt: skip
+
+    right = matrix.quality[:, 2] > 0.5
+    assert of_log[right].mean() - of_log[~right].mean() > of_families[right].mean() - of_families[~right].mean() + 0.1
+
+
+def marked_families(n: int, n_families: int = 10) -> OutcomeMatrix:
+    rng = np.random.default_rng(0)
+    family = np.arange(n) % n_families
+    chances = np.full((n, len(ARMS)), 0.5)
+    chances[:, 2] = np.where(family % 2 == 0, 0.95, 0.05)
+    marks = np.eye(n_families)[family]
+    names = tuple(f"mark_{i}" for i in range(n_families))
+    quality = (rng.random(chances.shape) < chances).astype(np.float64)
+    return matrix_of(quality, marks, names=names, n_families=n_families)

@@ -1,4 +1,4 @@
-"""Folds keep families whole and of like size."""
+"""Folds keep families whole and of like size, or deal out runs of a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from policies.gain_models.folds import family_folds
+from policies.gain_models.folds import RUN, family_folds, run_folds
 from tests.policies.gain_models.matrices import drawn
 
 
@@ -27,3 +27,9 @@ def test_with_too_few_families_the_rows_of_one_task_stay_together() -> None:
 
     assert np.bincount(folds).tolist() == [15, 15, 15, 15]
     assert all(len(set(folds[3 * i : 3 * i + 3])) == 1 for i in range(20))
+
+
+def test_runs_of_a_log_are_dealt_out_in_turn() -> None:
+    folds = run_folds(4 * RUN + 3, 3)
+
+    assert folds.tolist() == [0] * RUN + [1] * RUN + [2] * RUN + [0] * RUN + [1] * 3

@@ -28,7 +28,15 @@ from router.bench.contenders import (
 from router.bench.evaluation import choice_draws, comparisons, feature_aurocs, only_strong, ranking_draws, set_figures
 from router.bench.metrics import auroc
 from router.bench.replay import Judged, regret_rates, replay, transfer, with_repeats
-from router.bench.stream import best_fixed, frozen, learning, stream_of, tasks_to_recover
+from router.bench.shipped_contenders import learner
+from router.bench.stream import (
+    best_fixed,
+    frozen,
+    learning,
+    stream_of,
+    stream_of_new_tasks,
+    tasks_to_recover,
+)
 from tests.router.bench.matrices import known_matrix
 
 Floats = npt.NDArray[np.float64]
@@ -241,3 +249,23 @@ def test_a_stream_changes_its_families_and_its_price_where_it_says() -> None:
     assert not set(families[:100].tolist()) & set(families[100:].tolist())
     assert set(np.array(matrix.families)[stream.warm_up].tolist()) <= set(families[:100].tolist())
     assert stream.prices.tolist() == [0.1] * 200 + [0.4] * 100
+
+
+def test_a_stream_of_new_tasks_has_each_once_and_none_that_the_learner_began_with() -> None:
+    matrix = known_matrix(80, 1)
+    stream = stream_of_new_tasks(matrix, rng=np.random.default_rng(0))
+    families = np.array(matrix.families)
+
+    assert sorted([*stream.warm_up, *stream.rows]) == list(range(80))
+    before, after = families[stream.rows[: stream.family_shift]], families[stream.rows[stream.family_shift :]]
+    assert not set(before.tolist()) & set(after.tolist())
+    assert stream.prices.tolist() == [0.1] * stream.price_shift + [0.4] * (len(stream.rows) - stream.price_shift)
+
+
+def test_what_learns_from_its_newest_outcomes_follows_where_the_families_change() -> None:
+    matrix = known_matrix(400, 1)
+    stream = stream_of(matrix, rng=np.random.default_rng(0), n_tasks=1200, family_shift=300, price_shift=1000)
+
+    course = learning(learner(), stream, rng=np.random.default_rng(1), every=300)
+
+    assert course.regret[900:].sum() < 0.8 * frozen(learner(explore=0.0), stream).regret[900:].sum()
