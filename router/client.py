@@ -1,7 +1,7 @@
 """A client of the HTTP service, for programs with and without an event loop: `solve` is that of the library.
 
-It sends every task under a key of its own, so that asking again after a lost connection does nothing twice, and waits
-as long as the server says where it has no room. Needs `pip install 'ttt-router[client]'`; loads neither torch nor
+It sends every task under a key of its own, so that asking again after a lost connection does nothing twice while the
+server lives (after a crash it is solved again), and waits as long as the server says where it has no room. Needs `pip install 'ttt-router[client]'`; loads neither torch nor
 langgraph.
 """
 

@@ -357,10 +357,8 @@ class _Api:
         return EventStream(listener, gone)
 
     def _leave(self, job: Job) -> None:
-        """Cancel a job that nobody waits for and that was not to be kept."""
         job.n_waiting_for -= 1
-        if not job.n_waiting_for and not job.kept and not job.over.is_set():
-            self._service.cancel(job)
+        self._service.leave(job)
 
 
 class _TemporaryFile(FileResponse):

@@ -73,6 +73,12 @@ class Job:
             return "cancelled" if self.unwanted.is_set() else "done"
         return "running" if self.is_begun else "waiting"
 
+    @property
+    def may_go_otherwise(self) -> bool:
+        """Whether a task was not answered for a reason that may have gone when it is asked again."""
+        problems = [result["problem"]["status"] for result in self.results.values() if "problem" in result]
+        return any(status >= 500 or status == 429 for status in problems)
+
     def as_json(self) -> dict[str, Any]:
         """Return what is told of it; see `JobReply`."""
         results = self.ordered_results() if self.state in ("done", "cancelled") else None
@@ -169,11 +175,11 @@ class Jobs:
         self._forget_key(job)
 
     def over(self, job: Job) -> None:
-        """Note that a job is over; one that was cancelled does not answer for its key any more."""
+        """Note that a job is over; what was cancelled, or may go otherwise, does not answer for its key any more."""
         job.ended_at = self._clock()
         if job.id in self._by_id:
             self._ended[job.id] = job
-        if job.unwanted.is_set():
+        if job.unwanted.is_set() or job.may_go_otherwise:
             self._forget_key(job)
 
     def running(self) -> Sequence[Job]:

@@ -138,8 +138,7 @@ class Service:
         """
         if key is not None and (same := self.jobs.same(tenant, key, asked)) is not None:
             if kept:
-                same.kept = True
-                await self._promise(same)
+                await self._promise_too(same)
             return same
         self._admit(tenant, len(asked.tasks))
         job = Job(tenant, asked, kept, key)
@@ -160,6 +159,11 @@ class Service:
             self._n_promised -= len(asked.tasks)
         self._start(job)
         return job
+
+    def leave(self, job: Job) -> None:
+        """Let go of a job if nobody waits for it and it was not promised to anybody."""
+        if not job.n_waiting_for and not job.kept:
+            self.cancel(job)
 
     def cancel(self, job: Job) -> None:
         """Let go of a job: what waits is dropped now, what runs stops before its next step."""
@@ -237,11 +241,23 @@ class Service:
             return
         if job.promise is None:  # else another request under the same key has asked, and both get what comes of it
             job.promise = asyncio.ensure_future(asyncio.to_thread(self.journal.write, job))
+        promise = job.promise
         try:
-            await asyncio.shield(job.promise)
+            await asyncio.shield(promise)
         except OSError as error:
-            job.promise = None
+            if job.promise is promise:
+                job.promise = None
             raise JobNotKept(error.strerror or type(error).__name__) from error
+
+    async def _promise_too(self, job: Job) -> None:
+        """Promise a job that has been taken in already; where that fails it goes on for whoever waits for it."""
+        job.kept = True  # from now on: whoever waits for it may go before it is written down
+        try:
+            await self._promise(job)
+        except JobNotKept:
+            job.kept = job.promise is not None  # to somebody who has asked since
+            self.leave(job)
+            raise
 
     def _start(self, job: Job) -> None:
         for place in range(len(job.asked.tasks)):

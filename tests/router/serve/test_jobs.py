@@ -6,14 +6,16 @@ import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from icl_engine.task import Limits, Task
+from icl_engine.task import Limits, Task, Value
+from router.errors import DeadlinePassed, OutOfMemory
 from router.serve.jobs import Asked, Job
 from router.serve.journal import Journal, own_folder
-from tests.router.serve.serving import Held, serving, text, until
+from tests.router.serve.serving import Held, serving, shouting, text, until
 
 LATER = {"Prefer": "respond-async", "Idempotency-Key": "same"}
 PLAIN = {"Idempotency-Key": "same"}
@@ -79,6 +81,62 @@ def test_a_request_under_the_key_of_a_job_that_is_being_cancelled_is_done_anew(t
 
     assert cancelled == "cancelled"
     assert second != first
+
+
+@pytest.mark.parametrize("headers", [PLAIN, LATER], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (OutOfMemory("the device is full"), "out_of_memory"),
+        (DeadlinePassed("loading the model"), "deadline_passed"),
+        (RuntimeError("nobody foresaw this"), "internal"),
+    ],
+    ids=["503", "504", "500"],
+)
+def test_a_failure_that_may_pass_does_not_answer_for_its_key(
+    tmp_path: Path, headers: dict[str, str], fault: Exception, code: str
+) -> None:
+    failing = True
+
+    def script(task: Task) -> Value:
+        if failing:
+            raise fault
+        return shouting(task)
+
+    with serving(tmp_path, script) as running, running.client() as lab:
+
+        def result() -> dict[str, Any]:
+            answer = lab.post("/v1/solve", json={"tasks": [text()]}, headers=headers)
+            if answer.status_code != 202:
+                return answer.json()["results"][0] if answer.status_code == 200 else {"problem": answer.json()}
+            until(lambda: lab.get(answer.headers["Location"]).json()["state"] == "done", "it is not done")
+            found: dict[str, Any] = lab.get(answer.headers["Location"]).json()["results"][0]
+            return found
+
+        first = result()
+        failing = False
+        second, third = result(), result()
+
+    assert first["problem"]["code"] == code
+    assert second["solution"]["answers"][0]["value"] == "D"
+    assert third["solution"]["trace_id"] == second["solution"]["trace_id"]
+
+
+def test_a_promise_that_could_not_be_written_down_binds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(journal: Journal, job: Job) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    held = Held()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        body = {"tasks": [text("wait")]}
+        with lab.stream("POST", "/v1/solve", json=body, headers={**PLAIN, "Accept": "text/event-stream"}):
+            held.wait_begun()
+            monkeypatch.setattr(Journal, "_write", full)
+            refused = lab.post("/v1/solve", json=body, headers=LATER)
+        until(lambda: running.service.n_running == 0, "it is still at work, for nobody")
+        held.go.set()
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "job_not_kept")
 
 
 def test_a_solve_that_cannot_be_counted_leaves_its_place_to_the_next(tmp_path: Path) -> None:
