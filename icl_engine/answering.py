@@ -6,8 +6,9 @@ The ttt arms answer through `answer_by_vote` too, with their adapter on the mode
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from icl_engine.answer import MAX_CANDIDATES, Answer
 from icl_engine.augmentations import Augmentation, views
@@ -18,6 +19,8 @@ from icl_engine.task import Task, Value
 from icl_engine.voting import Candidate, Vote, vote_by_score, vote_flat, vote_hierarchically
 
 View = Augmentation | LeaveOutView
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 def answer_zero_shot(model: LanguageModel, task: Task) -> tuple[Answer, ...]:
@@ -81,6 +84,63 @@ def answer_many_by_vote(
     """
     asked = _ask(model, tasks, settings, adapters, seed=seed)
     return [tuple(choose_answer(model, each, settings) for each in of_task) for of_task in asked]
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """A task to be answered by a vote, without an adapter; see `answer_by_vote`."""
+
+    task: Task
+    known: tuple[Asked, ...]  # of each query
+    seed: int = 0
+
+
+def answer_all_by_vote(
+    model: LanguageModel, requests: Sequence[VoteRequest], settings: InferenceSettings
+) -> list[tuple[Answer, ...] | Exception]:
+    """Answer several tasks as `answer_by_vote` does, those of one seed at once.
+
+    Returns:
+        In the order of the requests, the answers or what kept them from being given.
+    """
+
+    def vote(alike: Sequence[VoteRequest]) -> list[tuple[Answer, ...]]:
+        tasks, known = [each.task for each in alike], [asked for each in alike for asked in each.known]
+        asked = _ask(model, tasks, settings, None, seed=alike[0].seed, known=known)
+        return [tuple(choose_answer(model, each, settings) for each in of_task) for of_task in asked]
+
+    results: dict[int, tuple[Answer, ...] | Exception] = {}
+    for seed in dict.fromkeys(each.seed for each in requests):
+        places = [i for i, each in enumerate(requests) if each.seed == seed]
+        results.update(zip(places, _at_once_or_each(vote, [requests[i] for i in places]), strict=True))
+    return [results[i] for i in range(len(requests))]
+
+
+def answer_all_zero_shot(model: LanguageModel, tasks: Sequence[Task]) -> list[tuple[Answer, ...] | Exception]:
+    """Answer several tasks at once as `answer_zero_shot` does.
+
+    Returns:
+        In the order of the tasks, the answers or what kept them from being given.
+    """
+
+    def answer(tasks: Sequence[Task]) -> list[tuple[Answer, ...]]:
+        bare = [task.replace(demonstrations=()) for task in tasks]
+        said = iter(model.generate([task.for_query(i) for task in bare for i in range(len(task.queries))]))
+        return [tuple(answer_of(next(said)) for _ in task.queries) for task in tasks]
+
+    return _at_once_or_each(answer, tasks)
+
+
+def _at_once_or_each(
+    work: Callable[[Sequence[Request]], Sequence[Result]], asked: Sequence[Request]
+) -> list[Result | Exception]:
+    """Do it for all at once or, where that fails, for each by itself: the fault of one must not cost the others."""
+    try:
+        return [*work(asked)]
+    except Exception as error:
+        if len(asked) == 1:
+            return [error]
+    return [_at_once_or_each(work, [each])[0] for each in asked]
 
 
 @dataclass(frozen=True, slots=True)

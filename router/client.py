@@ -1,8 +1,8 @@
 """A client of the HTTP service, for programs with and without an event loop: `solve` is that of the library.
 
-It sends every task under a key of its own, so that asking again after a lost connection does nothing twice, and waits
-as long as the server says where it has no room. Needs `pip install 'ttt-router[client]'`; loads neither torch nor
-langgraph.
+It sends every task under a key of its own, so that asking again after a lost connection does nothing twice while the
+server lives (after a crash it is solved again), and waits as long as the server says where it has no room, but not
+beyond the deadline. Needs `pip install 'ttt-router[client]'`; loads neither torch nor langgraph.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ _TYPED: dict[str, type[TaskRefused]] = {
     "too_few_demonstrations": TooFewDemonstrations,
     "context_overflow": ContextOverflow,
 }
+_EVENTS = "text/event-stream"
 _PASSING = (429, 503)  # what may be otherwise a little later
 _LONGEST_WAIT_S = 60.0
 _CONNECT_S = 10.0
+_SILENT_S = 60.0  # after which a server is taken for dead; one that tells of events gives a sign every 15 s
+_LATE_S = 60.0  # after a deadline: what is in one pass of the model ends with that pass
 
 
 class ServiceError(FewShotError):
@@ -77,7 +80,7 @@ class Client:
     """
 
     def __init__(self, url: str, key: str, *, retries: int = 3, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(key), timeout=_timeout(), transport=transport)
+        self._http = httpx.Client(base_url=url, headers=_headers(key), transport=transport)
         self._retries = retries
 
     def solve(
@@ -133,7 +136,9 @@ class Client:
         return "\n".join(self._ask(_Request("GET", f"/v1/traces/{trace_id}"))["why"])
 
     def adapter(self, trace_id: str, folder: Path) -> Path:
-        """Fetch the adapter of a trained answer into a folder, a plain PEFT one."""
+        """Fetch what was trained for an answer into a folder: a plain PEFT one or, if all of it was trained, one that
+        transformers loads.
+        """
         return _unpacked(self._send(_Request("GET", f"/v1/adapters/{trace_id}")).content, folder)
 
     def close(self) -> None:
@@ -152,34 +157,33 @@ class Client:
         return self._send(request).json()
 
     def _send(self, request: _Request) -> httpx.Response:
-        for attempt in range(self._retries + 1):
+        attempts = _Attempts(request, self._retries)
+        while True:
             try:
-                answer = self._http.request(**request.arguments)
-                wait_s = _wait_s(answer, attempt)
+                answer = self._http.request(**attempts.next())
             except httpx.TransportError as error:
-                if attempt == self._retries:
-                    raise _unreachable(error) from error
-                wait_s = _backoff_s(attempt)
+                wait_s = attempts.wait_after_fault(error)
             else:
                 if answer.is_success:
                     return answer
-                if wait_s is None or attempt == self._retries:
-                    raise _error_in(answer)
+                wait_s = attempts.wait_after(answer)
             time.sleep(wait_s)
-        raise AssertionError("the last attempt returns or raises")
 
     def _followed(self, request: _Request, progress: Progress) -> Any:
-        try:
-            with self._http.stream(**request.streaming) as answer:
-                if not answer.is_success:
+        attempts = _Attempts(request, self._retries)
+        while True:
+            told = _Told(progress)
+            try:
+                with self._http.stream(**attempts.next(followed=True)) as answer:
+                    if answer.is_success:
+                        for line in answer.iter_lines():
+                            told.take(line)
+                        return told.reply()
                     answer.read()
-                    raise _error_in(answer)
-                told = _Told(progress)
-                for line in answer.iter_lines():
-                    told.take(line)
-                return told.reply()
-        except httpx.TransportError as error:
-            raise _unreachable(error) from error
+                    wait_s = attempts.wait_after(answer)
+            except httpx.TransportError as error:
+                wait_s = attempts.wait_after_fault(error, begun=told.has_begun)
+            time.sleep(wait_s)
 
 
 class AsyncClient:
@@ -188,7 +192,7 @@ class AsyncClient:
     def __init__(
         self, url: str, key: str, *, retries: int = 3, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), timeout=_timeout(), transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), transport=transport)
         self._retries = retries
 
     async def solve(
@@ -258,58 +262,103 @@ class AsyncClient:
         return (await self._send(request)).json()
 
     async def _send(self, request: _Request) -> httpx.Response:
-        for attempt in range(self._retries + 1):
+        attempts = _Attempts(request, self._retries)
+        while True:
             try:
-                answer = await self._http.request(**request.arguments)
-                wait_s = _wait_s(answer, attempt)
+                answer = await self._http.request(**attempts.next())
             except httpx.TransportError as error:
-                if attempt == self._retries:
-                    raise _unreachable(error) from error
-                wait_s = _backoff_s(attempt)
+                wait_s = attempts.wait_after_fault(error)
             else:
                 if answer.is_success:
                     return answer
-                if wait_s is None or attempt == self._retries:
-                    raise _error_in(answer)
+                wait_s = attempts.wait_after(answer)
             await asyncio.sleep(wait_s)
-        raise AssertionError("the last attempt returns or raises")
 
     async def _followed(self, request: _Request, progress: Progress) -> Any:
-        try:
-            async with self._http.stream(**request.streaming) as answer:
-                if not answer.is_success:
+        attempts = _Attempts(request, self._retries)
+        while True:
+            told = _Told(progress)
+            try:
+                async with self._http.stream(**attempts.next(followed=True)) as answer:
+                    if answer.is_success:
+                        async for line in answer.aiter_lines():
+                            told.take(line)
+                        return told.reply()
                     await answer.aread()
-                    raise _error_in(answer)
-                told = _Told(progress)
-                async for line in answer.aiter_lines():
-                    told.take(line)
-                return told.reply()
-        except httpx.TransportError as error:
-            raise _unreachable(error) from error
+                    wait_s = attempts.wait_after(answer)
+            except httpx.TransportError as error:
+                wait_s = attempts.wait_after_fault(error, begun=told.has_begun)
+            await asyncio.sleep(wait_s)
 
 
 class _Request:
-    """One request; asked again it is the same, key and all."""
+    """One request; asked again it is the same, key and all, but for the time that is left."""
 
     def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> None:
-        self.arguments: dict[str, Any] = {"method": method, "url": path}
-        if body is not None:
-            self.arguments["json"] = body
-        if path == "/v1/solve":
-            self.arguments["headers"] = {"Idempotency-Key": uuid.uuid4().hex}
+        self.method, self.path, self.body = method, path, body
+        self.solves = path == "/v1/solve"
+        self.headers = {"Idempotency-Key": uuid.uuid4().hex} if self.solves else {}
 
-    @property
-    def streaming(self) -> dict[str, Any]:
-        """The same, answered as a stream of events."""
-        return {**self.arguments, "headers": {**self.arguments.get("headers", {}), "Accept": "text/event-stream"}}
+
+class _Attempts:
+    """A request and how often it has been sent: what is sent next, and when, up to one deadline for all of them."""
+
+    def __init__(self, request: _Request, retries: int) -> None:
+        self._request, self._left = request, retries
+        deadline_s = (request.body or {}).get("deadline_s")
+        self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
+        self._n_sent = 0
+
+    def next(self, *, followed: bool = False) -> dict[str, Any]:
+        """Return the arguments of httpx for the next attempt.
+
+        Args:
+            followed: it is to be answered as a stream of events.
+        """
+        request, body, silent_s = self._request, self._request.body, _SILENT_S
+        if self._deadline is not None and body is not None:
+            left_s = max(self._deadline - time.monotonic(), 1e-3)
+            silent_s = left_s + _LATE_S
+            body = {**body, "deadline_s": left_s} if self._n_sent else body
+        bounded = followed or not request.solves or self._deadline is not None
+        timeout = httpx.Timeout(silent_s if bounded else None, connect=_CONNECT_S)
+        headers = {**request.headers, **({"Accept": _EVENTS} if followed else {})}
+        self._n_sent += 1
+        sent = {} if body is None else {"json": body}
+        return {"method": request.method, "url": request.path, "headers": headers, "timeout": timeout, **sent}
+
+    def wait_after(self, answer: httpx.Response) -> float:
+        """Return seconds after which to ask again.
+
+        Raises:
+            FewShotError: what the answer says, where asking again would be no use.
+        """
+        wait_s = _wait_s(answer, self._n_sent - 1)
+        if wait_s is None or not self._may_wait(wait_s):
+            raise _error_in(answer)
+        return wait_s
+
+    def wait_after_fault(self, error: httpx.TransportError, *, begun: bool = False) -> float:
+        """Return seconds after which to ask again.
+
+        Args:
+            begun: something of an answer has come.
+
+        Raises:
+            ServiceError: asking again would be no use.
+        """
+        wait_s = _backoff_s(self._n_sent - 1)
+        if begun or isinstance(error, httpx.ReadTimeout) or not self._may_wait(wait_s):
+            raise _unreachable(error) from error
+        return wait_s
+
+    def _may_wait(self, wait_s: float) -> bool:
+        self._left -= 1
+        return self._left >= 0 and (self._deadline is None or time.monotonic() + wait_s < self._deadline)
 
 
 def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
-
-
-def _timeout() -> httpx.Timeout:
-    return httpx.Timeout(None, connect=_CONNECT_S)  # an answer takes as long as it takes; `deadline_s` bounds it
 
 
 def _solving(tasks: Sequence[Task], arm: str | None, seed: int | None, deadline_s: float | None) -> _Request:
@@ -380,9 +429,11 @@ class _Told:
         self._progress = progress
         self._event = ""
         self._results: list[Any] = []
+        self.has_begun = False  # and cannot be told anew
 
     def take(self, line: str) -> None:
         """Take the next line."""
+        self.has_begun = True
         field, _, value = line.partition(": ")
         if field == "event":
             self._event = value

@@ -294,10 +294,10 @@ class Router:
         check()
         with lanes.probing.seat(check, spent) as probing:
             probed = probing.ask(self._probe_all, (task, initial["seed"]))
-        with lanes.training.seat(check, spent) as seat:
-            return self._answered({**initial, "probed": probed, "seat": seat})
+        with lanes.probing.seat(check, spent) as prompting, lanes.training.seat(check, spent) as seat:
+            return self._answered({**initial, "probed": probed, "prompting": prompting, "seat": seat})
 
-    def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | None]:
+    def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | Exception]:
         """Probe what waits for it, all that have a seed in common at once."""
         found: dict[int, ProbeResult | None] = {}
         for seed in dict.fromkeys(seed for _, seed in asked):
@@ -305,11 +305,15 @@ class Router:
             try:
                 probed = self._steps().prober.probe_together([asked[i][0] for i in places], seed=seed)
             except Exception:
-                if len(places) == 1:
-                    raise
                 probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
             found.update(zip(places, probed, strict=True))
-        return [found[i] for i in range(len(asked))]
+        return [found[i] or self._probe_alone(*each) for i, each in enumerate(asked)]
+
+    def _probe_alone(self, task: Task, seed: int) -> ProbeResult | Exception:
+        try:
+            return self._steps().prober.probe(task, seed=seed)
+        except Exception as error:  # of the one who asked for this
+            return error
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with, and why, without answering or recording.
@@ -321,9 +325,24 @@ class Router:
         batch = Batch((task,), Asked(seed=seed, decide_only=True))
         return cast("Decision", self._executor.run([batch])[0][0])
 
+    def decide_unless(self, cancelled: Callable[[], bool], task: Task, *, seed: int | None = None) -> Decision:
+        """As `decide`, in this process, as long as somebody wants to know.
+
+        Args:
+            cancelled: looked at before each step and each step of training.
+
+        Raises:
+            Cancelled: it was.
+            TaskRefused, ModelUnavailable: as for `decide`.
+        """
+        return self._decided({**self._initial(task, None, seed, None, None), "cancelled": cancelled})
+
     def _decided(self, initial: SolveState) -> Decision:
+        from router.steps import check_wanted
+
         steps, state = self._steps(), cast("dict[str, Any]", dict(initial))
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
+            check_wanted(initial)
             state.update(step(state))  # type: ignore[arg-type]
         decision: Decision = state["decision"]
         return replace(decision, reason=self._redact(decision.reason))
@@ -524,6 +543,7 @@ class Router:
             "progress": progress or (lambda name, done, of: None),
             "cancelled": lambda: False,
             "seat": None,
+            "prompting": None,
             "probed": None,
         }
 

@@ -260,8 +260,18 @@ class Settings(BaseSettings):
         None, gt=0, description="seconds of compute that one tenant may use in an hour; none: no bound"
     )
     serve_job_s: float = Field(3600.0, gt=0, description="seconds that the result of a job is kept")
+    serve_job_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="of memory for the results that are kept; then the oldest of who keeps most go",
+    )
     serve_stop_s: float = Field(30.0, ge=0, description="seconds in which what runs may finish when the service stops")
     limits: Limits = Field(default_factory=Limits, description="how large a task may be")
+
+    @property
+    def most_serve_tasks(self) -> int:
+        """Tasks that one request may have: no more than there is ever room for."""
+        return min(self.serve_tasks, self.serve_workers + self.serve_queue)
 
     def origin(self, name: str) -> str:
         """Return where the value of a setting came from: `default`, `argument`, or the name of what gave it."""
@@ -408,6 +418,16 @@ class Settings(BaseSettings):
         if wrong is not None:
             raise ValueError(f"{wrong} should be at least 1")
         return limits
+
+    @model_validator(mode="after")
+    def _has_room_for_what_it_takes(self) -> Self:
+        if self.serve_tasks > self.most_serve_tasks and "serve_tasks" in self._asked:
+            raise SettingsError(
+                f"{self.serve_tasks} tasks would never find room",
+                variable=_together(["serve_tasks", "serve_workers", "serve_queue"]),
+                remedy=f"Take at most {self.most_serve_tasks} tasks in one request, or let more of them wait.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _asks_for_one_thing(self) -> Self:

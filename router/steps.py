@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
-from icl_engine.answering import answer_by_vote, answer_zero_shot
+from icl_engine.answering import VoteRequest, answer_all_by_vote, answer_all_zero_shot
 from icl_engine.errors import FewShotError
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
@@ -37,9 +37,9 @@ from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.trace import AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
-from ttt_engine.cohort import Seat
+from ttt_engine.cohort import Request, Result, Seat, Serve
 from ttt_engine.config import TrainingSettings
-from ttt_engine.errors import Cancelled, StoreUnavailable
+from ttt_engine.errors import Cancelled, DeadlinePassed, StoreUnavailable
 from ttt_engine.trial import Trial
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class SolveState(TypedDict, total=False):
     progress: Progress
     cancelled: Callable[[], bool]  # looked at before each step, and before each step of training
     seat: Seat | None  # among tasks that are solved together
+    prompting: Seat | None  # among those who ask in context, where these do not wait for training
     probed: ProbeResult | None  # where that was done together with others
 
     trace_id: str
@@ -193,7 +194,9 @@ class Steps:
         if state["decision"].arm != Arm.ZERO_SHOT:
             return self._floor(state)
         try:
-            answers = answer_zero_shot(self.model, state["task"])
+            answers = self._ask(state, self._all_zero_shot, state["task"])
+        except DeadlinePassed as error:
+            return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
         except Exception as error:
             return {**self._floor(state), "degraded": (f"zero-shot failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
@@ -208,10 +211,11 @@ class Steps:
 
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
+        request = VoteRequest(state["task"], state["probe"].asked, state["seed"])
         try:
-            answers = answer_by_vote(
-                self.model, state["task"], settings=self.inference, seed=state["seed"], known=state["probe"].asked
-            )
+            answers = self._ask(state, self._all_by_vote, request)
+        except DeadlinePassed as error:
+            return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
         except Exception as error:
             return {**self._floor(state), "degraded": (f"the vote failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ICL_VOTE, "tokens": _tokens(answers)}
@@ -292,8 +296,9 @@ class Steps:
         decision, found = state["decision"], state["probe"]
         # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's;
         # what was looked at before deciding is no arm's
-        seat = state["seat"]
-        waited = state.get("adapter_waited", False) or (seat is not None and seat.shared)  # it costs less than alone
+        seats = (state["seat"], state["prompting"])
+        shared = any(seat is not None and seat.shared for seat in seats)  # it costs less than alone
+        waited = state.get("adapter_waited", False) or shared
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
@@ -380,10 +385,36 @@ class Steps:
     def _ask_views(self, state: SolveState) -> SolveState:
         n_views = self.prober.n_views or VIEWS_ASKED
         request = ViewsRequest(state["task"], state["probe"], n_views, state["seed"])
-        seat = state["seat"]
+        if state["prompting"] is None and state["seat"] is not None:
+            return {"probe": state["seat"].ask(self.prober.ask_views, request)}
+        return {"probe": self._ask(state, self.prober.ask_views, request)}
+
+    def _ask(self, state: SolveState, serve: Serve[Request, Result], request: Request) -> Result:
+        """Ask in context, beside others who do, and in nobody's wake who trains.
+
+        Raises:
+            DeadlinePassed: it has, before there was an answer.
+        """
+        if not _in_time(state):
+            raise DeadlinePassed("answering in context", task_id=state["task"].id)
+        seat, others = state["prompting"], state["seat"]
         if seat is None:
-            return {"probe": self.prober.ask_views([request])[0]}
-        return {"probe": seat.ask(self.prober.ask_views, request)}
+            (found,) = serve([request])
+            if isinstance(found, Exception):
+                raise found
+            return found
+        if others is not None:
+            others.leave()  # whose training should not wait for this
+        try:
+            return seat.ask(serve, request)
+        finally:
+            seat.leave()
+
+    def _all_by_vote(self, requests: Sequence[VoteRequest]) -> list[tuple[Answer, ...] | Exception]:
+        return answer_all_by_vote(self.model, requests, self.inference)
+
+    def _all_zero_shot(self, tasks: Sequence[Task]) -> list[tuple[Answer, ...] | Exception]:
+        return answer_all_zero_shot(self.model, tasks)
 
     def _try_training(self, state: SolveState) -> SolveState:
         assert self.ttt is not None  # `_stage_wanted` says so
@@ -494,12 +525,14 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: De
 
 def _seconds(state: SolveState) -> float:
     """Return the seconds that the solve took; of one among several its share of what was done together."""
-    seat, probed = state["seat"], state["probed"]
+    seat, prompting, probed = state["seat"], state["prompting"], state["probed"]
     if seat is None:
         return time.perf_counter() - state["started"]
-    own = ("answer_icl", "answer_vote", *(("probe",) if probed is None else ()))  # not done together
+    asked_by_itself = prompting is None or state["decision"].arm == REMOTE
+    own = (*(("answer_icl", "answer_vote") if asked_by_itself else ()), *(("probe",) if probed is None else ()))
     return (
         seat.seconds
+        + (0.0 if prompting is None else prompting.seconds)
         + sum(step.seconds for step in state["path"] if step.name in own)
         + (0.0 if probed is None else probed.seconds)
     )

@@ -342,6 +342,7 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
         "progress": lambda name, done, of: None,
         "cancelled": lambda: False,
         "seat": None,
+        "prompting": None,
         "probed": probe,
     }
     state: Any = build_graph(steps).invoke(initial)

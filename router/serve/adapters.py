@@ -1,4 +1,4 @@
-"""An adapter as a file that is sent: the PEFT folder of the library's export, zipped."""
+"""An adapter as a file that is sent: the folder of the library's export, zipped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def zipped(router: Router, ledger: Ledger, trace_id: str) -> str:
         NoAdapter: nothing was trained, or it is not kept any more.
         UnknownTrace, TraceNotKept: as for `read_trace`.
         StoreUnavailable: it cannot be asked whether it is kept.
-        AdapterRefused: it is none that PEFT could load.
+        AdapterRefused: neither PEFT nor transformers could load it.
     """
     trained = read_trace(ledger, trace_id).trace.adapter
     engine = router.steps.ttt

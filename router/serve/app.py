@@ -15,6 +15,7 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,7 +27,7 @@ from router.serve import messages as wire
 from router.serve.adapters import zipped
 from router.serve.errors import BodyRefused, BodyTooLarge, Stopping
 from router.serve.events import MEDIA_TYPE, EventStream
-from router.serve.gate import Gate
+from router.serve.gate import Gate, declared_bytes
 from router.serve.jobs import Asked, Job
 from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
@@ -72,14 +73,14 @@ def make_api(service: Service) -> FastAPI:
     api = _Api(service)
     for path, method, route, reply, said in (
         ("/v1/solve", "POST", api.solve, wire.SolveReply, (408, 409, 413, 415, 429, 503, 504)),
-        ("/v1/decide", "POST", api.decide, wire.DecisionReply, (408, 413, 415, 429, 503)),
+        ("/v1/decide", "POST", api.decide, wire.DecisionReply, (408, 409, 413, 415, 429, 503)),
         ("/v1/feedback", "POST", api.feedback, wire.RecordedReply, (404, 408, 409, 413, 415, 429, 503)),
         ("/v1/jobs/{job_id}", "GET", api.job, wire.JobReply, (404, 429)),
-        ("/v1/jobs/{job_id}", "DELETE", api.cancel_job, wire.JobReply, (404, 429)),
+        ("/v1/jobs/{job_id}", "DELETE", api.cancel_job, wire.JobReply, (404, 429, 503)),
         ("/v1/traces", "GET", api.traces, wire.TracesReply, (429, 503)),
         ("/v1/traces/{trace_id}", "GET", api.trace, wire.TraceReply, (404, 429, 503)),
         ("/v1/policy", "GET", api.policy, wire.PolicyReply, (429, 503)),
-        ("/v1/adapters/{trace_id}", "GET", api.adapter, None, (404, 429, 503)),
+        ("/v1/adapters/{trace_id}", "GET", api.adapter, None, (404, 409, 429, 503)),
         ("/health", "GET", api.health, wire.HealthReply, ()),
         ("/ready", "GET", api.ready, wire.ReadyReply, ()),
         ("/metrics", "GET", api.metrics, None, ()),
@@ -120,7 +121,7 @@ _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
     ("/v1/jobs/{job_id}", "GET"): {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     ("/v1/adapters/{trace_id}", "GET"): {
         200: {
-            "description": "a PEFT folder",
+            "description": "a PEFT folder or, where the whole model was trained, one that transformers loads",
             "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
@@ -148,6 +149,7 @@ class _Api:
         prefers = [each.strip().lower() for each in request.headers.get("prefer", "").split(",")]
         later, tenant = "respond-async" in prefers, request.state.tenant
         key = _idempotency_key(request)
+        self._service.check_room(tenant, key)
         asked = await self._read(request, wire.SolveBody, self._asked)
         followed = _wants_events(request)
         job = await self._service.submit(tenant, asked, kept=later, key=key, followed=followed)
@@ -169,8 +171,13 @@ class _Api:
         def read(body: wire.DecideBody) -> tuple[Any, int | None]:
             return wire.read_task(body.task, "task", self._settings.limits), body.seed
 
+        self._service.check_deciding(request.state.tenant)
         task, seed = await self._read(request, wire.DecideBody, read)
-        decision = await self._service.decide(request.state.tenant, task, seed)
+        gone = asyncio.create_task(_gone(request))
+        try:
+            decision = await self._service.decide(request.state.tenant, task, seed, gone)
+        finally:
+            gone.cancel()
         return _json(wire.decision_json(task, decision))
 
     async def feedback(self, request: Request) -> Response:
@@ -194,9 +201,9 @@ class _Api:
         return _json(job.as_json(), headers=None if job.over.is_set() else {"Retry-After": "1"})
 
     async def cancel_job(self, request: Request, job_id: JobId) -> Response:
-        """Cancel a job: what waits is dropped, what runs stops before its next step of training."""
+        """Cancel a job for good: what waits is dropped, what runs stops before its next step of training."""
         job = self._service.jobs.get(request.state.tenant, job_id)
-        self._service.cancel(job)
+        await self._service.cancel_for_good(job)
         return _json(job.as_json())
 
     async def traces(
@@ -234,7 +241,11 @@ class _Api:
         return _json(await run_in_threadpool(policy_json, self._service))
 
     async def adapter(self, request: Request, trace_id: TraceId) -> Response:
-        """Give the adapter of a trained answer: a plain PEFT folder, as a zip file."""
+        """Give what was trained for an answer, as a zip file.
+
+        It is a plain PEFT folder or, if all of the model was trained, one that transformers loads. What neither could
+        load is refused with 409.
+        """
         tenant, service = request.state.tenant, self._service
 
         def make() -> str:
@@ -307,7 +318,7 @@ class _Api:
         return "stopping" if self._service.stopping else "degraded" if self._service.degraded else "ok"
 
     def _asked(self, body: wire.SolveBody) -> Asked:
-        limit = self._settings.serve_tasks
+        limit = self._settings.most_serve_tasks
         if len(body.tasks) > limit:  # before any of them is looked at
             remedy = f"At most {limit} are taken in one request."
             raise BodyRefused(f"got {len(body.tasks)} tasks", field="tasks", remedy=remedy)
@@ -320,17 +331,25 @@ class _Api:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise BodyRefused(f"got {kind[:40]!a}", field="Content-Type", remedy="Send application/json.", status=415)
+        longest = self._settings.serve_body_bytes
+        declared = declared_bytes(request.scope)
+        with self._service.reading(longest if declared is None else declared):
+            body = await self._body(request)
+
+            def read() -> Any:
+                return then(wire.read_body(body, model, max_bytes=longest))
+
+            return read() if len(body) <= _PARSED_ASIDE_BYTES else await run_in_threadpool(read)
+
+    async def _body(self, request: Request) -> bytes:
         try:
             async with asyncio.timeout(self._settings.serve_body_s):
-                body = await request.body()
+                return await request.body()
+        except ClientDisconnect:  # nobody will read this, but the log
+            raise BodyRefused("it broke off", field="body", remedy="Send all of it.", status=400) from None
         except TimeoutError:
             remedy = f"Send it within {self._settings.serve_body_s:g} s."
             raise BodyRefused("it did not arrive", field="body", remedy=remedy, status=408) from None
-
-        def read() -> Any:
-            return then(wire.read_body(body, model, max_bytes=self._settings.serve_body_bytes))
-
-        return read() if len(body) <= _PARSED_ASIDE_BYTES else await run_in_threadpool(read)
 
     async def _wait(self, request: Request, job: Job) -> None:
         """Wait until a job is over, or whoever asked has gone."""
@@ -357,10 +376,8 @@ class _Api:
         return EventStream(listener, gone)
 
     def _leave(self, job: Job) -> None:
-        """Cancel a job that nobody waits for and that was not to be kept."""
         job.n_waiting_for -= 1
-        if not job.n_waiting_for and not job.kept and not job.over.is_set():
-            self._service.cancel(job)
+        self._service.leave(job)
 
 
 class _TemporaryFile(FileResponse):

@@ -35,6 +35,15 @@ class JobNotKept(FewShotError):
         super().__init__(f"the job cannot be kept: {problem}. Ask for an answer at once, or again later.")
 
 
+class CancellationNotKept(FewShotError):
+    """That a job was cancelled cannot be written to disk."""
+
+    retry_after_s = 5.0
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"it is cancelled, but would be done after a crash: {problem}. Delete it again later.")
+
+
 class RateExceeded(FewShotError):
     """A tenant asks more often than it may."""
 

@@ -63,7 +63,9 @@ class Gate:
             if path.startswith(API) and (wait_s := self._allowances.request(tenant)):
                 await self._refuse(RateExceeded(wait_s), scope, receive, send)
                 return
-            if _declared_bytes(scope) > self._max_body_bytes:  # what comes without a length is counted as it is read
+            if (
+                declared_bytes(scope) or 0
+            ) > self._max_body_bytes:  # what comes without a length is counted as it is read
                 await self._refuse(BodyTooLarge(self._max_body_bytes), scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -89,9 +91,10 @@ class Gate:
         log.info("request", extra={**about, "tenant": tenant})
 
 
-def _declared_bytes(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int | None:
+    """Return how long a request says that its body is; None: it does not."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else None
 
 
 class JsonFormatter(logging.Formatter):

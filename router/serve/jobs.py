@@ -8,9 +8,9 @@ import json
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from icl_engine.task import Task
@@ -19,7 +19,7 @@ from router.serve.errors import KeyReused, UnknownJob
 State = Literal["waiting", "running", "done", "cancelled"]
 Event = tuple[str, dict[str, Any]]  # name, content
 _EVENTS_WAITING = 1000  # of one listener; steps beyond that are not told, results always are
-_KEPT_AT_MOST = 2_000  # jobs that are over
+_EMPTY_JOB_BYTES = 3 * 2**10  # that a job takes beside its results, as measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all of it."""
-        content = [[(task.id, task.fingerprint) for task in self.tasks], self.arm, self.seed, self.deadline_s]
+        """SHA-256 (hex) of it, but for the time it may take: whoever asks once more has less of that."""
+        content = [[(task.id, task.fingerprint) for task in self.tasks], self.arm, self.seed]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request.
+    """One request. Of one that is over and kept the tasks are gone, and the results are JSON, which takes least memory.
 
     Attributes:
         kept: its result is to be had by its id, after whoever asked has gone.
@@ -54,6 +54,8 @@ class Job:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     deadline: float | None = None  # on the clock of time.monotonic
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by place among the tasks
+    packed: bytes | None = None  # the results of all tasks, in order, once it is over and kept
+    known_digest: str | None = None  # of what was asked, where the tasks are gone
     handed_back: bool = False
     promise: asyncio.Future[None] | None = None  # on its way to disk, or there
     is_begun: bool = False  # set by a worker
@@ -73,21 +75,43 @@ class Job:
             return "cancelled" if self.unwanted.is_set() else "done"
         return "running" if self.is_begun else "waiting"
 
+    @property
+    def may_go_otherwise(self) -> bool:
+        """Whether a task was not answered for a reason that may have gone when it is asked again."""
+        problems = [result["problem"]["status"] for result in self.results.values() if "problem" in result]
+        return any(status >= 500 or status == 429 for status in problems)
+
+    @property
+    def digest(self) -> str:
+        """See `Asked.digest`."""
+        return self.known_digest or self.asked.digest
+
+    @property
+    def n_bytes(self) -> int:
+        """About what it takes in memory once it is put away."""
+        return _EMPTY_JOB_BYTES + len(self.packed or b"")
+
+    def put_away(self) -> None:
+        """Keep no more of it than those can want who ask for it later."""
+        self.known_digest = self.digest
+        self.packed = json.dumps(self.ordered_results()).encode()
+        self.asked, self.results = replace(self.asked, tasks=()), {}  # last: another thread may be writing it down
+
     def as_json(self) -> dict[str, Any]:
         """Return what is told of it; see `JobReply`."""
-        results = self.ordered_results() if self.state in ("done", "cancelled") else None
-        n_tasks = len(self.asked.tasks)
-        return {
-            "id": self.id,
-            "state": self.state,
-            "n_tasks": n_tasks,
-            "n_done": len(self.results),
-            "results": results,
-        }
+        done = self.ordered_results()
+        results = done if self.state in ("done", "cancelled") else None
+        n_tasks = len(self.asked.tasks) if self.packed is None else len(done)
+        return {"id": self.id, "state": self.state, "n_tasks": n_tasks, "n_done": len(done), "results": results}
+
+    def by_place(self) -> dict[int, dict[str, Any]]:
+        """Return what became of each task that is done."""
+        results = self.results  # before `packed`, which is there before these go
+        return dict(results) if self.packed is None else dict(enumerate(json.loads(self.packed)))
 
     def ordered_results(self) -> list[dict[str, Any]]:
-        """Return what became of each task, of all that are done."""
-        return [self.results[place] for place in sorted(self.results)]
+        """Return what became of each task that is done, in the order of the tasks."""
+        return [result for _, result in sorted(self.by_place().items())]
 
     def tell(self, name: str, content: dict[str, Any]) -> None:
         """Let everybody know who listens."""
@@ -103,7 +127,7 @@ class Job:
     def listen(self) -> asyncio.Queue[Event]:
         """Return a queue of what happens from now on, and of the results so far."""
         listener: asyncio.Queue[Event] = asyncio.Queue()
-        for place, result in sorted(self.results.items()):
+        for place, result in sorted(self.by_place().items()):
             listener.put_nowait(("result", {"task": place, **result}))
         if self.over.is_set():
             listener.put_nowait(("done", {"id": self.id, "state": self.state}))
@@ -111,24 +135,50 @@ class Job:
         return listener
 
 
+@dataclass(slots=True)
+class _Ended:
+    """A tenant's jobs that are over, the oldest first, and what they take."""
+
+    jobs: deque[Job] = field(default_factory=deque)
+    n_bytes: int = 0
+
+    def add(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.n_bytes += job.n_bytes
+
+    def take_oldest(self) -> Job:
+        job = self.jobs.popleft()
+        self.n_bytes -= job.n_bytes
+        return job
+
+
 class Jobs:
     """All jobs that can be asked for: those that go on, and those that are over for not too long.
 
+    Where these take too much memory the oldest goes of the tenant that keeps most, so nobody pushes out another's.
+
     Args:
         keep_s: how long results are kept.
+        keep_bytes: of memory that those of all tenants may take.
         dropped: told of the id of each that is dropped.
     """
 
     def __init__(
         self,
         keep_s: float,
+        keep_bytes: int,
         dropped: Callable[[str], None] = lambda job_id: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keep_s, self._dropped, self._clock = keep_s, dropped, clock
+        self._keep_s, self._keep_bytes, self._dropped, self._clock = keep_s, keep_bytes, dropped, clock
         self._by_id: dict[str, Job] = {}
-        self._ended: OrderedDict[str, Job] = OrderedDict()  # the oldest first
+        self._ended: defaultdict[str, _Ended] = defaultdict(_Ended)  # by tenant
         self._by_key: dict[tuple[str, str], Job] = {}
+
+    def knows(self, tenant: str, key: str) -> bool:
+        """Say whether there is a job that this key was used for."""
+        self._prune()
+        return (tenant, key) in self._by_key
 
     def same(self, tenant: str, key: str, asked: Asked) -> Job | None:
         """Return the job that this key was used for; None: there is none, or it is being cancelled.
@@ -140,7 +190,7 @@ class Jobs:
         job = self._by_key.get((tenant, key))
         if job is None or job.unwanted.is_set():
             return None
-        if job.asked.digest != asked.digest:
+        if job.digest != asked.digest:
             raise KeyReused
         return job
 
@@ -169,27 +219,33 @@ class Jobs:
         self._forget_key(job)
 
     def over(self, job: Job) -> None:
-        """Note that a job is over; one that was cancelled does not answer for its key any more."""
+        """Note that a job is over; what was cancelled, or may go otherwise, does not answer for its key any more."""
+        if job.unwanted.is_set() or job.may_go_otherwise:
+            self._forget_key(job)
         job.ended_at = self._clock()
         if job.id in self._by_id:
-            self._ended[job.id] = job
-        if job.unwanted.is_set():
-            self._forget_key(job)
+            job.put_away()
+            self._ended[job.tenant].add(job)
+        self._prune()
 
     def running(self) -> Sequence[Job]:
         """Return those that are not over."""
         return [job for job in self._by_id.values() if job.ended_at is None]
 
     def _prune(self) -> None:
-        while self._ended:
-            job = next(iter(self._ended.values()))
-            assert job.ended_at is not None
-            if len(self._ended) <= _KEPT_AT_MOST and self._clock() - job.ended_at < self._keep_s:
-                return
-            del self._ended[job.id], self._by_id[job.id]
-            self._forget_key(job)
-            if job.kept:
-                self._dropped(job.id)
+        too_old = self._clock() - self._keep_s
+        for ended in self._ended.values():
+            while ended.jobs and (ended.jobs[0].ended_at or 0.0) <= too_old:
+                self._drop(ended)
+        while sum(ended.n_bytes for ended in self._ended.values()) > self._keep_bytes:
+            self._drop(max(self._ended.values(), key=lambda ended: ended.n_bytes))
+
+    def _drop(self, ended: _Ended) -> None:
+        job = ended.take_oldest()
+        del self._by_id[job.id]
+        self._forget_key(job)
+        if job.kept:
+            self._dropped(job.id)
 
     def _forget_key(self, job: Job) -> None:
         if job.key is not None and self._by_key.get((job.tenant, job.key)) is job:

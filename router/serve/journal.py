@@ -22,6 +22,8 @@ from icl_engine.errors import TaskRefused
 from icl_engine.task import Limits, Task
 from policies.whole_files import UNFINISHED, write_whole
 from router.serve.jobs import Asked, Job
+from router.serve.problems import problem_of
+from ttt_engine.errors import Cancelled
 
 
 class _Kept(BaseModel):
@@ -32,12 +34,14 @@ class _Kept(BaseModel):
     id: str
     tenant: str
     key: str | None
-    tasks: list[Any]
+    tasks: list[Any]  # none of a job that is over
     arm: str | None
     seed: int | None
     deadline_s: float | None
     until: float | None  # seconds since 1970, of the deadline
     results: dict[int, dict[str, Any]] | None
+    digest: str | None = None  # of what was asked, where it is over
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +102,23 @@ class Journal:
 
     def _write(self, job: Job) -> None:
         left_s = None if job.deadline is None else job.deadline - time.monotonic()
+        asked, done = job.asked, job.by_place()  # in this order: the tasks go when all results are there
+        cancelled = job.unwanted.is_set() and not job.handed_back
+        if cancelled:  # what is at work on it may not know yet
+            done = {place: {"problem": problem_of(Cancelled())} for place in range(len(asked.tasks))} | done
+        is_over = len(done) >= len(asked.tasks)
         kept = _Kept(
             id=job.id,
             tenant=job.tenant,
             key=job.key,
-            tasks=[task.model_dump() for task in job.asked.tasks],
-            arm=job.asked.arm,
-            seed=job.asked.seed,
-            deadline_s=job.asked.deadline_s,
+            tasks=[] if is_over else [task.model_dump() for task in asked.tasks],
+            arm=asked.arm,
+            seed=asked.seed,
+            deadline_s=asked.deadline_s,
             until=None if left_s is None else time.time() + left_s,
-            results=job.results if len(job.results) == len(job.asked.tasks) else None,
+            results=done if is_over else None,
+            cancelled=cancelled,
+            digest=job.digest if is_over else None,
         )
         write_whole(self._path(job.id), kept.model_dump_json().encode(), mode=0o600)
 
@@ -129,7 +140,9 @@ class Journal:
         job = Job(kept.tenant, asked, kept=True, key=kept.key, id=kept.id)
         if kept.until is not None:
             job.deadline = time.monotonic() + kept.until - time.time()
-        job.results = kept.results or {}
+        job.results, job.known_digest = kept.results or {}, kept.digest
+        if kept.cancelled:
+            job.unwanted.set()
         return Restored(job, kept.results is not None)
 
     def _path(self, job_id: str) -> Path:

@@ -16,7 +16,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "no key that is known", "content": _PROBLEM},
     404: {"description": "there is none, of this tenant", "content": _PROBLEM},
     408: {"description": "the body did not arrive in time", "content": _PROBLEM},
-    409: {"description": "it was cancelled, or something else was said before", "content": _PROBLEM},
+    409: {
+        "description": "it was cancelled, something else was said before, or it cannot be exported",
+        "content": _PROBLEM,
+    },
     413: {"description": "the body is too long", "content": _PROBLEM},
     415: {"description": "the body is not application/json", "content": _PROBLEM},
     422: {"description": "refused; `field` and `remedy` say what would do", "content": _PROBLEM},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import uvicorn
@@ -15,6 +17,7 @@ from router.serve.service import Service
 
 _KEEP_INTERPRETER_S = 0.0005
 _LEFT_TO_SEND_S = 10.0  # after the last task is over or let go: for whoever reads slowly
+_LOOK_UP_S = 0.02  # from waiting for what runs
 
 
 class Server(uvicorn.Server):
@@ -25,8 +28,15 @@ class Server(uvicorn.Server):
         self._service = service
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take nothing more, let go of what is not done in time, then close."""
+        """Take nothing more, let go of what is not done in time, then close.
+
+        While anything is at work it goes on listening, and says to whoever looks that it stops; told once more (Ctrl-C)
+        it closes at once.
+        """
         self._service.begin_to_stop()
+        end = time.monotonic() + self._service.settings.serve_stop_s + _LEFT_TO_SEND_S
+        while self._service.is_busy and not self.force_exit and time.monotonic() < end:
+            await asyncio.sleep(_LOOK_UP_S)
         await super().shutdown(sockets)
 
 
@@ -44,7 +54,7 @@ def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[S
         access_log=False,  # the gate writes one, without what is in paths and queries
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=int(service.settings.serve_stop_s + _LEFT_TO_SEND_S),
+        timeout_graceful_shutdown=int(_LEFT_TO_SEND_S),
     )
     listening = config.bind_socket()
     # uvicorn names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head

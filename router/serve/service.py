@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from router.errors import Cancelled, DeadlinePassed
 from router.lanes import Lanes
 from router.redaction import Redactor
 from router.serve.allowances import Allowances
-from router.serve.errors import ComputeSpent, JobNotKept, Overloaded, SolveFailed, Stopping
+from router.serve.errors import CancellationNotKept, ComputeSpent, JobNotKept, Overloaded, SolveFailed, Stopping
 from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal
 from router.serve.messages import solution_json
@@ -39,6 +40,8 @@ log = logging.getLogger("ttt_router.serve")
 
 _DECIDING_AT_ONCE = 2  # threads: a decision is a prompt, and others wait
 _LONGEST_RETRY_S = 60.0
+_LOOK_UP_S = 0.02  # from waiting for what runs
+_BODIES_AT_ONCE = 8  # of the longest that is taken; parsed they take five times as much
 
 
 class Service:
@@ -67,7 +70,7 @@ class Service:
         self.redact = Redactor.of(settings).knowing((*secrets, str(settings.home), settings.ledger_location))
         self.allowances = Allowances(settings.serve_rate, settings.serve_compute_s)
         self.journal = None if jobs_folder is None else Journal(jobs_folder, settings.limits)
-        self.jobs = Jobs(settings.serve_job_s, self._dropped)
+        self.jobs = Jobs(settings.serve_job_s, settings.serve_job_bytes, self._dropped)
         self.lanes = Lanes()
         self.stopping = False
         self.tenants = Tenants(settings, ledger, model)
@@ -76,6 +79,7 @@ class Service:
         self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
         self._n_promised = 0
         self._n_deciding = self._writing = 0
+        self._n_reading_bytes = 0
         self._mean_solve_s = 1.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch()
@@ -98,7 +102,7 @@ class Service:
         Raises:
             SolveFailed: it has none, because the task was not answered.
         """
-        result = job.results[0]
+        result = job.ordered_results()[0]
         if "problem" in result:
             raise SolveFailed(result["problem"]["detail"])
         trace_id: str = result["solution"]["trace_id"]
@@ -124,6 +128,40 @@ class Service:
         """Decisions that are asked for."""
         return self._n_deciding
 
+    def check_room(self, tenant: str, key: str | None = None) -> None:
+        """Refuse, before it is read, a request to solve that would be refused whatever is in it.
+
+        Raises:
+            Stopping, Overloaded, ComputeSpent: as for `submit`.
+        """
+        if key is None or not self.jobs.knows(tenant, key):  # else there may be an answer already
+            self._admit(tenant, 1)
+
+    def check_deciding(self, tenant: str) -> None:
+        """Refuse, before it is read, a request to decide that would be refused whatever is in it.
+
+        Raises:
+            Stopping, Overloaded, ComputeSpent: as for `decide`.
+        """
+        self._check_taking(tenant)
+        if self._n_deciding >= self.settings.serve_decides:
+            raise Overloaded(f"{self._n_deciding} decisions wait", 1.0)
+
+    @contextmanager
+    def reading(self, n_bytes: int) -> Iterator[None]:
+        """Hold the memory that a body takes until it is taken in.
+
+        Raises:
+            Overloaded: those of others take too much.
+        """
+        if self._n_reading_bytes + n_bytes > _BODIES_AT_ONCE * self.settings.serve_body_bytes:
+            raise Overloaded(f"{self._n_reading_bytes} bytes are being read", 1.0)
+        self._n_reading_bytes += n_bytes
+        try:
+            yield
+        finally:
+            self._n_reading_bytes -= n_bytes
+
     async def submit(
         self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None, followed: bool = False
     ) -> Job:
@@ -138,8 +176,7 @@ class Service:
         """
         if key is not None and (same := self.jobs.same(tenant, key, asked)) is not None:
             if kept:
-                same.kept = True
-                await self._promise(same)
+                await self._promise_too(same)
             return same
         self._admit(tenant, len(asked.tasks))
         job = Job(tenant, asked, kept, key)
@@ -161,6 +198,11 @@ class Service:
         self._start(job)
         return job
 
+    def leave(self, job: Job) -> None:
+        """Let go of a job if nobody waits for it and it was not promised to anybody."""
+        if not job.n_waiting_for and not job.kept:
+            self.cancel(job)
+
     def cancel(self, job: Job) -> None:
         """Let go of a job: what waits is dropped now, what runs stops before its next step."""
         if job.over.is_set():
@@ -171,27 +213,48 @@ class Service:
             if future is not None and future.cancel():
                 self._finished(job, place, {"problem": problem_of(Cancelled())})
 
-    async def decide(self, tenant: str, task: Task, seed: int | None) -> Decision:
+    async def cancel_for_good(self, job: Job) -> None:
+        """Cancel a job; when this returns, no start takes it up again, not even after a kill.
+
+        Raises:
+            CancellationNotKept: that could not be written down; it is cancelled until the next start.
+        """
+        self.cancel(job)
+        if self.journal is not None and job.kept and not job.over.is_set():
+            try:
+                await asyncio.to_thread(self.journal.write, job)
+            except OSError as error:
+                raise CancellationNotKept(error.strerror or type(error).__name__) from error
+
+    async def decide(self, tenant: str, task: Task, seed: int | None, gone: asyncio.Future[None]) -> Decision:
         """Say which arm a task would be answered with; does not wait for what is being solved.
+
+        Args:
+            gone: done when nobody wants to know any more.
 
         Raises:
             Stopping, Overloaded, ComputeSpent: it is not taken.
             TaskRefused: as for `Router.decide`.
+            Cancelled: nobody wants to know.
         """
-        self._check_taking(tenant)
-        if self._n_deciding >= self.settings.serve_decides:
-            raise Overloaded(f"{self._n_deciding} decisions wait", 1.0)
+        self.check_deciding(tenant)
 
         def decided() -> Decision:
             began = time.perf_counter()
             try:
-                return self.tenants.router(tenant).decide(task, seed=seed)
+                return self.tenants.router(tenant).decide_unless(gone.done, task, seed=seed)
             finally:
                 self._spent(tenant, time.perf_counter() - began)
 
+        decision = self._deciders.submit(decided)
+        gone.add_done_callback(lambda _: decision.cancel())  # what waits, that is; what runs looks for itself
         self._n_deciding += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._deciders, decided)
+            return await asyncio.wrap_future(decision)
+        except asyncio.CancelledError:
+            if gone.done():
+                raise Cancelled from None
+            raise
         finally:
             self._n_deciding -= 1
 
@@ -201,11 +264,16 @@ class Service:
             self.stopping = True
             asyncio.get_running_loop().call_later(self.settings.serve_stop_s, self._hand_back)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody waits for an answer, or one is being written down."""
+        return bool(self._futures or self._writing or self._n_promised or self._n_deciding)
+
     async def stop(self) -> None:
         """Wait for what runs, as long as it may, and close."""
         self.begin_to_stop()
-        while self._futures or self._writing:
-            await asyncio.sleep(0.02)
+        while self.is_busy:
+            await asyncio.sleep(_LOOK_UP_S)
         await asyncio.to_thread(self._close)
 
     def _hand_back(self) -> None:
@@ -237,11 +305,23 @@ class Service:
             return
         if job.promise is None:  # else another request under the same key has asked, and both get what comes of it
             job.promise = asyncio.ensure_future(asyncio.to_thread(self.journal.write, job))
+        promise = job.promise
         try:
-            await asyncio.shield(job.promise)
+            await asyncio.shield(promise)
         except OSError as error:
-            job.promise = None
+            if job.promise is promise:
+                job.promise = None
             raise JobNotKept(error.strerror or type(error).__name__) from error
+
+    async def _promise_too(self, job: Job) -> None:
+        """Promise a job that has been taken in already; where that fails it goes on for whoever waits for it."""
+        job.kept = True  # from now on: whoever waits for it may go before it is written down
+        try:
+            await self._promise(job)
+        except JobNotKept:
+            job.kept = job.promise is not None  # to somebody who has asked since
+            self.leave(job)
+            raise
 
     def _start(self, job: Job) -> None:
         for place in range(len(job.asked.tasks)):

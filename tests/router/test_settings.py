@@ -245,3 +245,10 @@ def test_a_wish_is_a_price_a_budget_or_a_bound(folder: Path, monkeypatch: pytest
         Settings()
     with pytest.raises(SettingsError, match="max_regret_rate"):
         Settings(budget="max_regret_rate = 0.05")
+
+
+def test_a_request_may_have_no_more_tasks_than_there_is_room_for() -> None:
+    assert Settings(serve_workers=2, serve_queue=3).most_serve_tasks == 5
+    assert Settings(serve_tasks=4, serve_workers=2, serve_queue=3).most_serve_tasks == 4
+    with pytest.raises(SettingsError, match="Take at most 5 tasks"):
+        Settings(serve_tasks=6, serve_workers=2, serve_queue=3)

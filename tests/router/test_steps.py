@@ -159,6 +159,7 @@ def asked(task: Task = TWO, arm: str | None = None, deadline: float | None = Non
         "progress": lambda name, done, of: None,
         "cancelled": lambda: False,
         "seat": None,
+        "prompting": None,
         "probed": None,
         "path": (),
     }

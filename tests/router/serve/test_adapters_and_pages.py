@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import schemathesis
 
 from router.serve import pages
 from tests.models import CONSTANT_TASK, tiny_model
@@ -47,6 +50,35 @@ def test_an_adapter_is_sent_whole_or_not_and_leaves_no_file_and_a_store_that_is_
 
     assert (whole.status_code, malformed.status_code, beyond.status_code) == (200, 400, 416)
     assert (away.status_code, away.json()["code"]) == (503, "store_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "names"),
+    [
+        ({}, 200, {"adapter_config.json", "adapter_model.safetensors"}),
+        ({"ttt_method": "full"}, 200, {"config.json", "model.safetensors"}),
+        ({"ttt_task_token": True}, 409, set()),
+    ],
+    ids=["LoRA", "all of the model", "with a task token"],
+)
+def test_what_was_trained_is_sent_as_the_document_says_or_refused_with_the_reason(
+    tmp_path: Path, settings: dict[str, Any], status: int, names: set[str]
+) -> None:
+    task = CONSTANT_TASK.model_dump(mode="json", exclude_none=True)
+    few: dict[str, Any] = {"ttt_steps": 2, "ttt_rank": 2, "n_views": 2, **settings}
+    with serving(tmp_path, tiny_model(), **few) as running, running.client() as lab:
+        solved = lab.post("/v1/solve", json={"tasks": [task], "arm": "ttt"}).json()["results"][0]["solution"]
+        headers = {"Authorization": f"Bearer {LAB}"}
+        document: Any = schemathesis.openapi.from_url(f"{running.url}/openapi.json", headers=headers)
+        route = document["/v1/adapters/{trace_id}"]["GET"]
+        sent = route.Case(path_parameters={"trace_id": solved["trace_id"]}).call_and_validate(headers=headers)
+
+    assert sent.status_code == status
+    if status == 200:
+        assert set(zipfile.ZipFile(io.BytesIO(sent.content)).namelist()) == names
+    else:
+        assert sent.json()["code"] == "adapter_refused"
+        assert "without task_token" in sent.json()["detail"]
 
 
 class Page:

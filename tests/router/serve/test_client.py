@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+import router.client
 from icl_engine.task import Task
 from router.client import AsyncClient, Client, ServiceError
 from router.errors import ArmUnavailable, TaskRefused
@@ -115,6 +120,96 @@ def test_a_server_that_is_full_is_asked_again_when_it_says(running: Running) -> 
     assert len(keys) == 3
     assert len(set(keys)) == 1
     real.close()
+
+
+class Scripted(httpx.BaseTransport):
+    """Answers, or fails, as it is told, then as the real one; notes what was sent."""
+
+    def __init__(self, *said: httpx.Response | Exception) -> None:
+        self.said, self.sent, self._real = list(said), list[dict[str, Any]](), httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(json.loads(request.content))
+        said = self.said.pop(0) if self.said else self._real.handle_request(request)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def full(retry_after_s: int) -> httpx.Response:
+    return httpx.Response(
+        503, headers={"Retry-After": str(retry_after_s)}, json={"code": "overloaded", "detail": "full", "status": 503}
+    )
+
+
+def test_no_attempt_is_waited_for_that_would_come_after_the_deadline(running: Running) -> None:
+    transport = Scripted(full(2), full(2), full(2), full(2))
+    began = time.monotonic()
+    with Client(running.url, LAB, transport=transport) as client, pytest.raises(ServiceError) as told:
+        client.solve(TASK, deadline_s=0.5)
+
+    assert time.monotonic() - began < 0.5
+    assert (told.value.code, len(transport.sent)) == ("overloaded", 1)
+
+
+def test_each_attempt_is_given_the_time_that_is_left(running: Running) -> None:
+    transport = Scripted(httpx.ConnectError("refused"), full(0))
+    with Client(running.url, LAB, transport=transport) as client:
+        assert client.solve(TASK, deadline_s=20.0).answer == "D"
+
+    first, second, third = (sent["deadline_s"] for sent in transport.sent)
+    assert first == 20.0
+    assert first > second > third > 0
+
+
+def test_what_is_followed_is_asked_for_again_until_its_first_event(running: Running) -> None:
+    transport, steps = Scripted(full(0), httpx.ConnectError("refused")), list[str]()
+    with Client(running.url, LAB, transport=transport) as client:
+        solution = client.solve(TASK, progress=lambda step, done, of: steps.append(step))
+
+    broken = Scripted(httpx.Response(200, content=BreaksOff()))
+    with Client(running.url, LAB, transport=broken) as client, pytest.raises(ServiceError, match="be reached"):
+        client.solve(TASK, progress=lambda step, done, of: None)
+
+    assert solution.answer == "D"
+    assert (steps.count("admit"), len(transport.sent)) == (1, 3)
+    assert len(broken.sent) == 1
+
+
+class BreaksOff(httpx.SyncByteStream):
+    """A connection that is lost after the first event."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b'event: step\ndata: {"step": "admit", "done": 0, "of": 0}\n\n'
+        raise httpx.ReadError("lost")
+
+
+def test_a_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router.client, "_SILENT_S", 0.2)
+    monkeypatch.setattr(router.client, "_LATE_S", 0.2)
+
+    async def decide(url: str) -> None:
+        async with AsyncClient(url, LAB) as client:
+            await client.decide(TASK)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with Client(url, LAB) as client:
+            for ask in (
+                lambda: client.feedback("0" * 32, correct=True),
+                lambda: client.decide(TASK),
+                lambda: client.solve(TASK, deadline_s=0.1),
+                lambda: client.solve(TASK, progress=lambda step, done, of: None),
+                lambda: asyncio.run(decide(url)),
+            ):
+                with pytest.raises(ServiceError, match="be reached"):
+                    ask()
+
+    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_is_not_there_is_told_of() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from icl_engine.task import Limits, Task
-from router.serve.jobs import Asked, Job
+from icl_engine.task import Limits, Task, Value
+from router.errors import DeadlinePassed, OutOfMemory
+from router.serve.errors import KeyReused, UnknownJob
+from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal, own_folder
-from tests.router.serve.serving import Held, serving, text, until
+from tests.router.serve.serving import Held, serving, shouting, text, until
 
 LATER = {"Prefer": "respond-async", "Idempotency-Key": "same"}
 PLAIN = {"Idempotency-Key": "same"}
@@ -79,6 +84,160 @@ def test_a_request_under_the_key_of_a_job_that_is_being_cancelled_is_done_anew(t
 
     assert cancelled == "cancelled"
     assert second != first
+
+
+@pytest.mark.parametrize("headers", [PLAIN, LATER], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (OutOfMemory("the device is full"), "out_of_memory"),
+        (DeadlinePassed("loading the model"), "deadline_passed"),
+        (RuntimeError("nobody foresaw this"), "internal"),
+    ],
+    ids=["503", "504", "500"],
+)
+def test_a_failure_that_may_pass_does_not_answer_for_its_key(
+    tmp_path: Path, headers: dict[str, str], fault: Exception, code: str
+) -> None:
+    failing = True
+
+    def script(task: Task) -> Value:
+        if failing:
+            raise fault
+        return shouting(task)
+
+    with serving(tmp_path, script) as running, running.client() as lab:
+
+        def result() -> dict[str, Any]:
+            answer = lab.post("/v1/solve", json={"tasks": [text()]}, headers=headers)
+            if answer.status_code != 202:
+                return answer.json()["results"][0] if answer.status_code == 200 else {"problem": answer.json()}
+            until(lambda: lab.get(answer.headers["Location"]).json()["state"] == "done", "it is not done")
+            found: dict[str, Any] = lab.get(answer.headers["Location"]).json()["results"][0]
+            return found
+
+        first = result()
+        failing = False
+        second, third = result(), result()
+
+    assert first["problem"]["code"] == code
+    assert second["solution"]["answers"][0]["value"] == "D"
+    assert third["solution"]["trace_id"] == second["solution"]["trace_id"]
+
+
+def test_a_promise_that_could_not_be_written_down_binds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(journal: Journal, job: Job) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    held = Held()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        body = {"tasks": [text("wait")]}
+        with lab.stream("POST", "/v1/solve", json=body, headers={**PLAIN, "Accept": "text/event-stream"}):
+            held.wait_begun()
+            monkeypatch.setattr(Journal, "_write", full)
+            refused = lab.post("/v1/solve", json=body, headers=LATER)
+        until(lambda: running.service.n_running == 0, "it is still at work, for nobody")
+        held.go.set()
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "job_not_kept")
+
+
+def test_what_its_owner_has_cancelled_is_done_by_no_later_start(tmp_path: Path) -> None:
+    killed, next_start, held = tmp_path / "killed", tmp_path / "next", Held()
+    with serving(killed, held) as running, running.client() as lab:
+        job = lab.post("/v1/solve", json={"tasks": [text("wait")]}, headers=LATER).headers["Location"]
+        held.wait_begun()
+        acknowledged = lab.delete(job)
+        shutil.copytree(killed / "jobs", next_start / "jobs")  # what a kill at this moment would leave
+        held.go.set()
+    with serving(next_start) as running, running.client() as lab:
+        found = lab.get(job).json()
+        until(lambda: not running.service.n_running, "it runs on")
+        n_solves = running.solves()
+        again = lab.post("/v1/solve", json={"tasks": [text("wait")]}, headers=LATER).headers["Location"]
+
+    assert acknowledged.status_code == 200
+    assert (found["state"], n_solves) == ("cancelled", 0)
+    assert found["results"][0]["problem"]["code"] == "cancelled"
+    assert again != job
+
+
+def test_a_cancellation_that_cannot_be_written_down_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(journal: Journal, job: Job) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    held = Held()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        job = lab.post("/v1/solve", json={"tasks": [text("wait")]}, headers=LATER).headers["Location"]
+        held.wait_begun()
+        monkeypatch.setattr(Journal, "_write", full)
+        told = lab.delete(job)
+        held.go.set()
+
+    assert (told.status_code, told.json()["code"]) == (503, "cancellation_not_kept")
+
+
+def over(jobs: Jobs, tenant: str = "lab", answer: str = "D", **asked: Any) -> Job:
+    """A job under a key of its own, or the one given, that is taken in and ends with this answer."""
+    job = Job(tenant, Asked((Task.parse(text()),)), kept=True, key=asked.get("key"))
+    jobs.add(job)
+    job.results = {0: {"solution": {"answers": [{"value": answer}]}}}
+    jobs.over(job)
+    job.over.set()
+    return job
+
+
+def test_of_a_job_that_is_over_the_results_are_kept_and_not_the_tasks() -> None:
+    jobs = Jobs(keep_s=60, keep_bytes=2**20)
+    job = over(jobs, key="same")
+    same, other = Task.parse(text()), Task.parse(text("e"))
+
+    assert job.asked.tasks == ()
+    assert job.as_json()["results"] == [{"solution": {"answers": [{"value": "D"}]}}]
+    assert jobs.same("lab", "same", Asked((same,))) is job
+    assert jobs.same("lab", "same", Asked((same,), deadline_s=0.5)) is job  # whoever asks again has less time left
+    with pytest.raises(KeyReused):
+        jobs.same("lab", "same", Asked((other,)))
+
+
+def test_a_job_that_is_over_is_found_again_at_the_next_start_without_its_tasks(tmp_path: Path) -> None:
+    job = over(Jobs(keep_s=60, keep_bytes=2**20), key="same")
+    Journal(tmp_path, Limits()).write(job)
+    (found,) = Journal(tmp_path, Limits()).read()
+    jobs = Jobs(keep_s=60, keep_bytes=2**20)
+    jobs.add(found.job)
+    jobs.over(found.job)
+
+    assert found.is_over
+    assert found.job.ordered_results() == job.ordered_results()
+    assert jobs.same("lab", "same", Asked((Task.parse(text()),))) is found.job
+
+
+def test_what_is_kept_of_jobs_stays_within_its_bound() -> None:
+    jobs = Jobs(keep_s=60, keep_bytes=2**20)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(500):
+            over(jobs, answer=f"{n:010}" * 1000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 1.2 * 2**20
+
+
+def test_where_results_take_too_much_the_oldest_go_of_the_tenant_that_keeps_most() -> None:
+    dropped: list[str] = []
+    jobs = Jobs(60, 2**20, dropped.append)
+    little = over(jobs, tenant="other")
+    much = [over(jobs, answer="x" * 2**17) for _ in range(20)]
+
+    assert jobs.get("other", little.id) is little
+    assert dropped == [job.id for job in much[: len(dropped)]]
+    assert len(much) - len(dropped) == 7  # of 128 KiB each in 1 MiB, with what else they take
+    with pytest.raises(UnknownJob):
+        jobs.get("lab", much[0].id)
 
 
 def test_a_solve_that_cannot_be_counted_leaves_its_place_to_the_next(tmp_path: Path) -> None:

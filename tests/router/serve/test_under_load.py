@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,16 @@ from typing import Any
 import httpx
 import pytest
 
+from icl_engine.answering import VoteRequest
+from icl_engine.language_model import Generation
+from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task, Value
+from policies.stages import Stage
+from router.router import Router
 from router.serve.server import forget_what_is_loaded
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
+from tests.router.test_steps import StagedPolicy
 
 LONG: dict[str, Any] = {"ttt_steps": 100_000, "ttt_token_budget": 10**9, "ttt_rank": 2, "n_views": 2}
 CONSTANT = CONSTANT_TASK.model_dump(mode="json", exclude_none=True)
@@ -56,12 +63,71 @@ def test_what_is_too_much_is_refused_while_health_and_decisions_go_on(tmp_path: 
     assert taken_again.status_code == 200
 
 
-def test_a_request_of_more_tasks_than_there_is_room_for_is_refused_whole(tmp_path: Path) -> None:
+def test_a_request_of_more_tasks_than_there_is_room_for_now_is_refused_whole(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held, serve_workers=1, serve_queue=1) as running, running.client() as lab:
+        with asking(running):
+            held.wait_begun()
+            refused = lab.post("/v1/solve", json={"tasks": [text()] * 2})
+            held.go.set()
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert running.solves() == 1
+
+
+def test_a_request_of_more_tasks_than_there_ever_is_room_for_is_not_to_be_asked_again(tmp_path: Path) -> None:
     with serving(tmp_path, serve_workers=1, serve_queue=1) as running, running.client() as lab:
         refused = lab.post("/v1/solve", json={"tasks": [text()] * 3})
 
-        assert refused.status_code == 503
+        assert (refused.status_code, refused.json()["field"]) == (422, "tasks")
+        assert "At most 2" in refused.json()["remedy"]
         assert running.solves() == 0
+
+
+def begun(running: Running, path: str, declared: int, sent: bytes = b"") -> socket.socket:
+    """A request that says how long its body is, and sends only some of it."""
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LAB}\r\nContent-Type: application/json\r\n"
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection.sendall(f"{head}Content-Length: {declared}\r\n\r\n".encode() + sent)
+    return connection
+
+
+def test_where_there_is_no_room_no_body_is_read(tmp_path: Path) -> None:
+    held = Held()
+    with serving(tmp_path, held, serve_workers=1, serve_queue=0) as running, asking(running):
+        held.wait_begun()
+        with begun(running, "/v1/solve", declared=2**20) as connection:
+            said = connection.recv(4096)
+        held.go.set()
+
+    assert said.startswith(b"HTTP/1.1 503")
+
+
+def test_bodies_that_are_read_at_the_same_time_are_bounded_together(tmp_path: Path) -> None:
+    with serving(tmp_path, serve_body_bytes=2**10) as running, running.client() as lab:
+        slow = [begun(running, "/v1/solve", declared=2**10) for _ in range(8)]
+        until(lambda: running.service._n_reading_bytes == 2**13, "they are not being read")
+        refused = lab.post("/v1/solve", json={"tasks": [text()]})
+        for connection in slow:
+            connection.close()
+        until(lambda: running.service._n_reading_bytes == 0, "something is held for those who have gone")
+        taken = lab.post("/v1/solve", json={"tasks": [text()]})
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert taken.status_code == 200
+
+
+def test_whoever_goes_while_its_body_is_read_leaves_nothing_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path, serve_workers=1, serve_queue=0) as running, running.client() as lab:
+        begun(running, "/v1/solve", declared=100, sent=b'{"tasks": ').close()
+        until(lambda: b'code="body_refused"' in running.service.metrics.text(), "nobody has noticed")
+        after = lab.post("/v1/solve", json={"tasks": [text()]})
+
+    assert after.status_code == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_requests_that_wait_together_are_probed_together(tmp_path: Path) -> None:
@@ -187,6 +253,173 @@ def test_cancelled_before_any_step_of_the_graph_nothing_is_left_behind(tmp_path:
             assert service.lanes.training.n_waiting == service.lanes.probing.n_waiting == 0
         with running.client() as lab:
             assert lab.post("/v1/solve", json={"tasks": [text()]}).status_code == 200
+
+
+class HeldLater(Held):
+    """A script that answers the first time it is asked, and then when it is let."""
+
+    def __call__(self, task: Task) -> Value:
+        if task.query == "wait" and not self.n:
+            self.n += 1
+            return shouting(task)
+        return super().__call__(task)
+
+
+def decided_by(running: Running, policy: StagedPolicy) -> None:
+    """Let a policy of a test's own decide for the tenant, among the arms that need no training."""
+    tenants, settings = running.service.tenants, running.service.settings
+    own = settings.model_copy(update={"tenant": "lab", "learning": "off", "arms": ("icl", "icl_vote")})
+    tenants._routers["lab"] = Router(own, model=tenants._base.model, policy=policy, ledger=running.ledger)
+
+
+PROMPTED: dict[str, dict[str, Any]] = {  # after the first prompt, which is the probe
+    "looking closer": {},
+    "voting": {"arm": "icl_vote"},
+    "without demonstrations": {"arm": "zero_shot"},
+}
+
+
+@pytest.mark.parametrize("during", PROMPTED)
+def test_cancelled_during_a_prompt_its_place_is_free_before_that_ends_and_is_paid_for(
+    tmp_path: Path, during: str
+) -> None:
+    held, paid = HeldLater(), list[float]()
+    with serving(tmp_path, held, serve_workers=1, serve_queue=0) as running, running.client() as lab:
+        running.service.allowances.computed = lambda tenant, seconds: paid.append(seconds)  # type: ignore[method-assign]
+        decided_by(running, StagedPolicy("icl", (Stage.VOTES,)))
+        body = {"tasks": [{**text("wait"), "instruction": "Shout."}], **PROMPTED[during]}
+        job = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
+        held.wait_begun()
+        time.sleep(0.2)
+        lab.delete(job)
+        until(lambda: running.service.n_running == 0, "it still has its place")
+        held.go.set()
+        until(lambda: sum(paid) > 0.2, "nobody has paid")
+        lanes = running.service.lanes
+
+        assert lanes.probing.n_waiting == lanes.training.n_waiting == 0
+        assert lab.post("/v1/solve", json={"tasks": [text()], "arm": "icl"}).status_code == 200
+        assert running.solves() == 1
+
+
+@pytest.mark.parametrize("arm", ["icl_vote", "zero_shot"])
+def test_a_deadline_that_passes_during_a_second_prompt_gives_the_answer_in_context(tmp_path: Path, arm: str) -> None:
+    held = HeldLater()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        body = {"tasks": [{**text("wait"), "instruction": "Shout."}], "arm": arm, "deadline_s": 0.5}
+        solution = lab.post("/v1/solve", json=body).json()["results"][0]["solution"]
+        held.go.set()
+
+    assert (solution["answered_by"], solution["answers"][0]["value"]) == ("icl", "WAIT")
+    assert "deadline reached" in solution["degraded"][0]
+
+
+def test_votes_that_wait_together_are_asked_together(tmp_path: Path) -> None:
+    """Three votes, asked for while a prompt holds the model, are one call of it."""
+    together: list[set[Value]] = []
+
+    class Noting(ScriptedModel):
+        def generate(self, tasks: Sequence[Task], **options: Any) -> list[Generation]:
+            together.append({task.query for task in tasks})
+            return super().generate(tasks, **options)
+
+    held = HeldLater()
+    with serving(tmp_path, Noting(held)) as running, running.client() as lab, ThreadPoolExecutor(4) as pool:
+        lane, steps = running.service.lanes.probing, running.service.tenants.router("lab").steps
+        pool.submit(lab.post, "/v1/solve", json={"tasks": [text("wait")], "arm": "icl_vote"})
+        held.wait_begun()
+        tasks = [Task.parse(text(query)) for query in "def"]
+        requests = [VoteRequest(task, steps.prober.probe(task).asked) for task in tasks]
+        asked = [pool.submit(lane.seat().ask, steps._all_by_vote, each) for each in requests]
+        until(lambda: lane.n_waiting == 3, "they do not wait")
+        held.go.set()
+        values = [each.result(20)[0].value for each in asked]
+
+    assert values == ["D", "E", "F"]
+    assert {"d", "e", "f"} in together
+
+
+def test_views_that_a_policy_asks_for_do_not_wait_for_training(tmp_path: Path) -> None:
+    with serving(tmp_path, tiny_model(), **LONG) as running, running.client(OTHER) as other:
+        decided_by(running, StagedPolicy("icl", (Stage.VOTES,)))
+        training: dict[str, Any] = {
+            "json": {"tasks": [CONSTANT], "arm": "ttt"},
+            "headers": {"Accept": "text/event-stream"},
+        }
+        with other.stream("POST", "/v1/solve", **training) as stream, running.client() as lab:
+            _rest = _wait_for_steps(stream, 1)
+            answer = lab.post("/v1/solve", json={"tasks": [CONSTANT]}, timeout=10)
+
+    solution = answer.json()["results"][0]["solution"]
+    assert solution["answered_by"] == "icl"
+    assert "look closer" not in " ".join(solution["degraded"])
+
+
+def test_cancelled_while_the_trained_answer_is_waited_for_its_place_is_free(tmp_path: Path) -> None:
+    few: dict[str, Any] = {"ttt_steps": 2, "ttt_rank": 2, "n_views": 2}
+    with serving(tmp_path, tiny_model(), serve_workers=1, serve_queue=0, **few) as running, running.client() as lab:
+        engine = running.service.tenants.router("lab").steps.ttt
+        assert engine is not None
+        answer, answering, go = engine.answer_many, threading.Event(), threading.Event()
+
+        def held(requests: Any) -> Any:
+            answering.set()
+            assert go.wait(20)
+            return answer(requests)
+
+        engine.answer_many = held  # type: ignore[method-assign]
+        body = {"tasks": [CONSTANT], "arm": "ttt"}
+        job = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
+        assert answering.wait(20)
+        lab.delete(job)
+        until(lambda: running.service.n_running == 0, "it still has its place")
+        again = lab.post("/v1/solve", json={"tasks": [CONSTANT], "arm": "icl"})
+        go.set()
+
+        assert again.status_code == 200
+        assert running.solves() == 1
+
+
+def test_cancelled_while_it_waits_for_anothers_training_it_leaves_that_alone(tmp_path: Path) -> None:
+    with serving(tmp_path, tiny_model(), serve_workers=2, serve_queue=0, **LONG) as running, running.client() as lab:
+        body = {"tasks": [CONSTANT], "arm": "ttt"}
+        places = []
+        for n_steps in (1, 0):  # the first trains, the second gets as far as asking for the same
+            job = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
+            with lab.stream("GET", job, headers={"Accept": "text/event-stream"}) as stream:
+                _rest = _wait_for_steps(stream, n_steps)
+            places.append(job)
+        trains, waits = places
+        time.sleep(0.2)
+        lab.delete(waits)
+        until(lambda: running.service.n_running == 1, "it still has its place")
+        others = lab.get(trains).json()["state"]
+        lab.delete(trains)
+        until(lambda: running.service.n_running == 0, "the other still has its place")
+        flight = running.service.tenants.router("lab").steps.ttt.flight  # type: ignore[union-attr]
+
+        assert others == "running"
+        assert flight._flights == {}
+        assert running.solves() == 0
+
+
+def test_a_decision_that_nobody_waits_for_any_more_is_not_made(tmp_path: Path) -> None:
+    held = Held()
+    body = json.dumps({"task": text("wait")}).encode()
+    with serving(tmp_path, held) as running, running.client() as lab:
+        asked = [begun(running, "/v1/decide", len(body), body) for _ in range(3)]
+        until(lambda: running.service.n_deciding == 3, "they were not taken")
+        for _ in range(2):
+            held.wait_begun()
+        for connection in asked:
+            connection.close()
+        until(lambda: running.service.n_deciding == 2, "the one that waits is still there")
+        held.go.set()
+        until(lambda: running.service.n_deciding == 0, "those that were made are still there")
+        decided = lab.post("/v1/decide", json={"task": text()})
+
+    assert held.n == 2
+    assert decided.status_code == 200
 
 
 def test_cancelled_again_and_again_nothing_piles_up(tmp_path: Path) -> None:
@@ -316,12 +549,17 @@ def test_a_stop_lets_what_runs_finish_and_takes_nothing_more(tmp_path: Path) -> 
             held.wait_begun()
             running.stop()
             until(lambda: running.service.stopping, "it does not stop")
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(running.url + "/health")
+            health = httpx.get(running.url + "/health")
+            with running.client() as lab:
+                refused = lab.post("/v1/solve", json={"tasks": [text()]})
             held.go.set()
         running.thread.join(20)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(running.url + "/health")
 
     assert answers[0].status_code == 200
+    assert (health.status_code, health.json()) == (503, {"status": "stopping"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "stopping")
     assert not running.thread.is_alive()
 
 
