@@ -1,4 +1,4 @@
-"""What an executor's workers are here: a router for each tenant, on settings that are the same everywhere and one model.
+"""What an executor's workers are here: a router for each tenant, on one model, from settings that are the same for all.
 
 The whole solve runs on the worker, probe and decision included, so that who hands out tasks needs no model. Workers
 share ledger and store of adapters as several servers do.
@@ -43,6 +43,9 @@ class RouterWorker:
         policy: that decides instead of what the settings say.
         name: the worker's, under which it holds leases.
 
+    Attributes:
+        base: the router of the settings' own tenant, whose model all have.
+
     Raises:
         FewShotError: model, ledger or store are not to be had.
     """
@@ -55,9 +58,9 @@ class RouterWorker:
         self._lanes = Lanes()
         self._dead: set[str] = set()
         self._lock = threading.Lock()
-        self._base = Router(settings.model_copy(update={"executor": "in-process"}), policy=policy)
-        self._routers = {settings.tenant: self._base}
-        self._hold(self._base)
+        self.base = Router(settings.model_copy(update={"executor": "in-process"}), policy=policy)
+        self._routers = {settings.tenant: self.base}
+        self._hold(self.base)
 
     def run(
         self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
@@ -68,8 +71,12 @@ class RouterWorker:
             if not asked.among:
                 return router.solved_here(tasks, asked, deadline_s, cancelled)
             deadline = None if deadline_s is None else time.monotonic() + deadline_s
-            (task,), given = tasks, {"arm": asked.arm, "seed": asked.seed}
-            return [router.solve_among(task, self._lanes, **given, deadline=deadline, cancelled=cancelled)]
+            (task,) = tasks
+            return [
+                router.solve_among(
+                    task, self._lanes, arm=asked.arm, seed=asked.seed, deadline=deadline, cancelled=cancelled
+                )
+            ]
         finally:
             router.flush()
 
@@ -90,9 +97,9 @@ class RouterWorker:
     def _router(self, tenant: str | None) -> Router:
         with self._lock:
             if tenant is None:
-                return self._base
+                return self.base
             if tenant not in self._routers:
-                self._hold(made := self._base.for_tenant(tenant))
+                self._hold(made := self.base.for_tenant(tenant))
                 self._routers[tenant] = made
             return self._routers[tenant]
 

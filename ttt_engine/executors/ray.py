@@ -1,10 +1,10 @@
 """The executor on a Ray cluster: one actor a GPU, or a share of the CPUs, each with a worker that holds the base model.
 
 A thread here looks after the cluster: it connects, and again where the connection is lost, and asks for more actors
-while batches wait; Ray's autoscaler sees that, and starts nodes for them. Another keeps each actor at work: it hands over
-what `Waiting` gives it. Those who wait for results call nothing of Ray, so that a cluster that hangs keeps nobody.
-When actor or node dies its batches go back to the front of the queue, and whoever takes one learns who died, so that what
-the dead one was training is not waited for. Idle actors are ended, and the autoscaler stops their nodes.
+while batches wait; Ray's autoscaler sees that, and starts nodes for them. A thread for each actor keeps it at work with
+what `Waiting` gives. Those who wait for results call nothing of Ray, so that a cluster that hangs keeps nobody. When
+actor or node dies its batches go back to the front of the queue, and whoever takes one learns who died, so that what the
+dead one was training is not waited for. Idle actors are ended, and the autoscaler stops their nodes.
 """
 
 from __future__ import annotations

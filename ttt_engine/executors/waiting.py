@@ -1,7 +1,7 @@
-"""Which of the batches that wait a worker takes next: one whose adapters lie with it, else the first. Nothing here locks.
+"""Which of the batches that wait a worker takes next: one whose adapters lie with it, else the first. Locks nothing.
 
-A batch of its own is a worker's only one; batches that say that they may be beside others are taken together, as many as
-may be trained together, and go to whoever has the fewest. One whose worker died goes alone: it may be to blame.
+A batch is all that a worker has, but for those that may be beside others: of these it has as many as may be trained
+together, and they go to whoever has the fewest. One whose worker died goes alone: it may be to blame.
 """
 
 from __future__ import annotations

@@ -233,9 +233,7 @@ def test_a_worker_has_batches_that_may_be_beside_others_at_the_same_time(cluster
     assert said == ["1", "2", "3", "4"]
 
 
-def test_batches_beside_others_go_to_whoever_has_the_fewest(
-    executor: RayExecutor[What, Told], tmp_path: Path
-) -> None:
+def test_batches_beside_others_go_to_whoever_has_the_fewest(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(executor.run, [beside_others(n, "wait")]) for n in (1, 2, 3, 4)]
         until(lambda: len(begun(tmp_path)) == 4)
