@@ -3,8 +3,8 @@
 A thread here looks after the cluster: it connects, and again where the connection is lost, and asks for more actors
 while batches wait; Ray's autoscaler sees that, and starts nodes for them. A thread for each actor keeps it at work with
 what `Waiting` gives. Those who wait for results call nothing of Ray, so that a cluster that hangs keeps nobody. When
-actor or node dies its batches go back to the front of the queue, and whoever takes one learns who died, so that what the
-dead one was training is not waited for. Idle actors are ended, and the autoscaler stops their nodes.
+actor or node dies its batches go back to the front of the queue, and whoever takes one learns who died, so that what
+the dead one was training is not waited for. Idle actors are ended, and the autoscaler stops their nodes.
 """
 
 from __future__ import annotations
