@@ -503,5 +503,5 @@ def _closed() -> ExecutorUnavailable:
 
 
 def _unavailable(error: BaseException) -> ExecutorUnavailable:
-    told = str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
+    told = " ".join(str(error).split())[:300] or type(error).__name__  # Ray's first line alone may say nothing
     return ExecutorUnavailable(f"Ray: {told}", remedy="See `ray status` and the logs of the cluster.")
