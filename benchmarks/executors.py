@@ -1,20 +1,26 @@
-"""Two Ray workers on one core each beside this process on two: how many tasks an hour, in turn, round after round.
+"""Two raylets, a worker of one core on each, beside this process on two: how many tasks an hour, round after round.
 
     python -m benchmarks.executors                       # embedded model, generated rows, some minutes
     python -m benchmarks.executors --rounds 1 --tasks 8  # a first look
 
-On the same cores nothing is to be gained: what is measured is what handing out costs. Nothing else should run.
+All on this machine: on the same cores nothing is to be gained, what is measured is what handing out costs. Nothing else
+should run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
 
 from icl_engine.loaders import load_tasks
 from icl_engine.task import Task
@@ -30,21 +36,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="each on a raylet of its own, with one core")
     parser.add_argument("--together", type=int, default=4, help="adapters trained in one batch, by either")
     given = parser.parse_args()
     tasks = variants([each.task for each in load_tasks(TASKS / "1d_arc.json")], given.tasks)
     ratios = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, raylets(given.workers):
         for i in range(given.rounds):
             here_s = seconds(tasks, Path(folder) / f"here-{i}", InProcessExecutor(given.together), 0)
-            on_ray = RayExecutor(workers=given.workers, adapters=given.together)
+            on_ray = RayExecutor[Any, Any]("auto", workers=given.workers, adapters=given.together)
+            on_ray.reach = "machine"  # the raylets are all on this one and share its files
             there_s = seconds(tasks, Path(folder) / f"ray-{i}", on_ray, given.workers)
             ratios.append(here_s / there_s)
             print(
                 f"round {i + 1}: in process {here_s:.1f} s, on Ray {there_s:.1f} s, ratio {ratios[-1]:.2f}", flush=True
             )
     print(f"median of {len(ratios)}: Ray does {statistics.median(ratios):.2f} of what this process does")
+
+
+@contextlib.contextmanager
+def raylets(n: int) -> Iterator[None]:
+    """Start a cluster for a with block, of a head that computes nothing and n nodes of one CPU, and connect to it."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # at the same priority as this process
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(n):
+            cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def variants(tasks: Sequence[Task], n: int) -> list[Task]:

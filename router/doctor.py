@@ -1,4 +1,4 @@
-"""What is here and what is missing: findings on Python, packages, device, model, home, ledger, store and disk.
+"""What is here and what is missing: Python, packages, home, disk, ledger, store, keys, workers, device and models.
 
 Each check says what was found and, where something is wrong, what to do. Nothing is changed but what a first solve
 would make too: the home folder and an empty ledger.
@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from icl_engine.errors import FewShotError
+from icl_engine.errors import FewShotError, RemoteFailed
 from router.extras import lacking, remedy_for
 from router.router import store_of
 from router.settings import Settings, unknown_variables
 from router.values_shown import printable
-from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import ExecutorUnavailable, StoreMisconfigured, StoreUnavailable
 
 PACKAGES = (
     "ttt-router", "torch", "transformers", "peft", "safetensors", "blake3", "langgraph", "numpy", "pydantic",
@@ -59,6 +59,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("ledger", _ledger),
         ("store", _store),
         ("service", _service),
+        ("executor", _executor),
+        ("remote", _remote),
         ("device", _device),
         ("model", _model),
     )
@@ -209,6 +211,47 @@ def _service(settings: Settings) -> Finding:
     from router.serve.keys import ApiKeys
 
     return Finding("service", "ok", f"keys of {', '.join(ApiKeys.of(settings).tenants)}")
+
+
+def _executor(settings: Settings) -> Finding:
+    """Look at what solves tasks; a cluster of this machine alone is not started for that."""
+    from router.workers import check_reach
+    from ttt_engine.executors import open_executor
+
+    url = _without_password(settings.executor)
+    executor = open_executor(settings.executor)
+    try:
+        check_reach(settings, executor)
+        found = "Ray, started with the first task" if executor.reach == "machine" else executor.check()
+        return Finding("executor", "ok", f"{url}: {found}")
+    except ExecutorUnavailable as error:
+        return Finding("executor", "failed", f"{url}: {error.message}", error.remedy)
+    finally:
+        executor.close()
+
+
+def _remote(settings: Settings) -> Finding:
+    """Ask the model on a server, where one is set, a task of a few tokens, just as the arm would."""
+    if settings.remote_url is None or settings.remote_model is None:
+        return Finding("remote", "ok", "no model on a server is set")
+    from icl_engine.remote_model import RemoteModel
+    from icl_engine.task import Task
+
+    name = settings.remote_model  # and not where it is: that may hold a secret
+    model = RemoteModel(
+        settings.remote_url,
+        settings.remote_model,
+        api_key=settings.remote_api_key,
+        timeout_s=settings.remote_timeout_s,
+    )
+    try:
+        model.answer(Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d"))
+    except RemoteFailed as error:
+        remedy = "See to the server, or correct TTT_ROUTER_REMOTE_URL, _MODEL and _API_KEY; its arm answers in context."
+        return Finding("remote", "warning", f"{name}: {error.reason}", remedy)
+    finally:
+        model.close()
+    return Finding("remote", "ok", f"{name} answers")
 
 
 def _device(settings: Settings) -> Finding:

@@ -141,8 +141,49 @@ class Router:
         asked = Asked(arm, seed, progress=None if self._is_remote else progress)
         return cast("Solution", self._executor.run([Batch((task,), asked, initial["deadline"])])[0][0])
 
+    def solve_elsewhere(
+        self,
+        task: Task,
+        *,
+        tenant: str,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Solution:
+        """As `solve_among`, by a worker of the executor, among what else it is asked at the time.
+
+        Args:
+            tenant: whose task it is; all share the workers, adapters and traces are each one's own.
+            deadline: on the clock of `time.monotonic`; waiting for a worker counts.
+            cancelled: looked at while it waits and while the worker has it, which is told of it.
+
+        Raises:
+            ExecutorUnavailable: no worker does it.
+            Cancelled, DeadlinePassed, TaskRefused, ArmUnavailable, SettingsError, ModelUnavailable: see `solve_among`.
+        """
+        self._initial(task, arm, seed, None, None)  # a mistake is told of before anything is sent
+        asked = Asked(arm, seed, tenant=tenant, among=True)
+        batch = Batch((task,), asked, deadline, cancelled, beside_others=True)
+        return cast("Solution", self._executor.run([batch])[0][0])
+
+    def for_tenant(self, tenant: str) -> Router:
+        """Return a router of another tenant on this one's model, ledger and policy; adapters and traces are its own.
+
+        Raises:
+            ModelUnavailable: the model cannot be loaded.
+        """
+        own: dict[str, object] = {"tenant": tenant, "learning": "off"}
+        own |= {"budget": None, "max_regret_rate": None}  # the policy keeps to them already
+        steps, settings = self._steps(), self.settings.model_copy(update=own)
+        return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger)
+
     def solved_here(
-        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None
+        self,
+        tasks: Sequence[Task],
+        asked: Asked,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Sequence[Solution | Decision]:
         """Solve the tasks of one batch, or decide for each, in this process: what the workers of an executor do.
 
@@ -150,6 +191,8 @@ class Router:
             TaskRefused, ArmUnavailable, ModelUnavailable: as for `solve`.
         """
         initial = [self._initial(task, asked.arm, asked.seed, deadline_s, asked.progress) for task in tasks]
+        for state in initial:
+            state["cancelled"] = cancelled
         if asked.decide_only:
             return [self._decided(state) for state in initial]
         if len(tasks) == 1:

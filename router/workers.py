@@ -1,4 +1,4 @@
-"""What an executor's workers are here: a router each, on settings that are the same everywhere.
+"""What an executor's workers are here: a router for each tenant, on one model, from settings that are the same for all.
 
 The whole solve runs on the worker, probe and decision included, so that who hands out tasks needs no model. Workers
 share ledger and store of adapters as several servers do.
@@ -6,7 +6,9 @@ share ledger and store of adapters as several servers do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,45 +30,92 @@ class Asked:
     arm: str | None = None
     seed: int | None = None
     decide_only: bool = False
+    tenant: str | None = None  # None: that of the settings
+    among: bool = False  # of one task: it is solved among others that the worker has; see `Router.solve_among`
     progress: Progress | None = field(default=None, compare=False)  # in this process alone
 
 
 class RouterWorker:
-    """A worker with a router of its own; the model is loaded when it is made.
+    """A worker with routers of its own; the model is loaded when it is made.
 
     Args:
         settings: of the router that hands out the tasks.
         policy: that decides instead of what the settings say.
         name: the worker's, under which it holds leases.
 
+    Attributes:
+        base: the router of the settings' own tenant, whose model all have.
+
     Raises:
         FewShotError: model, ledger or store are not to be had.
     """
 
     def __init__(self, settings: Settings, policy: Policy | None, name: str) -> None:
+        from router.lanes import Lanes
         from router.router import Router
 
-        self._router = Router(settings.model_copy(update={"executor": "in-process"}), policy=policy)
-        ttt = self._router.steps.ttt
-        self._store = None if ttt is None else ttt.store
-        if self._store is not None:
-            self._store.hold_as(name)
+        self._name = name
+        self._lanes = Lanes()
+        self._dead: set[str] = set()
+        self._lock = threading.Lock()
+        self.base = Router(settings.model_copy(update={"executor": "in-process"}), policy=policy)
+        self._routers = {settings.tenant: self.base}
+        self._hold(self.base)
 
-    def run(self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None) -> Sequence[Solution | Decision]:
+    def run(
+        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+    ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each; their traces are in the ledger when it returns."""
+        router = self._router(asked.tenant)
         try:
-            return self._router.solved_here(tasks, asked, deadline_s)
+            if not asked.among:
+                return router.solved_here(tasks, asked, deadline_s, cancelled)
+            deadline = None if deadline_s is None else time.monotonic() + deadline_s
+            (task,) = tasks
+            return [
+                router.solve_among(
+                    task, self._lanes, arm=asked.arm, seed=asked.seed, deadline=deadline, cancelled=cancelled
+                )
+            ]
         finally:
-            self._router.flush()
+            router.flush()
 
     def bury(self, worker: str) -> None:
         """Take note that another worker is dead; see `Worker`."""
-        if self._store is not None:
-            self._store.bury(worker)
+        with self._lock:
+            if worker in self._dead:
+                return
+            self._dead.add(worker)
+            for router in self._routers.values():
+                _bury(router, worker)
 
     def close(self) -> None:
-        """Close the router."""
-        self._router.close()
+        """Close the routers."""
+        for router in (*self._routers.values(),)[::-1]:
+            router.close()
+
+    def _router(self, tenant: str | None) -> Router:
+        with self._lock:
+            if tenant is None:
+                return self.base
+            if tenant not in self._routers:
+                self._hold(made := self.base.for_tenant(tenant))
+                self._routers[tenant] = made
+            return self._routers[tenant]
+
+    def _hold(self, router: Router) -> None:
+        """Have a router hold its leases under the worker's name, and know who is dead."""
+        ttt = router.steps.ttt
+        if ttt is not None and ttt.store is not None:
+            ttt.store.hold_as(self._name)
+        for worker in self._dead:
+            _bury(router, worker)
+
+
+def _bury(router: Router, worker: str) -> None:
+    ttt = router.steps.ttt
+    if ttt is not None and ttt.store is not None:
+        ttt.store.bury(worker)
 
 
 class Here:
@@ -75,9 +124,11 @@ class Here:
     def __init__(self, router: Router) -> None:
         self._router = router
 
-    def run(self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None) -> Sequence[Solution | Decision]:
+    def run(
+        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+    ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each."""
-        return self._router.solved_here(tasks, asked, deadline_s)
+        return self._router.solved_here(tasks, asked, deadline_s, cancelled)
 
     def bury(self, worker: str) -> None:
         """There is no other."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +60,28 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+@contextmanager
+def head(client_port: int) -> Iterator[None]:
+    """Start a cluster of one node of one CPU for a with block, for those who come through its client port."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        warnings.simplefilter("ignore")  # Ray's own
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": client_port})
+        try:
+            until = time.monotonic() + 60
+            while not _listens(client_port):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            yield
+        finally:
+            cluster.shutdown()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0

@@ -28,7 +28,6 @@ from router.serve.metrics import Metrics
 from router.serve.problems import problem_of
 from router.serve.tenants import Tenants
 from router.solution import Solution
-from ttt_engine.executors import seconds_left
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
@@ -360,9 +359,16 @@ class Service:
             if job.listeners:
                 self._tell(job.tell, "step", {"task": place, "step": step, "done": done, "of": of})
 
-        workers = self.tenants.elsewhere(job.tenant)
-        if workers is not None:  # which cannot be told of a change of mind, and tell of no steps
-            solution = workers.solve(task, arm=asked.arm, seed=asked.seed, deadline_s=seconds_left(job.deadline))
+        workers = self.tenants.elsewhere
+        if workers is not None:  # which tell of no steps
+            solution = workers.solve_elsewhere(
+                task,
+                tenant=job.tenant,
+                arm=asked.arm,
+                seed=asked.seed,
+                deadline=job.deadline,
+                cancelled=job.unwanted.is_set,
+            )
             self._spent(job.tenant, solution.cost.seconds)
             return solution
         solution = self.tenants.router(job.tenant).solve_among(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from policies.errors import UnknownTrace
 from router.router import Router
+from ttt_engine.executors import IN_PROCESS, open_executor
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
@@ -20,19 +20,29 @@ class Tenants:
     """The routers. Safe between threads.
 
     What looks at a task without answering it, and at what was answered, happens in this process; where an executor is
-    named, its workers answer, for each tenant its own.
+    named, its workers answer, for all tenants.
 
     Args:
         model: instead of the one the settings name.
+
+    Attributes:
+        elsewhere: the router whose `solve_elsewhere` answers for all; None: this process does.
+
+    Raises:
+        SettingsError: the executor's workers cannot share what the settings name.
+        ExecutorUnavailable: there is no such executor.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, model: LanguageModel | None = None) -> None:
-        self._settings, self._ledger = settings, ledger
-        self._here = settings.model_copy(update={"executor": "in-process"})
-        self._base = Router(self._here, model=model, ledger=ledger)  # learns for all, where learning is on
+        self._ledger = ledger
+        here = settings.model_copy(update={"executor": IN_PROCESS})
+        self._base = Router(here, model=model, ledger=ledger)  # learns for all, where learning is on
         self._routers = {settings.tenant: self._base}
-        self._elsewhere: dict[str, Router] = {}
-        self._lock = threading.Lock()
+        self._executor = open_executor(settings.executor)
+        self.elsewhere: Router | None = None
+        if settings.executor != IN_PROCESS:
+            learning = "off" if settings.learning == "off" else "follow"  # this process learns, for all
+            self.elsewhere = Router(settings.model_copy(update={"learning": learning}), executor=self._executor)
 
     def open(self, known: Sequence[str] = ()) -> None:
         """Load the model and whatever else the first task would wait for.
@@ -43,35 +53,20 @@ class Tenants:
         Raises:
             ModelUnavailable: it cannot be loaded.
             StoreMisconfigured: the store of adapters never will work as it is set up.
-            SettingsError: the executor's workers cannot share what the settings name.
-            ExecutorUnavailable: it cannot be reached.
+            ExecutorUnavailable: the cluster cannot be reached.
         """
         for router in (self._base, *map(self.router, known)):
             router.graph  # noqa: B018  binds the engines
-        self.elsewhere(self._settings.tenant)
+        self._executor.check()
 
     def router(self, tenant: str) -> Router:
         """Return the tenant's router."""
         found = self._routers.get(tenant)
         if found is None:
-            own: dict[str, object] = {"tenant": tenant, "learning": "off"}
-            own |= {"budget": None, "max_regret_rate": None}  # the policy of all keeps to them already
-            settings = self._here.model_copy(update=own)
-            found = Router(settings, model=self._base.model, policy=self.policy, ledger=self._ledger)
+            found = self._base.for_tenant(tenant)
             found.audits = self._base.audits
             found = self._routers.setdefault(tenant, found)
         return found
-
-    def elsewhere(self, tenant: str) -> Router | None:
-        """Return the router whose workers answer for the tenant; None: this process does."""
-        if self._settings.executor == self._here.executor:
-            return None
-        with self._lock:
-            if tenant not in self._elsewhere:
-                learning = "off" if self._settings.learning == "off" else "follow"  # this process learns, for all
-                own = {"tenant": tenant, "learning": learning}
-                self._elsewhere[tenant] = Router(self._settings.model_copy(update=own))
-            return self._elsewhere[tenant]
 
     def check_own(self, tenant: str, trace_id: str) -> None:
         """Make sure that a trace is this tenant's.
@@ -95,9 +90,13 @@ class Tenants:
     @property
     def faults(self) -> tuple[str, ...]:
         """What does not go as it should, as far as it is known; see `Router.faults`."""
-        return tuple(dict.fromkeys(fault for router in list(self._routers.values()) for fault in router.faults))
+        found = [fault for router in list(self._routers.values()) for fault in router.faults]
+        if self._executor.fault is not None:
+            found.append(f"no workers can be asked: {self._executor.fault}")
+        return tuple(dict.fromkeys(found))
 
     def close(self) -> None:
         """Write the traces that wait, and close the stores."""
-        for router in (*self._elsewhere.values(), *self._routers.values()):
+        self._executor.close()
+        for router in self._routers.values():
             router.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 import router.doctor
 from router.doctor import Finding, examine, run_doctor
 from router.settings import Settings
+from tests.openai_server import openai_server
 from tests.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -35,7 +37,8 @@ def test_a_sound_installation_has_no_failed_check(tmp_path: Path) -> None:
 
     assert [finding.check for finding in found.values() if finding.state == "failed"] == []
     assert list(found) == [
-        "python", "packages", "variables", "home", "disk", "ledger", "store", "service", "device", "model",
+        "python", "packages", "variables", "home", "disk", "ledger", "store", "service", "executor",
+        "remote", "device", "model",
     ]  # fmt: skip
     assert "synchronous" in found["ledger"].found
 
@@ -154,6 +157,46 @@ def test_keys_that_others_may_read_are_found_with_what_to_do(tmp_path: Path) -> 
     assert (others.state, ours.state) == ("failed", "ok")
     assert "chmod 600" in others.remedy
     assert ours.found == "keys of lab"
+
+
+@pytest.mark.usefixtures("light")
+def test_a_cluster_that_nobody_listens_for_is_failed_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    settings = Settings(
+        home=tmp_path,
+        ledger_url="postgresql+psycopg://nobody@127.0.0.1:1/none",
+        store_url="redis://127.0.0.1:1",
+        store_secrets="one of all machines",
+        executor="ray://127.0.0.1:1",
+    )
+    began = time.monotonic()
+    found = findings(settings)["executor"]
+    took_s = time.monotonic() - began
+
+    assert (found.state, bool(found.remedy)) == ("failed", True)
+    assert "ray://127.0.0.1:1" in found.found
+    assert took_s < 20
+
+
+@pytest.mark.usefixtures("light")
+def test_what_workers_on_other_machines_cannot_share_is_found_with_what_to_set(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = findings(Settings(home=tmp_path, executor="ray://127.0.0.1:1"))["executor"]
+
+    assert found.state == "failed"
+    assert "TTT_ROUTER_LEDGER_URL" in found.found
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize(("fault", "state"), [(None, "ok"), (404, "warning")])
+def test_a_model_on_a_server_is_asked_as_its_arm_would(tmp_path: Path, fault: int | None, state: str) -> None:
+    with openai_server(lambda asked: "D") as server:
+        server.fault = fault
+        found = findings(Settings(home=tmp_path, remote_url=server.url, remote_model="large"))["remote"]
+
+    assert (found.state, bool(found.remedy)) == (state, state != "ok")
+    assert "large" in found.found
+    assert len(server.asked) == (state == "ok")
 
 
 @pytest.mark.usefixtures("light")

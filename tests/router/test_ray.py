@@ -4,19 +4,34 @@ process, and whatever node is lost.
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from icl_engine.task import Task
 from policies.ledger import Ledger
-from router.errors import ContextOverflow, ModelUnavailable, SettingsError, UnknownTrace
+from router.doctor import examine
+from router.errors import (
+    Cancelled,
+    ContextOverflow,
+    ExecutorUnavailable,
+    ModelUnavailable,
+    SettingsError,
+    UnknownTrace,
+)
 from router.router import Router, store_of
+from router.serve.jobs import Asked as ServeAsked
+from router.serve.service import Service
 from router.serve.tenants import Tenants
 from router.settings import Settings
 from router.trace import Trace
@@ -28,6 +43,8 @@ from ttt_engine.executors import InProcessExecutor, open_executor
 from ttt_engine.stores import MemoryAdapterStore
 
 pytest.importorskip("ray")
+
+from tests.router.dying_worker import DyingOnce
 
 TOGETHER = 3  # adapters in a batch
 
@@ -80,11 +97,35 @@ def weights(settings: Settings, keys: list[str]) -> list[bytes]:
     return [bytes(adapter.weights) for adapter in with_keys if adapter is not None]
 
 
-def holders(redis: RedisServer) -> set[str]:
-    """Return who is training now."""
+def leases(redis: RedisServer) -> list[str]:
+    """Return of each training that goes on by whom it is done."""
     with redis.client() as client:
         held = [client.get(name) for name in client.scan_iter("ttt:*:lease")]
-    return {token.decode().partition("/")[0] for token in held if token is not None}
+    return [token.decode().partition("/")[0] for token in held if token is not None]
+
+
+@contextmanager
+def counting_trainings(redis: RedisServer) -> Iterator[Callable[[], Counter[str]]]:
+    """Count how often each adapter was stored, which is once for every training that came to its end."""
+    with redis.client() as client, client.pubsub() as listening:
+        client.config_set("notify-keyspace-events", "K$")
+        listening.psubscribe("__keyspace@0__:ttt:*:head")
+
+        def counted() -> Counter[str]:
+            found: Counter[str] = Counter()
+            while (told := listening.get_message(timeout=0.2)) is not None:
+                if told["type"] == "pmessage" and told["data"] == b"set":
+                    found[told["channel"].decode().split(":")[-2].strip("{}")] += 1
+            return found
+
+        yield counted
+
+
+def until(is_so: Callable[[], object], within_s: float = 120) -> None:
+    end = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_node_lost_in_mid_batch_costs_no_answer_and_no_second_training(
@@ -92,16 +133,16 @@ def test_a_node_lost_in_mid_batch_costs_no_answer_and_no_second_training(
 ) -> None:
     tasks = texts(2 * TOGETHER, seed=1)
     settings = settings.model_copy(update={"executor": f"ray://auto?workers=2&adapters={TOGETHER}"})
-    with Router(settings) as router, ThreadPoolExecutor(1) as pool:
+    with counting_trainings(redis) as trainings, Router(settings) as router, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(router.solve_many, tasks, arm="ttt", seed=3)
-        until = time.monotonic() + 120
-        while len(training := holders(redis)) < 2 and not asked.done() and time.monotonic() < until:
-            time.sleep(0.02)
+        until(lambda: len(set(leases(redis))) == 2 or asked.done())
+        n_training = len(set(leases(redis)))
         cluster.kill(cluster.nodes[0].node_id)
         solutions = asked.result(120)
         again = router.solve_many(tasks, arm="ttt", seed=3)
+        counted = trainings()
 
-    assert len(training) == 2
+    assert n_training == 2
     assert [solution.task for solution in solutions] == tasks
     assert [solution.degraded for solution in solutions] == [()] * len(tasks)
     trained = [trace.adapter for trace in traces(settings, [solution.trace_id for solution in solutions])]
@@ -109,7 +150,8 @@ def test_a_node_lost_in_mid_batch_costs_no_answer_and_no_second_training(
     found = [trace.adapter for trace in traces(settings, [solution.trace_id for solution in again])]
     assert [adapter is not None and adapter.cached for adapter in found] == [True] * len(tasks)
     keys = [adapter.key for adapter in trained if adapter is not None]
-    assert len(set(keys)) == len(tasks)
+    assert counted == dict.fromkeys(keys, 1)
+    assert len(counted) == len(tasks)
 
     alone = settings.model_copy(
         update={"home": tmp_path / "alone", "ledger_url": None, "store_url": "local:", "executor": "in-process"}
@@ -124,6 +166,24 @@ def test_a_node_lost_in_mid_batch_costs_no_answer_and_no_second_training(
 
     assert weights(alone, keys) == weights(settings, keys)
     assert [solution.answers for solution in here] == [solution.answers for solution in solutions]
+
+
+def test_a_worker_lost_when_part_of_its_batch_is_stored_costs_the_rest_alone(
+    cluster: RayCluster, settings: Settings, redis: RedisServer, tmp_path: Path
+) -> None:
+    tasks = texts(TOGETHER, seed=4)
+    executor = DyingOnce(tmp_path / "dead", "auto", workers=1, adapters=TOGETHER)
+    settings = settings.model_copy(update={"ttt_steps": 5})
+    with counting_trainings(redis) as trainings, Router(settings, executor=executor) as router:
+        solutions = router.solve_many(tasks, arm="ttt", seed=3)
+        counted = trainings()
+    executor.close()
+
+    assert (tmp_path / "dead").exists()
+    found = [trace.adapter for trace in traces(settings, [solution.trace_id for solution in solutions])]
+    assert sorted(adapter is not None and adapter.cached for adapter in found) == [False] * (TOGETHER - 1) + [True]
+    assert counted == {adapter.key: 1 for adapter in found if adapter is not None}
+    assert len(counted) == TOGETHER
 
 
 def test_all_that_a_router_does_goes_on_without_a_model_here(cluster: RayCluster, settings: Settings) -> None:
@@ -174,21 +234,124 @@ def test_a_cluster_of_this_machine_alone_shares_its_files(settings: Settings) ->
     Router(settings.model_copy(update=own)).close()
 
 
-def test_in_a_service_the_workers_of_each_tenant_answer_and_the_service_itself_decides(
+# Behind a service
+
+
+def test_all_tenants_are_answered_by_the_same_worker_and_see_their_own_traces_alone(
     cluster: RayCluster, settings: Settings
 ) -> None:
     task = texts(1, seed=9)[0]
-    settings = settings.model_copy(update={"executor": "ray://auto?workers=1"})
+    with workers(settings.model_copy(update={"ttt_steps": 2})) as tenants:
+        elsewhere = tenants.elsewhere
+        assert elsewhere is not None
+        solutions = [elsewhere.solve_elsewhere(task, tenant=tenant, arm="ttt") for tenant in ("lab", "other")]
+        decision = tenants.router("lab").decide(task)
+        tenants.check_own("lab", solutions[0].trace_id)
+        tenants.check_own("other", solutions[1].trace_id)
+        with pytest.raises(UnknownTrace):
+            tenants.check_own("other", solutions[0].trace_id)
+
+    adapters = [trace.adapter for trace in traces(settings, [solution.trace_id for solution in solutions])]
+    assert [adapter.cached for adapter in adapters if adapter is not None] == [False, False]  # to each its own
+    assert decision.arm in settings.arms
+
+
+def test_tasks_that_are_asked_one_by_one_are_trained_side_by_side(
+    cluster: RayCluster, settings: Settings, redis: RedisServer
+) -> None:
+    tasks = texts(TOGETHER, seed=5)
+    with workers(settings) as tenants, ThreadPoolExecutor(TOGETHER) as pool:
+        elsewhere = tenants.elsewhere
+        assert elsewhere is not None
+        asked = [pool.submit(elsewhere.solve_elsewhere, task, tenant="lab", arm="ttt") for task in tasks]
+        until(lambda: len(leases(redis)) == TOGETHER or all(each.done() for each in asked))
+        at_once = leases(redis)
+        answered_by = [each.result(60).answered_by for each in asked]
+
+    assert len(at_once) == TOGETHER
+    assert len(set(at_once)) == 1  # worker
+    assert answered_by == ["ttt"] * TOGETHER
+
+
+def test_a_task_that_is_cancelled_while_a_worker_trains_is_let_go_and_so_is_its_lease(
+    cluster: RayCluster, settings: Settings, redis: RedisServer
+) -> None:
+    task, cancelled = texts(1, seed=6)[0], threading.Event()
+    with workers(settings.model_copy(update={"ttt_steps": 100_000})) as tenants, ThreadPoolExecutor(1) as pool:
+        elsewhere = tenants.elsewhere
+        assert elsewhere is not None
+        asked = pool.submit(elsewhere.solve_elsewhere, task, tenant="lab", arm="ttt", cancelled=cancelled.is_set)
+        until(lambda: leases(redis))
+        cancelled.set()
+        with pytest.raises(Cancelled):
+            asked.result(2)
+        until(lambda: not leases(redis), within_s=5)
+        answered_by = elsewhere.solve_elsewhere(task, tenant="lab", arm="icl").answered_by
+
+    assert answered_by == "icl"
+
+
+def test_a_service_that_is_stopped_waits_for_no_training_of_its_workers(
+    cluster: RayCluster, settings: Settings, redis: RedisServer, tmp_path: Path
+) -> None:
+    slow = {"executor": "ray://auto?workers=1", "ttt_steps": 100_000, "serve_stop_s": 0.5}
+    settings = settings.model_copy(update=slow)
+
+    async def stopped() -> tuple[float, dict[str, Any]]:
+        with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+            service = Service(settings, ledger)
+            service.begin()
+            job = await service.submit("lab", ServeAsked((texts(1, seed=8)[0],), arm="ttt"))
+            await asyncio.to_thread(until, lambda: leases(redis))
+            began = time.monotonic()
+            await service.stop()
+            return time.monotonic() - began, job.results[0]
+
+    took_s, result = asyncio.run(stopped())
+
+    assert took_s < 10
+    assert result["problem"]["code"] == "stopping"
+
+
+def test_a_service_whose_cluster_is_lost_is_degraded_until_it_is_back(
+    cluster: RayCluster, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise ConnectionError("nobody is there")
+
+    with workers(settings) as tenants:
+        sound = tenants.faults
+        with monkeypatch.context() as patch:
+            patch.setattr("ray.cluster_resources", away)
+            assert tenants.elsewhere is not None
+            with pytest.raises(ExecutorUnavailable):
+                tenants.elsewhere.solve_elsewhere(texts(1, seed=9)[0], tenant="lab")
+            lost = tenants.faults
+            with pytest.raises(ExecutorUnavailable):
+                tenants.open()
+        tenants.open()
+        back = tenants.faults
+
+    assert (sound, back) == ((), ())
+    assert any("nobody is there" in fault for fault in lost)
+
+
+def test_doctor_names_what_the_cluster_has(cluster: RayCluster, settings: Settings) -> None:
+    there = settings.model_copy(update={"executor": "ray://auto"})
+    found = next(finding for finding in examine(there) if finding.check == "executor")
+
+    assert found.state == "ok"
+    assert "CPUs" in found.found
+
+
+@contextmanager
+def workers(settings: Settings) -> Iterator[Tenants]:
+    """What a service has, with one worker elsewhere."""
+    settings = settings.model_copy(update={"executor": f"ray://auto?workers=1&adapters={TOGETHER}"})
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
         tenants = Tenants(settings, ledger)
-        tenants.open()
-        workers = tenants.elsewhere("lab")
-        assert workers is not None
-        solution, decision = workers.solve(task, arm="icl"), tenants.router("lab").decide(task)
-        tenants.check_own("lab", solution.trace_id)
-        with pytest.raises(UnknownTrace):
-            tenants.check_own("other", solution.trace_id)
-        tenants.close()
-
-    assert solution.arm == "icl"
-    assert decision.arm in settings.arms
+        try:
+            tenants.open()
+            yield tenants
+        finally:
+            tenants.close()

@@ -3,9 +3,10 @@
 from ttt_engine.executors.batching import batches_of
 from ttt_engine.executors.executor import Batch, Executor, MakeWorker, Reach, Worker
 from ttt_engine.executors.in_process import InProcessExecutor, seconds_left
-from ttt_engine.executors.opening import open_executor
+from ttt_engine.executors.opening import IN_PROCESS, open_executor
 
 __all__ = [
+    "IN_PROCESS",
     "Batch",
     "Executor",
     "InProcessExecutor",

@@ -20,6 +20,11 @@ ResultOf = TypeVar("ResultOf", covariant=True)
 Reach = Literal["process", "machine", "cluster"]  # where workers are, and so what they can share with this process
 
 
+def never() -> bool:
+    """Say of a batch that it is wanted."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Asked]):
     """Tasks that one worker solves together."""
@@ -27,16 +32,21 @@ class Batch(Generic[Asked]):
     tasks: tuple[Task, ...]
     asked: Asked  # of each of them; goes to the worker as it is
     deadline: float | None = None  # on the clock of time.monotonic in this process; waiting for a worker counts
+    cancelled: Callable[[], bool] = never  # looked at in this process, also while a worker has it
+    beside_others: bool = False  # a worker may have it at the same time as others that say so
 
 
 class Worker(Protocol[AskedOf, ResultOf]):
-    """Solves batches, one at a time."""
+    """Solves batches; several at a time, each in a thread of its own, where they say that they may be beside others."""
 
-    def run(self, tasks: Sequence[Task], asked: AskedOf, deadline_s: float | None) -> Sequence[ResultOf]:
+    def run(
+        self, tasks: Sequence[Task], asked: AskedOf, deadline_s: float | None, cancelled: Callable[[], bool]
+    ) -> Sequence[ResultOf]:
         """Return what came of each task, in their order.
 
         Args:
             deadline_s: seconds that are left, above 0; None: as long as it takes.
+            cancelled: to be looked at before every step; nobody wants the results any more.
         """
         ...
 
@@ -65,11 +75,24 @@ class Executor(Protocol[Asked, Result]):
         """How many adapters may be trained in one batch."""
         ...
 
+    @property
+    def fault(self) -> str | None:
+        """Why nothing is solved now, as far as that is known without asking anybody."""
+        ...
+
     def start(self, make: MakeWorker[Asked, Result]) -> None:
         """Say how a worker is made; none is made before there is work.
 
         Raises:
             ExecutorUnavailable: it has workers of another kind already.
+        """
+        ...
+
+    def check(self) -> str:
+        """Say what there is to solve with; makes no worker.
+
+        Raises:
+            ExecutorUnavailable: nothing, or it cannot be reached.
         """
         ...
 
@@ -80,9 +103,11 @@ class Executor(Protocol[Asked, Result]):
 
         Raises:
             ExecutorUnavailable: there is no worker, or a batch has cost one too many.
+            Cancelled: one was.
+            DeadlinePassed: that of one has, and it waits for a worker, or the worker does not come to an end.
         """
         ...
 
     def close(self) -> None:
-        """End the workers. What is waiting fails."""
+        """End the workers. What is not done fails."""
         ...

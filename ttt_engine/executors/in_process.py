@@ -17,6 +17,7 @@ class InProcessExecutor(Generic[Asked, Result]):
     """An `Executor` without other processes."""
 
     reach: Reach = "process"
+    fault: str | None = None
 
     def __init__(self, adapters_together: int = 64) -> None:
         self.adapters_together = adapters_together
@@ -30,10 +31,16 @@ class InProcessExecutor(Generic[Asked, Result]):
             raise already_started()
         self._make = make
 
+    def check(self) -> str:
+        """Say that it is this process."""
+        return "this process"
+
     def run(self, batches: Sequence[Batch[Asked]]) -> list[Sequence[Result]]:
         """Solve the batches one after another; see `Executor`."""
         worker = self._made()
-        return [worker.run(batch.tasks, batch.asked, seconds_left(batch.deadline)) for batch in batches]
+        return [
+            worker.run(batch.tasks, batch.asked, seconds_left(batch.deadline), batch.cancelled) for batch in batches
+        ]
 
     def close(self) -> None:
         """End the worker; see `Executor`."""

@@ -1,55 +1,50 @@
 """The executor on a Ray cluster: one actor a GPU, or a share of the CPUs, each with a worker that holds the base model.
 
-A thread here keeps each actor at work: it takes the batch whose adapters lie with its actor, else the longest that is
-waiting, and hands it over. When actor or node dies the batch goes back to the front of the queue, and whoever takes it
-learns who died, so that what the dead one was training is not waited for. More actors are asked for while batches wait:
-Ray's autoscaler sees that, and starts nodes for them; idle ones are ended, and it stops the nodes.
+A thread here looks after the cluster: it connects, and again where the connection is lost, and asks for more actors
+while batches wait; Ray's autoscaler sees that, and starts nodes for them. A thread for each actor keeps it at work with
+what `Waiting` gives. Those who wait for results call nothing of Ray, so that a cluster that hangs keeps nobody. When
+actor or node dies its batches go back to the front of the queue, and whoever takes one learns who died, so that what
+the dead one was training is not waited for. Idle actors are ended, and the autoscaler stops their nodes.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
+import logging
 import os
-import signal
+import socket
 import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayActorError
 
 from icl_engine.task import Task
-from ttt_engine.errors import DeadlinePassed, ExecutorUnavailable
-from ttt_engine.executors.executor import Asked, Batch, MakeWorker, Reach, Result
+from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
+from ttt_engine.executors.executor import Asked, Batch, MakeWorker, Reach, Result, never
 from ttt_engine.executors.in_process import already_started, seconds_left
+from ttt_engine.executors.waiting import Hand, Job, Waiting
 
-_LOOK_S = 0.5  # how often one who waits looks whether it is still needed
-_ADAPTERS_KNOWN = 100_000  # of which it is remembered with whom they lie
-_PASSED_AT_MOST = 16  # times that the first in the queue lets others go before
+_LOOK_S = 0.2  # how often one who waits looks whether it is still needed
+_LOOK_AT_CLUSTER_S = 10.0  # how often it is looked whether the cluster is there, where nothing else asks
+_REACHED_WITHIN_S = 5.0  # a port of a cluster elsewhere
+_CHECKED_WITHIN_S = 120.0  # Ray tries for a while to connect
+_LATE_S = 10.0  # after its deadline that a batch is waited for: the worker ends its step and answers in context
+_LET_GO_S = 5.0  # at the end, for what workers are doing
 _DEAD_KNOWN = 64  # leases of those before have run out
 _OBJECT_BYTES = 100 * 2**20  # tasks and answers are small
-
-
-@dataclass(eq=False, slots=True)
-class _Job(Generic[Asked, Result]):
-    """A batch on its way."""
-
-    batch: Batch[Asked]
-    adapters: frozenset[str]  # fingerprints of the demonstrations
-    since: float = field(default_factory=time.monotonic)
-    deaths: int = 0  # of workers that had it
-    passed: int = 0  # times that another was taken although this one came first
-    wanted: bool = True  # somebody waits for it
-    done: concurrent.futures.Future[Sequence[Result]] = field(default_factory=concurrent.futures.Future)
+_LOST = (RayActorError, ConnectionError)  # the worker, or the way to it
 
 
 class RayExecutor(Generic[Asked, Result]):
-    """An `Executor` on Ray. Connects with the first batch.
+    """An `Executor` on Ray. Connects with the first batch, or to be checked.
 
     Whoever reaches a Ray cluster can run code on it: keep its ports to those who may, and set `RAY_AUTH_MODE=token`.
 
@@ -88,14 +83,16 @@ class RayExecutor(Generic[Asked, Result]):
         self._idle_s = idle_s
         self._make: MakeWorker[Asked, Result] | None = None
         self._changed = threading.Condition()  # guards all below
-        self._waiting: list[_Job[Asked, Result]] = []
-        self._threads: dict[str, threading.Thread] = {}  # by worker, those included that are still to come
-        self._present: set[str] = set()  # workers that are there
-        self._n_under_way = 0  # batches that a worker has
-        self._with_whom: OrderedDict[str, str] = OrderedDict()  # adapter: worker
+        self._waiting = Waiting[Asked, Result](adapters)
+        self._hands: dict[str, Hand[Asked, Result]] = {}  # by worker, those included that are still to come
+        self._threads: set[threading.Thread] = set()
         self._dead: tuple[str, ...] = ()  # workers, the last ones
         self._n_failed_starts = 0  # in a row
-        self._connected = self._ours = self._closed = False
+        self._to_look = False  # after the cluster, at once
+        self._n_looks = 0
+        self._found: Mapping[str, float] = {}  # what the cluster has
+        self._fault: ExecutorUnavailable | None = None  # of the last look
+        self._looks_after = self._ours = self._closed = False
 
     def start(self, make: MakeWorker[Asked, Result]) -> None:
         """Say how a worker is made, which goes to the actors as it is; see `Executor`."""
@@ -103,13 +100,41 @@ class RayExecutor(Generic[Asked, Result]):
             raise already_started()
         self._make = make
 
+    @property
+    def fault(self) -> str | None:
+        """Why the cluster cannot be reached, since it was last tried, 10 s ago or less; see `Executor`."""
+        fault = self._fault
+        return None if fault is None else str(fault)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the workers that are there."""
+        with self._changed:
+            return tuple(sorted(hand.name for hand in self._hands.values() if hand.is_there))
+
+    def check(self) -> str:
+        """Say what the cluster has, connecting to it where need be; see `Executor`."""
+        with self._changed:
+            n_looks = self._n_looks
+            self._look_after()
+            self._changed.wait_for(lambda: self._closed or self._n_looks > n_looks, _CHECKED_WITHIN_S)
+            if self._closed:
+                raise _closed()
+            if self._n_looks == n_looks:
+                raise _unavailable(TimeoutError(f"no answer in {_CHECKED_WITHIN_S:g} s"))
+            if self._fault is not None:
+                raise self._fault
+            room = (f"{self._found.get(name, 0):g} {name}s" for name in ("GPU", "CPU"))
+            return f"Ray {ray.__version__}, {' and '.join(room)}"
+
     def run(self, batches: Sequence[Batch[Asked]]) -> list[Sequence[Result]]:
         """Have the batches solved side by side; see `Executor`."""
-        jobs = [
-            _Job[Asked, Result](batch, frozenset(task.demonstrations_fingerprint for task in batch.tasks))
-            for batch in batches
-        ]
-        self._submit(jobs)
+        jobs = [Job[Asked, Result].of(batch) for batch in batches]
+        with self._changed:
+            if self._closed:
+                raise _closed()
+            self._waiting.jobs += jobs
+            self._look_after()
         try:
             self._wait(jobs)
         finally:
@@ -119,227 +144,283 @@ class RayExecutor(Generic[Asked, Result]):
             raise failed[0]
         return [job.done.result() for job in jobs]
 
-    @property
-    def workers(self) -> tuple[str, ...]:
-        """The names of the workers that are there."""
-        with self._changed:
-            return tuple(sorted(self._present))
-
     def close(self) -> None:
-        """End the workers, and the cluster, if it is ours; see `Executor`."""
+        """End the workers, what they are doing included, and the cluster, if it is ours; see `Executor`."""
         with self._changed:
             self._closed = True
-            self._fail(self._waiting, _closed())
-            self._changed.notify_all()
-            threads = list(self._threads.values())
+            under_way = [job for hand in self._hands.values() for job in hand.under_way]
+            self._fail([*self._waiting.jobs, *under_way], _closed())
+            threads = tuple(self._threads)
+        until = time.monotonic() + 2 * _LET_GO_S
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))  # one that Ray keeps is let be
         if self._ours:
             ray.shutdown()
 
-    # The queue
+    # Those who wait
 
-    def _submit(self, jobs: Sequence[_Job[Asked, Result]]) -> None:
-        with self._changed:
-            if self._closed:
-                raise _closed()
-            self._connect()
-            self._waiting += jobs
-            self._changed.notify_all()
-            self._ask_for_workers()
-
-    def _wait(self, jobs: Sequence[_Job[Asked, Result]]) -> None:
-        """Wait until all are done, one has failed, or the deadline of one has passed that no worker has begun."""
-        timeout = None if all(job.batch.deadline is None for job in jobs) else _LOOK_S
+    def _wait(self, jobs: Sequence[Job[Asked, Result]]) -> None:
+        """Wait until all are done, or one has failed or is given up."""
+        bounded = any(job.batch.deadline is not None or job.batch.cancelled is not never for job in jobs)
         done = [job.done for job in jobs]
-        while concurrent.futures.wait(done, timeout, concurrent.futures.FIRST_EXCEPTION).not_done:
+        while concurrent.futures.wait(done, _LOOK_S if bounded else None, concurrent.futures.FIRST_EXCEPTION).not_done:
             if any(each.done() and each.exception() is not None for each in done):
                 return
-            now = time.monotonic()
-            with self._changed:
-                for job in [job for job in self._waiting if job in jobs]:
-                    if job.batch.deadline is not None and now > job.batch.deadline:
-                        self._fail([job], DeadlinePassed("waiting for a worker", task_id=job.batch.tasks[0].id))
+            for job in jobs:
+                self._give_up(job)
 
-    def _withdraw(self, jobs: Sequence[_Job[Asked, Result]]) -> None:
+    def _give_up(self, job: Job[Asked, Result]) -> None:
+        """Fail a job that nobody wants any more, or that has no time left."""
+        batch, task_id = job.batch, job.batch.tasks[0].id
+        late_s = 0.0 if batch.deadline is None else time.monotonic() - batch.deadline
+        cancelled = batch.cancelled()
+        with self._changed:
+            if job.done.done():
+                return
+            if cancelled:
+                self._fail([job], Cancelled(task_id=task_id))
+            elif late_s > 0 and job in self._waiting.jobs:
+                self._fail([job], DeadlinePassed("waiting for a worker", task_id=task_id))
+            elif late_s > _LATE_S:
+                self._fail([job], DeadlinePassed("waiting for its worker to end", task_id=task_id))
+
+    def _withdraw(self, jobs: Sequence[Job[Asked, Result]]) -> None:
         """Take out of the queue what nobody waits for any more."""
         with self._changed:
             for job in jobs:
                 job.wanted = False
-            self._waiting = [job for job in self._waiting if job.wanted]
+            self._waiting.jobs = [job for job in self._waiting.jobs if job.wanted]
 
-    def _fail(self, jobs: Sequence[_Job[Asked, Result]], error: Exception) -> None:
+    def _fail(self, jobs: Sequence[Job[Asked, Result]], error: Exception) -> None:
+        """Let those know who wait for them, and the workers that have them."""
         for job in jobs:
-            job.done.set_exception(error)
-        self._waiting = [job for job in self._waiting if job not in jobs]
+            job.wanted = False
+            if not job.done.done():
+                job.done.set_exception(error)
+        for hand in self._hands.values():
+            hand.to_stop += [job for job in hand.under_way if job in jobs]
+        self._waiting.jobs = [job for job in self._waiting.jobs if job.wanted]
+        self._changed.notify_all()
 
-    def _next(self, name: str) -> _Job[Asked, Result] | None:
-        """Return the batch that a worker does next; None: there has been nothing to do for long, or it is all over."""
-        idle_until = time.monotonic() + self._idle_s
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting, idle_until - time.monotonic())
-            if self._closed or not self._waiting:
-                return None
-            first = self._waiting[0]
-            job = min(self._waiting, key=lambda job: self._distance(job, name))  # of equals the first
-            if first.passed >= _PASSED_AT_MOST:
-                job = first
-            first.passed += 1
-            self._waiting.remove(job)
-            self._n_under_way += 1
-            for adapter in job.adapters:
-                self._with_whom[adapter] = name
-                self._with_whom.move_to_end(adapter)
-            while len(self._with_whom) > _ADAPTERS_KNOWN:
-                self._with_whom.popitem(last=False)
-            return job
+    # The cluster
 
-    def _distance(self, job: _Job[Asked, Result], name: str) -> tuple[int, int]:
-        """Return how far a batch is from a worker: first comes whose adapters lie with it, last whose lie elsewhere."""
-        lying_with = [self._with_whom[adapter] for adapter in job.adapters if adapter in self._with_whom]
-        here = lying_with.count(name)
-        return -here, len(lying_with) - here
+    def _look_after(self) -> None:
+        """Have it looked, now, whether the cluster is there and workers are missing."""
+        self._to_look = True
+        self._changed.notify_all()
+        if not self._looks_after:
+            self._begin(self._keep_looking, "ttt-router cluster")
+            self._looks_after = True
 
-    # The workers
+    def _keep_looking(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._to_look, _LOOK_AT_CLUSTER_S)
+                if self._closed:
+                    return
+                self._to_look = False
+            try:
+                found, fault = self._connected(), None
+            except (Exception, SystemExit) as error:  # of many kinds; Ray exits where it is shut down
+                found, fault = {}, _unavailable(error)
+            with self._changed:
+                self._fault, self._found = fault, found or self._found
+                self._n_looks += 1
+                self._changed.notify_all()
+                if fault is None:
+                    self._ask_for_workers()
+                elif not self._has_workers():
+                    self._fail(self._waiting.jobs, fault)
+
+    def _connected(self) -> Mapping[str, float]:
+        """Return what the cluster has, after connecting to it where there is no connection, or none that works."""
+        if ray.is_initialized():
+            try:
+                return dict(ray.cluster_resources())
+            except (Exception, SystemExit):
+                if not self._ours or self._has_workers():
+                    raise
+        if self._ours:
+            ray.shutdown()  # what is left of the connection that was lost
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray takes this from nowhere else
+        local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
+        _check_port(self._address)
+        options = local if self._address == "local" else {}
+        with _without_a_word_on_sigterm():
+            ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
+        self._ours = True
+        return dict(ray.cluster_resources())
 
     def _ask_for_workers(self) -> None:
         """Begin with as many workers as there are batches, as far as there may be."""
-        if self._closed or not self._waiting:
+        if self._closed or not self._waiting.jobs:
             return
-        n_wanted = min(self._most(), len(self._waiting) + self._n_under_way)
-        while len(self._threads) < n_wanted:
-            name = f"worker-{uuid.uuid4().hex[:12]}"
-            self._threads[name] = threading.Thread(target=self._attend, args=(name,), name=name, daemon=True)
-            self._threads[name].start()
+        n_under_way = sum(len(hand.under_way) for hand in self._hands.values())
+        n_wanted = min(self._most(), len(self._waiting.jobs) + n_under_way)
+        while len(self._hands) < n_wanted:
+            hand = Hand[Asked, Result](f"worker-{uuid.uuid4().hex[:12]}")
+            self._hands[hand.name] = hand
+            self._begin(functools.partial(self._attend, hand), hand.name)
 
     def _most(self) -> int:
         if self._most_workers is not None:
             return max(1, self._most_workers)
-        there = ray.cluster_resources()
-        gpus = self._gpus_each()
-        room = [int(there.get(name, 0) / each) for name, each in (("GPU", gpus), ("CPU", self._cpus)) if each > 0]
-        return max(1, min(room, default=1))
+        claims = (("GPU", self._gpus_each()), ("CPU", self._cpus))
+        return max(1, min((int(self._found.get(name, 0) / each) for name, each in claims if each > 0), default=1))
 
     def _gpus_each(self) -> float:
         if self._gpus is not None:
             return self._gpus
-        return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        return 1.0 if self._found.get("GPU", 0) >= 1 else 0.0
 
-    def _attend(self, name: str) -> None:
+    def _has_workers(self) -> bool:
+        return any(hand.is_there for hand in self._hands.values())
+
+    def _begin(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        self._threads = {thread, *(each for each in self._threads if each.is_alive())}
+
+    # The workers
+
+    def _attend(self, hand: Hand[Asked, Result]) -> None:
         """Start a worker, and keep it at work until there is no more, or it is no more."""
         actor, begun = None, False
         try:
-            actor = _actor(self._cpus, self._gpus_each())
-            begun = self._begun(actor, name)
+            actor = _actor(self._cpus, self._gpus_each(), self.adapters_together)
+            begun = self._begun(actor, hand)
             if begun:
-                while (job := self._next(name)) is not None:
-                    if not self._done(actor, name, job):
-                        break
+                self._keep_at_work(actor, hand)
         except (Exception, SystemExit) as error:  # of Ray, which exits where it is shut down; nobody waits for ever
-            with self._changed:
-                self._fail(self._waiting, _unavailable(error))
+            self._lost(hand, error)
         finally:
+            with self._changed:  # first, so that nothing waits for Ray to hear of it
+                hand.is_there = False
+                del self._hands[hand.name]
+                self._waiting.forget(hand.name)
+                self._changed.notify_all()
+                if begun or not self._has_workers():  # else those who are there do what there is
+                    self._look_after()
             if actor is not None:
-                with contextlib.suppress(Exception):  # it may be dead, or the cluster gone
+                with contextlib.suppress(Exception, SystemExit):  # it may be dead, or the cluster gone
                     ray.kill(actor)
-            with self._changed:
-                del self._threads[name]
-                self._present.discard(name)
-                for adapter in [adapter for adapter, worker in self._with_whom.items() if worker == name]:
-                    del self._with_whom[adapter]
-                if begun or not self._present:  # else those who are there do what there is
-                    self._ask_for_workers()
 
-    def _begun(self, actor: Any, name: str) -> bool:
+    def _begun(self, actor: Any, hand: Hand[Asked, Result]) -> bool:
         """Wait until a worker is there, which may take until the cluster has grown; say whether it is."""
-        began = actor.begin.remote(self._make, name)
+        began = actor.begin.remote(self._make, hand.name)
         needed = time.monotonic()
         while not ray.wait([began], timeout=_LOOK_S)[0]:
             with self._changed:
-                needed = time.monotonic() if self._waiting else needed
+                needed = time.monotonic() if self._waiting.jobs else needed
                 if self._closed or time.monotonic() - needed > self._idle_s:
                     return False
-                if not self._present:
+                if not self._has_workers():
                     self._give_up_late()
         try:
             error: Exception | None = ray.get(began)
         except RayActorError as died:
             with self._changed:
                 self._n_failed_starts += 1
-                if self._n_failed_starts > self._retries and not self._present:
+                if self._n_failed_starts > self._retries and not self._has_workers():
                     self._n_failed_starts = 0
-                    self._fail(self._waiting, _unavailable(died))
+                    self._fail(self._waiting.jobs, _unavailable(died))
             return False
         with self._changed:
             if error is not None:
-                if not self._present:  # as of a model that cannot be loaded: the next would fare no better
-                    self._fail(self._waiting, error)
+                if not self._has_workers():  # as of a model that cannot be loaded: the next would fare no better
+                    self._fail(self._waiting.jobs, error)
                 return False
             self._n_failed_starts = 0
-            self._present.add(name)
+            hand.is_there, hand.idle_since = True, time.monotonic()
             return True
 
     def _give_up_late(self) -> None:
-        late = [job for job in self._waiting if time.monotonic() - job.since > self._start_within_s]
+        late = [job for job in self._waiting.jobs if time.monotonic() - job.since > self._start_within_s]
         needs = f"{self._gpus_each():g} GPUs and {self._cpus:g} CPUs"
         remedy = "Add nodes to the cluster, or ask for less (gpus=, cpus=)."
-        self._fail(
-            late,
-            ExecutorUnavailable(
-                f"no worker has started in {self._start_within_s:g} s; one needs {needs}", remedy=remedy
-            ),
-        )
+        said = f"no worker has started in {self._start_within_s:g} s; one needs {needs}"
+        self._fail(late, ExecutorUnavailable(said, remedy=remedy))
 
-    def _done(self, actor: Any, name: str, job: _Job[Asked, Result]) -> bool:
-        """Have a worker do a batch; say whether it is alive after that."""
+    def _keep_at_work(self, actor: Any, hand: Hand[Asked, Result]) -> None:
+        """Hand over what falls to a worker, until there has been nothing for long, it is dead, or it is all over."""
+        while True:
+            with self._changed:
+                job = self._next(hand)
+                to_stop, hand.to_stop = hand.to_stop, []
+            for each in to_stop:
+                actor.stop.remote(each.id)
+            if job is not None:
+                self._hand_over(actor, hand, job)
+            elif not to_stop:
+                break
+        with self._changed:
+            self._changed.wait_for(lambda: hand.is_dead or not hand.under_way, _LET_GO_S)
+
+    def _next(self, hand: Hand[Asked, Result]) -> Job[Asked, Result] | None:
+        """Wait until there is something for a worker to do or to stop; None: to stop, or it is not needed any more."""
+        while not (self._closed or hand.is_dead or hand.to_stop):
+            if (job := self._waiting.take(hand, self._hands.values())) is not None:
+                return job
+            left_s = None if hand.under_way else hand.idle_since + self._idle_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                break
+            self._changed.wait(left_s)
+        hand.is_there = bool(hand.to_stop) and not (self._closed or hand.is_dead)
+        return None
+
+    def _hand_over(self, actor: Any, hand: Hand[Asked, Result], job: Job[Asked, Result]) -> None:
         batch = job.batch
         try:
-            said = ray.get(actor.run.remote(batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead))
-        except RayActorError as died:
-            with self._changed:
-                self._n_under_way -= 1
-                self._again(job, name, died)
-            return False
-        except (Exception, SystemExit) as error:  # as of a result that cannot be sent
-            said = _Raised(error if isinstance(error, Exception) else _unavailable(error))
-        with self._changed:
-            self._n_under_way -= 1
-        if isinstance(said, _Raised):
-            job.done.set_exception(said.error)
-        else:
-            job.done.set_result(said)
-        return True
+            given = actor.run.remote(job.id, batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead)
+            came = given.future()
+        except _LOST:
+            raise
+        except Exception as error:  # as of a task that cannot be sent
+            came = concurrent.futures.Future()
+            came.set_exception(error)
+        came.add_done_callback(lambda came: self._came(hand, job, came))
 
-    def _again(self, job: _Job[Asked, Result], name: str, died: Exception) -> None:
-        """Put a batch whose worker has died back to the front of the queue, if it has not cost too many."""
-        self._dead = (*self._dead, name)[-_DEAD_KNOWN:]
-        job.deaths += 1
-        if job.deaths > self._retries:
-            job.done.set_exception(_unavailable(died))
-        elif job.wanted and self._closed:
-            job.done.set_exception(_closed())
-        elif job.wanted:
-            self._waiting.insert(0, job)
+    def _came(self, hand: Hand[Asked, Result], job: Job[Asked, Result], came: concurrent.futures.Future[Any]) -> None:
+        """Take in what a worker says of a batch, or that it is dead; in a thread of Ray's."""
+        error = came.exception()
+        with self._changed:
+            if job not in hand.under_way:  # it has been put back already
+                return
+            hand.under_way.remove(job)
+            hand.idle_since = time.monotonic()
+            if isinstance(error, _LOST):
+                hand.is_there, hand.is_dead = False, True
+                self._again(job, hand, error)
+            elif not job.done.done():
+                said = came.result() if error is None else _Raised(_unavailable(error))
+                if isinstance(said, _Raised):
+                    job.done.set_exception(said.error)
+                else:
+                    job.done.set_result(said)
             self._changed.notify_all()
 
-    def _connect(self) -> None:
-        if self._connected:
+    def _lost(self, hand: Hand[Asked, Result], error: BaseException) -> None:
+        """Put back what a worker had that can be reached no more; where it was the last, nobody has to wait."""
+        with self._changed:
+            hand.is_there, hand.is_dead = False, True
+            under_way, hand.under_way = hand.under_way, []
+            for job in reversed(under_way):
+                self._again(job, hand, error)
+            if not self._has_workers():
+                self._fail(self._waiting.jobs, _unavailable(error))
+
+    def _again(self, job: Job[Asked, Result], hand: Hand[Asked, Result], died: BaseException) -> None:
+        """Put a batch whose worker has died back to the front of the queue, if it has not cost too many."""
+        if hand.name not in self._dead:
+            self._dead = (*self._dead, hand.name)[-_DEAD_KNOWN:]
+        job.deaths += 1
+        if not job.wanted:
             return
-        if not ray.is_initialized():
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray takes this from nowhere else
-            local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
-            try:
-                with _sigterm_kept():
-                    ray.init(
-                        address=self._address,
-                        log_to_driver=False,
-                        configure_logging=False,
-                        **(local if self._address == "local" else {}),
-                    )
-            except Exception as error:  # of many kinds
-                raise _unavailable(error) from error
-            self._ours = True
-        self._connected = True
+        if job.deaths > self._retries:
+            job.done.set_exception(_unavailable(died))
+        else:
+            self._waiting.jobs.insert(0, job)
+            self._look_after()
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +431,10 @@ class _Raised:
 
 
 class _Actor:
-    """What runs on the cluster."""
+    """What runs on the cluster; its methods are called side by side."""
+
+    def __init__(self) -> None:
+        self._unwanted: dict[str, threading.Event] = {}  # by job
 
     def begin(self, make: MakeWorker[Any, Any], name: str) -> Exception | None:
         try:
@@ -360,31 +444,58 @@ class _Actor:
         return None
 
     def run(
-        self, tasks: Sequence[Task], asked: object, deadline_s: float | None, dead: Sequence[str]
+        self, job: str, tasks: Sequence[Task], asked: object, deadline_s: float | None, dead: Sequence[str]
     ) -> Sequence[object] | _Raised:
+        unwanted = self._unwanted.setdefault(job, threading.Event())
         try:
             for worker in dead:
                 self._worker.bury(worker)
-            return self._worker.run(tasks, asked, deadline_s)
+            return self._worker.run(tasks, asked, deadline_s, unwanted.is_set)
         except Exception as error:
             return _Raised(error)
+        finally:
+            del self._unwanted[job]
+
+    def stop(self, job: str) -> None:
+        self._unwanted.setdefault(job, threading.Event()).set()  # it may overtake the job
 
 
-def _actor(cpus: float, gpus: float) -> Any:
+def _actor(cpus: float, gpus: float, at_once: int) -> Any:
     """Ask for an actor. It is not restarted by Ray: who comes after it has to know that it died."""
-    kind = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")
+    kind = ray.remote(_Actor).options(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        max_restarts=0,
+        max_concurrency=at_once + 1,  # and something to be stopped
+        scheduling_strategy="SPREAD",
+    )
     return kind.remote()
 
 
+def _check_port(address: str) -> None:
+    """See at once whether anybody listens; Ray would try for half a minute.
+
+    Raises:
+        OSError: nobody does.
+    """
+    if address.startswith("ray://"):
+        at = urlsplit(address)
+        socket.create_connection((at.hostname or "", at.port or 10001), _REACHED_WITHIN_S).close()
+
+
 @contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Put back what is done at SIGTERM: connecting, Ray takes that over."""
-    before = signal.getsignal(signal.SIGTERM)
+def _without_a_word_on_sigterm() -> Iterator[None]:
+    """Connect in this thread without the warning that Ray leaves SIGTERM alone in it, which is what we want."""
+    logger = logging.getLogger("ray._private.worker")
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "SIGTERM" not in record.getMessage()
+
+    logger.addFilter(wanted)
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        logger.removeFilter(wanted)
 
 
 def _closed() -> ExecutorUnavailable:
@@ -392,5 +503,5 @@ def _closed() -> ExecutorUnavailable:
 
 
 def _unavailable(error: BaseException) -> ExecutorUnavailable:
-    told = str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
+    told = " ".join(str(error).split())[:300] or type(error).__name__  # Ray's first line alone may say nothing
     return ExecutorUnavailable(f"Ray: {told}", remedy="See `ray status` and the logs of the cluster.")

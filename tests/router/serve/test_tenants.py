@@ -59,7 +59,7 @@ def test_workers_elsewhere_follow_what_this_process_learns_and_do_not_learn_them
     with Ledger.open(tmp_path) as ledger:
         settings = Settings(home=tmp_path, model="nobody/loads-it", executor="ray://local", learning="on")
         tenants = Tenants(settings, ledger, ScriptedModel(shouting))
-        workers = tenants.elsewhere("lab")
+        workers = tenants.elsewhere
         assert workers is not None
         tenants.close()
 

@@ -44,7 +44,7 @@ def test_what_is_left_of_a_deadline_is_told_and_is_never_nothing() -> None:
     told: list[float | None] = []
 
     class Listening(TellingWorker):
-        def run(self, tasks: object, asked: What, deadline_s: float | None) -> list[Told]:
+        def run(self, tasks: object, asked: What, deadline_s: float | None, cancelled: object) -> list[Told]:
             told.append(deadline_s)
             return []
 

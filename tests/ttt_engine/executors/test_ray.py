@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from icl_engine.errors import ModelUnavailable, TaskRefused
 from tests.ray_cluster import ROOT, RayCluster, ray_cluster
 from tests.ttt_engine.executors.workers import TellingWorker, What, begun, task_of, without_a_model
-from ttt_engine.errors import DeadlinePassed, ExecutorUnavailable
+from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors import Batch
 
 pytest.importorskip("ray")
@@ -47,6 +49,26 @@ def executor(cluster: RayCluster, tmp_path: Path) -> Iterator[RayExecutor[What, 
 
 def batches(what: What, *lengths: int) -> list[Batch[What]]:
     return [Batch((task_of(length),), what) for length in lengths]
+
+
+def beside_others(length: int, what: What) -> Batch[What]:
+    return Batch((task_of(length),), what, beside_others=True)
+
+
+@contextmanager
+def unfitting(notes: Path) -> Iterator[RayExecutor[What, Told]]:
+    """Make an executor whose workers find no room."""
+    executor = RayExecutor[What, Told]("auto", cpus=64, workers=1, start_within_s=60.0)
+    executor.start(functools.partial(TellingWorker, notes))
+    yield executor
+    executor.close()
+
+
+def until(is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_batches_are_begun_in_order_and_come_back_in_order(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
@@ -100,14 +122,12 @@ def test_a_worker_that_cannot_be_made_is_told_of_at_once(cluster: RayCluster) ->
 
 
 def test_a_batch_waits_for_a_worker_no_longer_than_its_deadline(cluster: RayCluster, tmp_path: Path) -> None:
-    executor = RayExecutor[What, Told]("auto", cpus=64, workers=1, start_within_s=60.0)
-    executor.start(functools.partial(TellingWorker, tmp_path))
     began = time.monotonic()
 
-    with pytest.raises(DeadlinePassed, match="waiting for a worker"):
-        executor.run([Batch((task_of(1),), "say", began + 0.5)])
-    took_s = time.monotonic() - began
-    executor.close()
+    with unfitting(tmp_path) as executor:
+        with pytest.raises(DeadlinePassed, match="waiting for a worker"):
+            executor.run([Batch((task_of(1),), "say", began + 0.5)])
+        took_s = time.monotonic() - began
 
     assert took_s < 10
 
@@ -135,6 +155,179 @@ def test_a_cluster_that_grows_takes_up_what_waits(cluster: RayCluster, tmp_path:
 
         assert asked.result(60)[0][0][1] == "1"
     executor.close()
+
+
+# What nobody wants any more
+
+
+def test_a_batch_that_is_cancelled_is_let_go_at_once_and_its_worker_stops(
+    executor: RayExecutor[What, Told], tmp_path: Path
+) -> None:
+    cancelled = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, [Batch((task_of(1),), "wait", cancelled=cancelled.is_set)])
+        until(lambda: begun(tmp_path))
+        cancelled.set()
+        with pytest.raises(Cancelled):
+            asked.result(2)
+        until((tmp_path / "stopped").exists)
+
+    assert executor.run(batches("say", 2))[0][0][1] == "2"
+
+
+def test_a_batch_that_is_cancelled_while_it_waits_is_never_begun(cluster: RayCluster, tmp_path: Path) -> None:
+    with unfitting(tmp_path) as executor, pytest.raises(Cancelled):
+        executor.run([Batch((task_of(1),), "say", cancelled=lambda: True)])
+
+    assert begun(tmp_path) == []
+
+
+def test_a_worker_that_does_not_end_is_waited_for_only_a_while_after_the_deadline(
+    executor: RayExecutor[What, Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttt_engine.executors.ray._LATE_S", 0.3)
+    began = time.monotonic()
+
+    with pytest.raises(DeadlinePassed, match="waiting for its worker to end"):
+        executor.run([Batch((task_of(1),), "hang", began + 0.3)])
+    took_s = time.monotonic() - began
+    (tmp_path / "go").touch()
+
+    assert 0.5 < took_s < 5
+
+
+def test_closing_fails_what_is_under_way_and_waits_for_no_worker_that_hangs(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttt_engine.executors.ray._LET_GO_S", 0.5)
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, batches("hang", 1))
+        until(lambda: begun(tmp_path))
+        began = time.monotonic()
+        executor.close()
+        took_s = time.monotonic() - began
+
+        with pytest.raises(ExecutorUnavailable, match="closed"):
+            asked.result(2)
+    assert took_s < 5
+
+
+# Beside others
+
+
+def test_a_worker_has_batches_that_may_be_beside_others_at_the_same_time(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1, adapters=3)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(executor.run, [beside_others(n, "wait")]) for n in (1, 2, 3, 4)]
+        until(lambda: len(begun(tmp_path)) == 3)
+        time.sleep(0.3)
+        at_once = len(begun(tmp_path))
+        (tmp_path / "go").touch()
+        said = [each.result(10)[0][0][1] for each in asked]
+    executor.close()
+
+    assert at_once == 3  # as many as are trained together
+    assert said == ["1", "2", "3", "4"]
+
+
+def test_batches_beside_others_go_to_whoever_has_the_fewest(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(executor.run, [beside_others(n, "wait")]) for n in (1, 2, 3, 4)]
+        until(lambda: len(begun(tmp_path)) == 4)
+        (tmp_path / "go").touch()
+        workers = [each.result(10)[0][0][0] for each in asked]
+
+    assert sorted(map(workers.count, set(workers))) == [2, 2]
+
+
+def test_a_batch_that_kills_its_worker_costs_those_beside_it_no_answer(cluster: RayCluster, tmp_path: Path) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(3) as pool:
+        beside = [pool.submit(executor.run, [beside_others(n, "wait")]) for n in (1, 2)]
+        until(lambda: len(begun(tmp_path)) == 2)
+        guilty = pool.submit(executor.run, [beside_others(3, "die")])
+        until(lambda: "3" in begun(tmp_path))
+        (tmp_path / "go").touch()
+        said = [each.result(60)[0][0][1] for each in beside]
+        with pytest.raises(ExecutorUnavailable):
+            guilty.result(60)
+    executor.close()
+
+    assert said == ["1", "2"]
+
+
+# A cluster that cannot be reached
+
+
+def test_a_cluster_that_is_away_is_said_and_once_it_is_back_it_is_asked_again(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise ConnectionError("nobody is there")
+
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("ray.cluster_resources", away)
+        with pytest.raises(ExecutorUnavailable, match="nobody is there"):
+            executor.run(batches("say", 1))
+        fault = executor.fault
+        with pytest.raises(ExecutorUnavailable, match="nobody is there"):
+            executor.check()
+    said = executor.run(batches("say", 2))[0][0][1]
+    found = executor.check()
+    executor.close()
+
+    assert fault is not None
+    assert (said, executor.fault) == ("2", None)
+    assert begun(tmp_path) == ["2"]  # what could not be done then is not done later
+    assert found.endswith("CPUs")
+
+
+def test_a_deadline_is_kept_while_connecting_takes_long(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = threading.Event()
+    monkeypatch.setattr("ray.is_initialized", lambda: connected.wait(20))
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    began = time.monotonic()
+
+    with pytest.raises(DeadlinePassed):
+        executor.run([Batch((task_of(1),), "say", began + 0.3)])
+    took_s = time.monotonic() - began
+    connected.set()
+    executor.close()
+
+    assert took_s < 5
+
+
+def test_a_worker_that_cannot_be_asked_for_costs_nothing_where_there_are_others(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=2)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    executor.run(batches("say", 9))
+    asked_for = threading.Event()
+
+    def refusing(kind: object) -> None:
+        asked_for.set()
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("ray.remote", refusing)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, batches("wait", 1, 2))
+        assert asked_for.wait(10)
+        time.sleep(0.2)
+        (tmp_path / "go").touch()
+        said = [batch[0][1] for batch in asked.result(10)]
+    executor.close()
+
+    assert said == ["1", "2"]
 
 
 FROM_ELSEWHERE = """

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from icl_engine.errors import ModelUnavailable, TaskRefused
 from icl_engine.task import Task
 
-What = Literal["say", "die", "die once", "refuse"]
+What = Literal["say", "die", "die once", "refuse", "wait", "hang"]
 
 
 class TellingWorker:
-    """Says of each task who had it, with what was left of a deadline, and whom it knows to be dead.
+    """Says of each task who had it, and how many it knows to be dead; "wait" and "hang" end when there is a file `go`.
 
     Args:
         notes: folder in which it is written what was begun.
@@ -26,13 +26,20 @@ class TellingWorker:
         self.buried: set[str] = set()
         self._notes = notes
 
-    def run(self, tasks: Sequence[Task], asked: What, deadline_s: float | None) -> list[tuple[str, str, int]]:
+    def run(
+        self, tasks: Sequence[Task], asked: What, deadline_s: float | None, cancelled: Callable[[], bool]
+    ) -> list[tuple[str, str, int]]:
         (self._notes / f"{time.monotonic_ns()}.begun").write_text(",".join(task.id for task in tasks))
         again = len(list(self._notes.glob("*.begun"))) > 1
         if asked == "die" or (asked == "die once" and not again):
             os._exit(1)
         if asked == "refuse":
             raise TaskRefused("got this one", field="task", remedy="Give another.", task_id=tasks[0].id)
+        while asked in ("wait", "hang") and not (self._notes / "go").exists():
+            if asked == "wait" and cancelled():
+                (self._notes / "stopped").touch()
+                break
+            time.sleep(0.01)
         time.sleep(0.05)
         return [(self.name, task.id, len(self.buried)) for task in tasks]
 
