@@ -92,7 +92,7 @@ class GroupCommit:
         return None
 
     def _write_one_by_one(self, group: Sequence[_Waiting]) -> Exception | None:
-        """Find out whose work it was; the first fault that is nobody's ends it for the rest, who would wait in a row."""
+        """Find out whose work it was; a fault that is nobody's ends it for the rest, who would wait in a row."""
         fault: Exception | None = None
         for each in group:
             if fault is None:
