@@ -7,7 +7,7 @@ of its own: of those that wait one writes for all. Nobody is told that something
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -73,22 +73,33 @@ class GroupCommit:
                     self._waiting[:0] = [each for each in group if not each.is_done and each is not mine]
                     self._changed.notify_all()
 
-    def _write_all(self, group: list[_Waiting]) -> None:
+    def _write_all(self, group: Sequence[_Waiting]) -> Exception | None:
+        """Write a group in one transaction; return the fault of the database that kept all of it from being written."""
+        begun = False
         try:
             with self._writing() as connection:
+                begun = True
                 results = [each.work(connection) for each in group]
-        except (LedgerLocked, LedgerFull, LedgerCorrupt) as error:  # nobody's work is to blame
+        except Exception as error:
+            nobody_s_work = not begun or isinstance(error, (LedgerLocked, LedgerFull, LedgerCorrupt))
+            if not nobody_s_work and len(group) > 1:
+                return self._write_one_by_one(group)
             for each in group:
                 each.failed(error)
-        except Exception as error:  # one by one, what else it may be
-            if len(group) == 1:
-                group[0].failed(error)
+            return error if nobody_s_work else None
+        for each, result in zip(group, results, strict=True):
+            each.written(result)
+        return None
+
+    def _write_one_by_one(self, group: Sequence[_Waiting]) -> Exception | None:
+        """Find out whose work it was; a fault that is nobody's ends it for the rest, who would wait in a row."""
+        fault: Exception | None = None
+        for each in group:
+            if fault is None:
+                fault = self._write_all([each])
             else:
-                for each in group:
-                    self._write_all([each])
-        else:
-            for each, result in zip(group, results, strict=True):
-                each.written(result)
+                each.failed(fault)
+        return fault
 
 
 class _Waiting:

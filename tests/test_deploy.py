@@ -199,6 +199,31 @@ def test_the_image_is_made_of_what_is_there_and_of_all_packages() -> None:
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= set(copied)
 
 
+def test_the_build_is_sent_what_the_image_is_made_of_and_no_environment_history_or_secret() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    copied = [name for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.MULTILINE) for name in line.split()[:-1]]
+    wanted = [path for path in tracked if any(path == name or path.startswith(f"{name}/") for name in copied)]
+    left_out = [".git/config", ".venv/bin/python", ".venv-mlflow/bin/pip", ".env", "deploy/.env", "runs/a.jsonl",
+                ".ttt-router/ledger.sqlite", "ttt-router.toml", "tests/conftest.py", "router/__pycache__/cli.pyc",
+                "router/serve/__pycache__/app.pyc"]  # fmt: skip
+
+    assert len(wanted) > 100
+    assert [path for path in wanted if is_ignored(path)] == []
+    assert [path for path in left_out if not is_ignored(path)] == []
+
+
+def is_ignored(path: str) -> bool:
+    """As Docker reads .dockerignore: what is said of a folder holds for all that is in it, and the last line wins."""
+    ignored, parts = False, path.split("/")
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line and line[0] != "#":
+            pattern = re.escape(line.lstrip("!")).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+            above = ("/".join(parts[: n + 1]) for n in range(len(parts)))
+            if any(re.fullmatch(pattern, each) for each in above):
+                ignored = line[0] != "!"
+    return ignored
+
+
 def test_the_image_installs_extras_that_there_are() -> None:
     (listed,) = re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
 
@@ -325,6 +350,16 @@ def test_kubernetes_asks_a_server_for_nothing_that_needs_a_key_and_waits_for_its
     assert {probe["httpGet"]["path"] for probe in probes.values()} <= OPEN
     assert waits_s >= 300
     assert f"--uid {server_pod()['securityContext']['fsGroup']} " in DOCKERFILE
+
+
+def test_whoever_asks_for_a_job_comes_to_the_server_that_took_it_for_as_long_as_results_are_kept() -> None:
+    service = kuberay("Service")["spec"]
+
+    assert service["selector"].items() <= kuberay("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    assert service["sessionAffinity"] == "ClientIP"
+    assert (
+        Settings.model_fields["serve_job_s"].default <= service["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
+    )
 
 
 def test_the_servers_ask_for_workers_that_the_cluster_can_have() -> None:

@@ -134,7 +134,7 @@ async def _ask(connections: Connections, known: Acknowledged, i: int) -> None:
         if (await connections.ask("POST", "/v1/feedback", said))[0] == 200:
             known.outcomes[trace_id] = reward
     if i % 5 == 0:
-        status, _, content = await connections.ask(*solving(i + 1), headers={"Prefer": "respond-async"})
+        status, _, content = await connections.ask(*solving(i + 1)._replace(headers={"Prefer": "respond-async"}))
         if status == 202:
             known.jobs.add(json.loads(content)["id"])
 

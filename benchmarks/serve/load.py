@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 TASK = {
@@ -102,16 +103,32 @@ class Connections:
         self._idle.clear()
 
 
-Ask = Callable[[int], tuple[str, str, object]]  # number of the request: method, path, body
+class Request(NamedTuple):
+    """What is asked for; see `Connections.ask`."""
+
+    method: str
+    path: str
+    body: object = None
+    headers: Mapping[str, str] | None = None
+
+
+Ask = Callable[[int], Request]  # by the number of the request
 
 
 async def open_loop(
-    connections: Connections, ask: Ask, *, rate: float, seconds: float, taken: Taken | None = None
+    connections: Connections,
+    ask: Ask,
+    *,
+    rate: float,
+    seconds: float,
+    taken: Taken | None = None,
+    all_sent: asyncio.Event | None = None,
 ) -> Taken:
     """Send `rate` requests a second, each when it is due, and wait for all answers; latency counts from then.
 
     Args:
         taken: what to add to; it holds what came back by then where this is cancelled.
+        all_sent: is set when the last request is on its way, while answers may still be waited for.
     """
     taken = taken or Taken()
     began = time.perf_counter()
@@ -132,6 +149,8 @@ async def open_loop(
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             running.create_task(one(i, due))
+        if all_sent is not None:
+            all_sent.set()
     return taken
 
 
@@ -147,16 +166,21 @@ async def closed_loop(connections: Connections, ask: Ask, n: int) -> Taken:
     return taken
 
 
-def solving(i: int) -> tuple[str, str, object]:
+def solving(i: int) -> Request:
     """Ask for another task each time."""
-    return "POST", "/v1/solve", {"tasks": [{**TASK, "queries": [f"query number {i}"]}]}
+    return Request("POST", "/v1/solve", {"tasks": [{**TASK, "queries": [f"query number {i}"]}]})
 
 
-def deciding(i: int) -> tuple[str, str, object]:
+def solving_under_a_key(i: int) -> Request:
+    """Ask as `router.client` does: the server keeps what it answers, in case it is asked again."""
+    return solving(i)._replace(headers={"Idempotency-Key": uuid.uuid4().hex})
+
+
+def deciding(i: int) -> Request:
     """Ask for a decision about another task each time."""
-    return "POST", "/v1/decide", {"task": {**TASK, "queries": [f"query number {i}"]}}
+    return Request("POST", "/v1/decide", {"task": {**TASK, "queries": [f"query number {i}"]}})
 
 
-def health(i: int) -> tuple[str, str, object]:
+def health(i: int) -> Request:
     """Ask how it goes."""
-    return "GET", "/health", None
+    return Request("GET", "/health")

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
+from policies.database import Database, Place
 from policies.errors import DecisionConflict, LedgerLocked, LedgerUnavailable, UnknownTrace
 from policies.group_commit import GroupCommit, _Waiting
 from policies.ledger import Ledger
 from policies.records import DecisionRow, OutcomeRow
 from tests.policies.fakes import decision_row
+from tests.redis_server import free_port
 
 N = 8  # threads
 
@@ -174,3 +176,48 @@ def test_what_may_be_one_row_s_own_fault_is_tried_one_by_one() -> None:
     assert works[1].result() == "kept"
     with pytest.raises(LedgerUnavailable, match="out of range"):
         works[0].result()
+
+
+def test_a_database_that_cannot_be_reached_is_tried_once_for_all_who_wait() -> None:
+    tried, all_wait = list[object](), threading.Event()
+    database = Database(Place.of(f"postgresql://nobody@127.0.0.1:{free_port()}/none"), busy_timeout_s=1.0)
+
+    @event.listens_for(database._engine, "do_connect")
+    def _count(*told: object) -> None:
+        tried.append(told)
+        assert all_wait.wait(10)
+
+    with ThreadPoolExecutor(N) as pool:
+        futures = [pool.submit(database.write, lambda connection: None) for _ in range(N)]
+        end = time.monotonic() + 10
+        while len(database._group._waiting) < N - 1 and time.monotonic() < end:
+            time.sleep(0.001)
+        all_wait.set()
+        errors = [future.exception(30) for future in futures]
+    database.close()
+
+    assert {type(error) for error in errors} == {LedgerUnavailable}
+    assert len(tried) == 2  # by the first, and for all who came meanwhile
+
+
+def test_a_database_that_goes_away_while_it_is_written_to_is_looked_for_once_more_for_all() -> None:
+    gone = LedgerUnavailable("ledger", "the server closed the connection", remedy="Start it.")
+    begun: list[bool] = []
+
+    def broken_off(_: object) -> None:
+        raise gone
+
+    @contextmanager
+    def writing() -> Iterator[Connection]:
+        begun.append(True)
+        if len(begun) > 1:
+            raise gone
+        yield cast(Connection, None)
+
+    works = [_Waiting(broken_off) for _ in range(N)]
+    GroupCommit(writing)._write_all(works)
+
+    assert len(begun) == 2
+    for each in works:
+        with pytest.raises(LedgerUnavailable, match="closed the connection"):
+            each.result()

@@ -11,21 +11,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from icl_engine.task import Task
-from policies.features import SCHEMA_HASH
 from policies.ledger import Ledger
-from policies.outcome_matrix import OutcomeMatrix
-from router.learned_policies import fit_with
-from router.policy_seal import sealed_for
 from router.router import Router
 from router.settings import Settings
 from router.trace import Trace
 from tests.models import CONSTANT_TASK
 from tests.postgres_server import PostgresServer, running_postgres
 from tests.redis_server import RedisServer
+from tests.router.made_up_policy import publish_made_up_policy
 
 OTHER = Task.from_pairs([("up", "down"), ("left", "right")], "right")
 
@@ -125,7 +121,7 @@ def test_a_promotion_is_seen_by_every_process_within_two_seconds(
     pipes, fingerprint = processes
     before = [_policy_of(pipe) for pipe in pipes]
     with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
-        version = _published(ledger, fingerprint)
+        version = publish_made_up_policy(ledger, fingerprint)
         ledger.policy_versions.promote(version, expected_epoch=0, reason="by hand")
         promoted = time.monotonic()
         until = promoted + 10
@@ -142,23 +138,3 @@ def test_a_promotion_is_seen_by_every_process_within_two_seconds(
 def _policy_of(pipe: Connection) -> str:
     pipe.send(("decide", 1))
     return str(pipe.recv())
-
-
-def _published(ledger: Ledger, fingerprint: str) -> str:
-    """Fit a policy to made-up outcomes and keep it; return its version."""
-    rng = np.random.default_rng(0)
-    n = 40
-    matrix = OutcomeMatrix(
-        tasks=tuple(f"t{i}" for i in range(n)),
-        families=tuple(f"f{i % 4}" for i in range(n)),
-        sets=("made up",) * n,
-        seeds=(0,) * n,
-        arms=("icl", "ttt"),
-        quality=rng.integers(0, 2, (n, 2)).astype(float),
-        cost_s=np.tile([0.1, 1.0], (n, 1)),
-        feature_names=("loo_exact_share", "answer_confidence"),
-        features=rng.random((n, 2)),
-        feature_cost_s=np.full(n, 0.1),
-    )
-    content = fit_with(price=0.1, explore=0.05, temperature=0.05)(matrix)
-    return ledger.policy_versions.publish(sealed_for(content, fingerprint, SCHEMA_HASH)).version_id
