@@ -316,6 +316,6 @@ def _without_passwords(url: URL) -> str:
 def _make_folder(place: Place) -> None:
     if place.file is not None:
         folder = place.file.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's tasks
         if not os.access(folder, os.W_OK):  # SQLite needs it for the journal, and would say so only at the first write
             raise PermissionError(errno.EACCES, f"folder {folder} may not be written")

@@ -77,6 +77,9 @@ def _timed(node: Callable[[SolveState], SolveState]) -> Any:
             state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()
         added = node(state)
-        return {**added, "path": (Step(name=node.__name__, seconds=time.perf_counter() - started),)}
+        seconds = time.perf_counter() - started
+        if node.__name__ == "probe" and (before := state.get("probed")) is not None:
+            seconds += before.seconds  # its share of what was asked for several tasks at once
+        return {**added, "path": (Step(name=node.__name__, seconds=seconds),)}
 
     return timed

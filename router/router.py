@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -787,6 +788,9 @@ def store_of(settings: Settings) -> TieredAdapterStore:
         max_adapter_bytes=settings.store_adapter_bytes,
         ttl_s=settings.store_ttl_s,
     )
+    if scheme == "local":
+        with contextlib.suppress(OSError):  # which the store says better
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's tasks
     return open_store(
         settings.store_url, settings.home, tenant=settings.tenant, secrets=settings.store_secrets, settings=kept
     )

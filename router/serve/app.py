@@ -20,7 +20,6 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from icl_engine.errors import FewShotError
-from policies.decision import Arm
 from policies.errors import LedgerUnavailable
 from policies.trace_log import TraceFilter, Verdict
 from router.serve import messages as wire
@@ -211,7 +210,7 @@ class _Api:
         request: Request,
         n: Annotated[int, Query(ge=1, le=500)] = 50,
         before: Annotated[int | None, Query(ge=1, lt=2**62, description="`next` of the page before")] = None,
-        arm: Arm | None = None,
+        arm: wire.ArmName | None = None,
         outcome: Verdict | None = None,
         degraded: bool | None = None,
     ) -> Response:

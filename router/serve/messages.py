@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from icl_engine.answer import Answer
 from icl_engine.task import Limits, Task
 from icl_engine.values import decoded_json
-from policies.decision import Arm, Decision
+from policies.decision import Decision
 from router.errors import TaskRefused
 from router.serve.errors import BodyRefused
 from router.solution import Solution
@@ -51,6 +51,7 @@ _TASK: dict[str, Any] = {
     "required": ["demonstrations", "queries"],
     "additionalProperties": False,
 }
+ArmName = Literal["zero_shot", "icl", "icl_vote", "ttt_short", "ttt", "remote"]
 EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
     "demonstrations": [
@@ -80,7 +81,7 @@ class SolveBody(_Given):
     )
 
     tasks: Annotated[list[Any], Field(min_length=1, json_schema_extra={"items": _TASK})]
-    arm: Arm | None = Field(None, description="answer with this arm, whatever the policy would do")
+    arm: ArmName | None = Field(None, description="answer with this arm, whatever the policy would do")
     seed: _SEED | None = None
     deadline_s: Annotated[StrictFloat | StrictInt, Field(gt=0, le=_LONGEST_S)] | None = Field(
         None, description="seconds from now, waiting included, after which the answer in context is given"

@@ -726,6 +726,21 @@ def test_threads_on_a_fresh_router_get_what_one_after_another_gets(
         assert len(ledger.latest(99)) == len(work)
 
 
+def test_a_home_that_is_made_is_its_user_s_alone(make: Make, taught: TransformersModel, settings: Settings) -> None:
+    make(taught).solve(TASKS[0], arm="icl")
+
+    assert settings.home.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_prompt_that_was_asked_with_others_has_its_share_of_the_time_in_the_path(
+    make: Make, taught: TransformersModel
+) -> None:
+    router = make(taught)
+    for solution in router.solve_many(TASKS, arm="icl"):
+        took = {step.name: step.seconds for step in router._stored(solution.trace_id).trace.path}
+        assert took["probe"] > 0.5 * solution.cost.seconds > 0.0
+
+
 def test_solve_many_answers_in_order(make: Make, taught: TransformersModel) -> None:
     solutions = make(taught).solve_many(TASKS, arm="icl")
 

@@ -6,14 +6,15 @@ import json
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
+from policies.decision import REMOTE, Arm
 from router.serve.app import make_api
 from router.serve.gate import OPEN
-from router.serve.messages import EXAMPLE_TASK
+from router.serve.messages import EXAMPLE_TASK, ArmName
 from tests.router.serve.serving import LAB, OTHER, Running, text
 
 ROUTES = [  # all of them; what is not here is found by `test_this_table_is_whole`
@@ -155,8 +156,13 @@ def test_a_body_of_another_kind_is_refused(lab: httpx.Client, kind: str) -> None
     assert answer.status_code == 415
 
 
-def test_an_arm_that_cannot_be_had_is_named(lab: httpx.Client) -> None:
-    answer = lab.post("/v1/solve", json={"tasks": [text()], "arm": "ttt"})  # a scripted model cannot be trained
+def test_every_arm_there_is_may_be_asked_for() -> None:
+    assert set(get_args(ArmName)) == {*Arm, REMOTE}
+
+
+@pytest.mark.parametrize("arm", ["ttt", "remote"])  # a scripted model cannot be trained, and no server is set
+def test_an_arm_that_cannot_be_had_is_named(lab: httpx.Client, arm: str) -> None:
+    answer = lab.post("/v1/solve", json={"tasks": [text()], "arm": arm})
 
     assert answer.status_code == 422
     assert answer.json()["code"] == "arm_unavailable"
