@@ -174,7 +174,7 @@ class Learner:
         if len(known) < least and not anyway:
             remedy = "Solve more tasks whose solutions are known, or fit on what there is (--anyway)."
             raise TooFewOutcomes(len(known), needed=least, remedy=remedy)
-        if not knows_training(known):
+        if not knows_training(self._newest(known)):
             remedy = f"Say what came of an answer that was drawn with `{AUDITED}`, which has been trained on."
             raise TooFewOutcomes(0, needed=1, remedy=remedy)
         return self._new_candidate(known)
@@ -278,14 +278,14 @@ class Learner:
         new = len(set(known.seqs.tolist()) - self._used)  # those heard of late as well
         if len(known) < self.settings.least_rows or (versions and new < self.settings.new_rows):
             return []
-        if not knows_training(known):
+        if not knows_training(self._newest(known)):
             return []
         event = self._new_candidate(known)
         return [] if event is None else [event]
 
     def _new_candidate(self, known: Experience) -> Event | None:
         """Fit and publish; None where that gives a policy which has been judged already."""
-        newest = known.take(np.arange(len(known)) >= len(known) - self.settings.window)
+        newest = self._newest(known)
         content = self._policies.sealed(self._fit(newest.matrix()))
         parent = self._versions.alias(CHAMPION).version_id
         version = self._versions.publish(content, parent=parent, trained_to_seq=int(known.seqs[-1]))
@@ -297,6 +297,9 @@ class Learner:
         if alias.version_id != version.version_id:
             self._versions.point(CHALLENGER, version.version_id, expected_epoch=alias.epoch, reason=reason)
         return Event("fitted", version.version_id, reason)
+
+    def _newest(self, known: Experience) -> Experience:
+        return known.take(np.arange(len(known)) >= len(known) - self.settings.window)
 
     def _gate(self, version: PolicyVersion, known: Experience) -> list[Event]:
         verdict = self._judged(version, known)

@@ -101,13 +101,14 @@ def fit_to_log(
     made_from = _provenance(matrix, weights, parent, feature_schema, settings)
     kinds = ("logistic", "trees") if len(matrix) >= TREES_FROM else ("logistic",)
     fits = [_fitted(kind, matrix, weights, prior, made_from, _runs, seed) for kind in kinds]
-    return min(fits, key=lambda fit: fit.loss).model  # of equal ones the simpler
+    judged = np.all([~np.isnan(fit.unseen) for fit in fits], axis=0) & ~np.isnan(matrix.quality)
+    return min(fits, key=lambda fit: _loss(fit.unseen[judged], matrix.quality[judged])).model  # of equal ones the first
 
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
     model: LearnedGainModel
-    loss: float  # nats an outcome, of what each arm would be right in, on what was held out
+    unseen: Floats  # (n_rows, n_arms), the chance that an arm is right, said of rows that were held out; else NaN
 
 
 def _runs(matrix: OutcomeMatrix, n_folds: int) -> Folds:
@@ -126,7 +127,7 @@ def _fitted(
     # a feature that no row knows is not read: a policy would ask for it where none of its rows had it
     prior = prior.of_features(_known_features(matrix))
     if kind == PRIOR:
-        return _Fit(replace(prior.model(matrix.arms), provenance=made_from), np.nan)
+        return _Fit(replace(prior.model(matrix.arms), provenance=made_from), np.full_like(matrix.quality, np.nan))
     scores: LinearScores | ForestScores
     if kind == "logistic":
         matrix = _with_features_of(prior, matrix)
@@ -149,21 +150,13 @@ def _fitted(
         past=PastTasks.sampled(matrix, np.random.default_rng(seed)),
         provenance=made_from,
     )
-    return _Fit(model, _loss(chances[:, : len(matrix.arms)], matrix.quality, weights))
+    return _Fit(model, chances[:, : len(matrix.arms)])
 
 
-def _loss(chances: Floats, quality: Floats, weights: Floats) -> float:
-    """Return the mean cross-entropy of what was held out, in nats; infinite where nothing was.
-
-    Args:
-        chances: (n_rows, n_arms), that an arm is right; NaN where it was not held out.
-        quality: (n_rows, n_arms), what came of it; NaN where that is not known.
-    """
-    known = ~np.isnan(chances) & ~np.isnan(quality) & (weights > 0.0)
-    if not known.any():
-        return np.inf
-    p, right, weight = np.clip(chances[known], _SURE, 1.0 - _SURE), quality[known], weights[known]
-    return float(weight @ -(right * np.log(p) + (1.0 - right) * np.log1p(-p)) / weight.sum())
+def _loss(chances: Floats, quality: Floats) -> float:
+    """Return the cross-entropy of what was held out, in nats, of outcomes (n,) and the chances said of them."""
+    p = np.clip(chances, _SURE, 1.0 - _SURE)
+    return float(-np.sum(quality * np.log(p) + (1.0 - quality) * np.log1p(-p)))
 
 
 def _provenance(

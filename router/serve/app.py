@@ -332,7 +332,7 @@ class _Api:
             raise BodyRefused(f"got {kind[:40]!a}", field="Content-Type", remedy="Send application/json.", status=415)
         longest = self._settings.serve_body_bytes
         declared = declared_bytes(request.scope)
-        with self._service.reading(longest if declared is None else declared):
+        with self._service.reading(request.state.tenant, longest if declared is None else declared):
             body = await self._body(request)
 
             def read() -> Any:

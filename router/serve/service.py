@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class Service:
         self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
         self._n_promised = 0
         self._n_deciding = self._writing = 0
-        self._n_reading_bytes = 0
+        self._n_reading_bytes = Counter[str]()  # by tenant
         self._mean_solve_s = 1.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch()
@@ -147,19 +148,20 @@ class Service:
             raise Overloaded(f"{self._n_deciding} decisions wait", 1.0)
 
     @contextmanager
-    def reading(self, n_bytes: int) -> Iterator[None]:
+    def reading(self, tenant: str, n_bytes: int) -> Iterator[None]:
         """Hold the memory that a body takes until it is taken in.
 
         Raises:
-            Overloaded: those of others take too much.
+            Overloaded: those of all take too much, or those of this tenant half as much.
         """
-        if self._n_reading_bytes + n_bytes > _BODIES_AT_ONCE * self.settings.serve_body_bytes:
-            raise Overloaded(f"{self._n_reading_bytes} bytes are being read", 1.0)
-        self._n_reading_bytes += n_bytes
+        room, of_all = _BODIES_AT_ONCE * self.settings.serve_body_bytes, self._n_reading_bytes.total()
+        if of_all + n_bytes > room or self._n_reading_bytes[tenant] + n_bytes > room // 2:
+            raise Overloaded(f"{of_all} bytes are being read", 1.0)
+        self._n_reading_bytes[tenant] += n_bytes
         try:
             yield
         finally:
-            self._n_reading_bytes -= n_bytes
+            self._n_reading_bytes[tenant] -= n_bytes
 
     async def submit(
         self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None, followed: bool = False
@@ -219,6 +221,7 @@ class Service:
             CancellationNotKept: that could not be written down; it is cancelled until the next start.
         """
         self.cancel(job)
+        job.handed_back = False  # who cancels it is heard, also while the server stops
         if self.journal is not None and job.kept and not job.over.is_set():
             try:
                 await asyncio.to_thread(self.journal.write, job)

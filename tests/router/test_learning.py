@@ -206,6 +206,19 @@ def test_a_candidate_is_fitted_on_the_newest_of_what_is_known(ledger: Ledger) ->
     assert [matrix.seeds for matrix in seen] == [tuple(known.seqs.tolist()[-50:])]
 
 
+def test_where_the_newest_tell_nothing_of_training_nothing_is_fitted_and_nothing_fails(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    loop.learner.settings = replace(loop.learner.settings, window=60)
+    stream.decide(UNIFORM, 40)
+    stream.decide(Sloped(1e-9, 1e-9), 60)
+
+    known = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
+    assert np.isfinite(known.rows.quality[:-60, 1]).any()
+    assert np.isnan(known.rows.quality[-60:, 1]).all()
+    assert loop.turn() == ()
+    assert loop.fault is None
+
+
 def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
     stream, loop = Stream(ledger), looping(ledger, REVERSED)
 

@@ -360,6 +360,8 @@ class RayExecutor(Generic[Asked, Result]):
         """Wait until there is something for a worker to do or to stop; None: to stop, or it is not needed any more."""
         while not (self._closed or hand.is_dead or hand.to_stop):
             if (job := self._waiting.take(hand, self._hands.values())) is not None:
+                if self._waiting.jobs:  # which may fall to another, now that this one has more to do
+                    self._changed.notify_all()
                 return job
             left_s = None if hand.under_way else hand.idle_since + self._idle_s - time.monotonic()
             if left_s is not None and left_s <= 0:

@@ -84,10 +84,10 @@ def test_a_request_of_more_tasks_than_there_ever_is_room_for_is_not_to_be_asked_
         assert running.solves() == 0
 
 
-def begun(running: Running, path: str, declared: int, sent: bytes = b"") -> socket.socket:
+def begun(running: Running, path: str, declared: int, sent: bytes = b"", key: str = LAB) -> socket.socket:
     """A request that says how long its body is, and sends only some of it."""
     host, port = running.url.removeprefix("http://").split(":")
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LAB}\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
     connection = socket.create_connection((host, int(port)), timeout=10)
     connection.sendall(f"{head}Content-Length: {declared}\r\n\r\n".encode() + sent)
     return connection
@@ -106,15 +106,26 @@ def test_where_there_is_no_room_no_body_is_read(tmp_path: Path) -> None:
 
 def test_bodies_that_are_read_at_the_same_time_are_bounded_together(tmp_path: Path) -> None:
     with serving(tmp_path, serve_body_bytes=2**10) as running, running.client() as lab:
-        slow = [begun(running, "/v1/solve", declared=2**10) for _ in range(8)]
-        until(lambda: running.service._n_reading_bytes == 2**13, "they are not being read")
+        slow = [begun(running, "/v1/solve", declared=2**10, key=key) for key in (LAB, OTHER) for _ in range(4)]
+        until(lambda: running.service._n_reading_bytes.total() == 2**13, "they are not being read")
         refused = lab.post("/v1/solve", json={"tasks": [text()]})
         for connection in slow:
             connection.close()
-        until(lambda: running.service._n_reading_bytes == 0, "something is held for those who have gone")
+        until(lambda: running.service._n_reading_bytes.total() == 0, "something is held for those who have gone")
         taken = lab.post("/v1/solve", json={"tasks": [text()]})
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert taken.status_code == 200
+
+
+def test_a_tenant_whose_bodies_do_not_come_leaves_room_for_those_of_others(tmp_path: Path) -> None:
+    with serving(tmp_path, serve_body_bytes=2**10) as running, running.client(OTHER) as other:
+        slow = [begun(running, "/v1/solve", declared=2**10) for _ in range(8)]
+        until(lambda: running.service._n_reading_bytes.total() == 2**12, "they are not being read")
+        taken = other.post("/v1/solve", json={"tasks": [text()]})
+        for connection in slow:
+            connection.close()
+
     assert taken.status_code == 200
 
 
