@@ -28,8 +28,8 @@ def build_graph(
     """
     graph = StateGraph(SolveState)
     graph.add_node("admit", _timed(steps.admit if unasked is None else _completing(steps, unasked)))
+    graph.add_node("probe", _timed(steps.probe, _probed_before))
     for node in (
-        steps.probe,
         steps.lookup,
         steps.look_closer,
         steps.decide,
@@ -68,8 +68,20 @@ def _completing(steps: Steps, unasked: Callable[[Task], SolveState]) -> Callable
     return admit
 
 
-def _timed(node: Callable[[SolveState], SolveState]) -> Any:
-    """Wrap a step so that the path through the graph, with its times, is part of the state."""
+def _probed_before(state: SolveState) -> float:
+    """Return the seconds that were this task's share of a probe of several."""
+    probed = state["probed"]
+    return 0.0 if probed is None else probed.seconds
+
+
+def _timed(
+    node: Callable[[SolveState], SolveState], spent_before: Callable[[SolveState], float] = lambda state: 0.0
+) -> Any:
+    """Wrap a step so that the path through the graph, with its times, is part of the state.
+
+    Args:
+        spent_before: gives seconds of the step that were spent before it is its turn.
+    """
 
     def timed(state: SolveState) -> SolveState:
         if "progress" in state:  # a graph around this one gives the first step no more than a task
@@ -77,9 +89,7 @@ def _timed(node: Callable[[SolveState], SolveState]) -> Any:
             state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()
         added = node(state)
-        seconds = time.perf_counter() - started
-        if node.__name__ == "probe" and (before := state.get("probed")) is not None:
-            seconds += before.seconds  # its share of what was asked for several tasks at once
+        seconds = spent_before(state) + time.perf_counter() - started
         return {**added, "path": (Step(name=node.__name__, seconds=seconds),)}
 
     return timed

@@ -31,17 +31,13 @@ from router.policy_seal import content_of
 from router.trace import Trace
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from policies.gain_model import GainModel
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
     from router.settings import Settings
     from router.tuning import Setting
 
-    Floats = npt.NDArray[np.float64]
-
-TREES_FROM = 3000  # outcomes; below, logistic regression moves further from the prior with each
+TREES_FROM = 3000  # outcomes of any task; below, logistic regression tells more of families it has not seen
 N_FOLDS = 5
 _COST = "mean_cost_s."
 _LEARNED = re.compile(r"learned@1:model=[^,]+,price=([^,]+),")

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from policies.ledger import Ledger
     from policies.outcome_matrix import OutcomeMatrix
 
-    Floats = npt.NDArray[np.float64]
 
 _LOG = logging.getLogger(__name__)
 

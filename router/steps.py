@@ -525,16 +525,15 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: De
 
 def _seconds(state: SolveState) -> float:
     """Return the seconds that the solve took; of one among several its share of what was done together."""
-    seat, prompting, probed = state["seat"], state["prompting"], state["probed"]
+    seat, prompting = state["seat"], state["prompting"]
     if seat is None:
         return time.perf_counter() - state["started"]
     asked_by_itself = prompting is None or state["decision"].arm == REMOTE
-    own = (*(("answer_icl", "answer_vote") if asked_by_itself else ()), *(("probe",) if probed is None else ()))
+    own = ("probe", *(("answer_icl", "answer_vote") if asked_by_itself else ()))
     return (
         seat.seconds
         + (0.0 if prompting is None else prompting.seconds)
         + sum(step.seconds for step in state["path"] if step.name in own)
-        + (0.0 if probed is None else probed.seconds)
     )
 
 

@@ -49,7 +49,6 @@ def fit_gain_model(
     kind: str,
     matrix: OutcomeMatrix,
     *,
-    sample_weight: Floats | None = None,
     prior: Prior | None = None,
     seed: int = 0,
     parent: str | None = None,
@@ -61,8 +60,6 @@ def fit_gain_model(
     Args:
         kind: `prior` takes the prior as it is; `logistic` moves from it as outcomes come in; `trees` (boosted) start
             anew.
-        sample_weight: (n_rows, n_arms), >= 0, such as 1 / propensity of an arm that was measured because a policy drew
-            it; a gain is weighted as its arm. Only ratios matter: each head counts its rows as their effective number.
         prior: None: the one that is shipped.
         seed: for the sample of past tasks that is kept.
         parent: version id of the policy it is to replace.
@@ -70,22 +67,16 @@ def fit_gain_model(
         settings: numbers that a policy keeps with its model.
 
     Raises:
-        RecordRefused: the matrix or the weights cannot be fitted to, or there is no such kind.
+        RecordRefused: the matrix cannot be fitted to, or there is no such kind.
     """
     prior = shipped_prior() if prior is None else prior
-    weights = _checked(kind, matrix, sample_weight)
-    made_from = _provenance(matrix, weights, parent, feature_schema, settings)
-    return _fitted(kind, matrix, weights, prior, made_from, family_folds, seed).model
+    _check(kind, matrix)
+    made_from = _provenance(matrix, parent, feature_schema, settings)
+    return _fitted(kind, matrix, prior, made_from, family_folds, seed).model
 
 
 def fit_to_log(
-    matrix: OutcomeMatrix,
-    *,
-    prior: Prior | None = None,
-    seed: int = 0,
-    parent: str | None = None,
-    feature_schema: str = "",
-    settings: Mapping[str, float] = MappingProxyType({}),
+    matrix: OutcomeMatrix, *, feature_schema: str = "", settings: Mapping[str, float] = MappingProxyType({})
 ) -> LearnedGainModel:
     """Fit to what a router was told of its tasks, rows in the order of time: `logistic` or `trees`, whichever predicts
     runs of rows that are held out better.
@@ -94,13 +85,12 @@ def fit_to_log(
     knows as well, and to weigh by its inverse would leave a fraction of the rows.
 
     Raises:
-        RecordRefused: as for `fit_gain_model`, whose arguments these are.
+        RecordRefused: the matrix cannot be fitted to.
     """
-    prior = shipped_prior() if prior is None else prior
-    weights = _checked("logistic", matrix, None)
-    made_from = _provenance(matrix, weights, parent, feature_schema, settings)
+    _check("logistic", matrix)
+    made_from = _provenance(matrix, None, feature_schema, settings)
     kinds = ("logistic", "trees") if len(matrix) >= TREES_FROM else ("logistic",)
-    fits = [_fitted(kind, matrix, weights, prior, made_from, _runs, seed) for kind in kinds]
+    fits = [_fitted(kind, matrix, shipped_prior(), made_from, _runs, 0) for kind in kinds]
     judged = np.all([~np.isnan(fit.unseen) for fit in fits], axis=0) & ~np.isnan(matrix.quality)
     return min(fits, key=lambda fit: _loss(fit.unseen[judged], matrix.quality[judged])).model  # of equal ones the first
 
@@ -118,7 +108,6 @@ def _runs(matrix: OutcomeMatrix, n_folds: int) -> Folds:
 def _fitted(
     kind: str,
     matrix: OutcomeMatrix,
-    weights: Floats,
     prior: Prior,
     made_from: Provenance,
     folds_of: Callable[[OutcomeMatrix, int], Folds],
@@ -131,13 +120,11 @@ def _fitted(
     scores: LinearScores | ForestScores
     if kind == "logistic":
         matrix = _with_features_of(prior, matrix)
-        scaler, scores, unseen = _linear_scores(matrix, weights, prior, folds_of(matrix, N_FOLDS))
+        scaler, scores, unseen = _linear_scores(matrix, prior, folds_of(matrix, N_FOLDS))
     else:
-        scaler, scores, unseen = _forest_scores(matrix, weights, folds_of(matrix, N_TREE_FOLDS))
-    by_head, targets = _by_head(matrix, weights), targets_of(matrix)
-    calibrations = tuple(
-        _calibrated(unseen[:, i], targets[:, i], by_head[:, i], fit_calibration) for i in range(len(by_head.T))
-    )
+        scaler, scores, unseen = _forest_scores(matrix, folds_of(matrix, N_TREE_FOLDS))
+    targets = targets_of(matrix)
+    calibrations = tuple(_calibrated(unseen[:, i], targets[:, i], fit_calibration) for i in range(len(targets.T)))
     chances = np.column_stack([curve.chance(unseen[:, i]) for i, curve in enumerate(calibrations)])
     model = LearnedGainModel(
         name=kind,
@@ -146,7 +133,7 @@ def _fitted(
         scaler=scaler,
         scores=scores,
         calibrations=calibrations,
-        direct_weight=_direct_weight(matrix, chances, weights),
+        direct_weight=_direct_weight(matrix, chances),
         past=PastTasks.sampled(matrix, np.random.default_rng(seed)),
         provenance=made_from,
     )
@@ -160,11 +147,11 @@ def _loss(chances: Floats, quality: Floats) -> float:
 
 
 def _provenance(
-    matrix: OutcomeMatrix, weights: Floats, parent: str | None, feature_schema: str, settings: Mapping[str, float]
+    matrix: OutcomeMatrix, parent: str | None, feature_schema: str, settings: Mapping[str, float]
 ) -> Provenance:
     return Provenance(
         n_rows=len(matrix),
-        training_digest=training_digest(matrix, weights),
+        training_digest=training_digest(matrix),
         feature_schema=feature_schema,
         parent=parent,
         made_with=tuple((name, version(name)) for name in ("numpy", "scikit-learn")),
@@ -182,32 +169,31 @@ def make_prior(matrix: OutcomeMatrix, feature_names: Sequence[str], *, source: s
     Raises:
         RecordRefused: as for `fit_gain_model`.
     """
-    weights = _checked("logistic", matrix, None)
+    _check("logistic", matrix)
     matrix = _with_columns(matrix, tuple(feature_names))
     d = 1 + 2 * len(feature_names)
     nothing = Prior((), matrix.arms, Scaler.neutral(0), np.zeros((len(heads_of(matrix.arms)), 1)), "nothing")
-    scaler, scores, unseen = _linear_scores(matrix, weights, nothing, family_folds(matrix, N_FOLDS))
-    targets, by_head = targets_of(matrix), _by_head(matrix, weights)
-    coef = np.zeros((len(by_head.T), d))
+    scaler, scores, unseen = _linear_scores(matrix, nothing, family_folds(matrix, N_FOLDS))
+    targets = targets_of(matrix)
+    coef = np.zeros((len(targets.T), d))
     for i in range(len(coef)):
-        sigmoid = _calibrated(unseen[:, i], targets[:, i], by_head[:, i], fit_sigmoid)
+        sigmoid = _calibrated(unseen[:, i], targets[:, i], fit_sigmoid)
         coef[i] = sigmoid.slope * scores.coef[i]
         coef[i, 0] += sigmoid.offset
     return Prior(matrix.feature_names, matrix.arms, scaler, coef, source)
 
 
-def training_digest(matrix: OutcomeMatrix, weights: Floats) -> str:
-    """Return the SHA-256 of the rows and weights that a model is fitted to."""
+def training_digest(matrix: OutcomeMatrix) -> str:
+    """Return the SHA-256 of the rows that a model is fitted to."""
     digest = hashlib.sha256()
     for names in (matrix.tasks, matrix.families, matrix.arms, matrix.feature_names, map(str, matrix.seeds)):
         digest.update("\0".join(names).encode() + b"\1")
-    for numbers in (matrix.quality, matrix.features, weights):
+    for numbers in (matrix.quality, matrix.features):
         digest.update(np.where(np.isnan(numbers), np.nan, numbers).astype("<f8").tobytes())
     return digest.hexdigest()
 
 
-def _checked(kind: str, matrix: OutcomeMatrix, sample_weight: Floats | None) -> Floats:
-    """Return the weights, once everything that is fitted to has been looked at."""
+def _check(kind: str, matrix: OutcomeMatrix) -> None:
     if kind not in KINDS:
         raise RecordRefused("kind", f"got {kind!r}", remedy=f"Give one of {', '.join(KINDS)}.")
     if FLOOR not in matrix.arms:
@@ -219,23 +205,6 @@ def _checked(kind: str, matrix: OutcomeMatrix, sample_weight: Floats | None) -> 
         raise RecordRefused("matrix.quality", "a value outside [0, 1]", remedy="Scale qualities to 0..1.")
     if np.any(np.isinf(matrix.features)):
         raise RecordRefused("matrix.features", "an infinite value", remedy="Clip it, or give NaN for not known.")
-    if sample_weight is None:
-        return np.ones_like(matrix.quality)
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != matrix.quality.shape or not np.all(np.isfinite(weights)) or np.any(weights < 0.0):
-        remedy = f"Give finite weights >= 0 of shape {matrix.quality.shape}: one for each row and arm."
-        raise RecordRefused("sample_weight", f"shape {weights.shape}", remedy=remedy)
-    return weights
-
-
-def _by_head(matrix: OutcomeMatrix, weights: Floats) -> Floats:
-    """Return the weight of each row for each head, (n_rows, n_heads): 0 where it says nothing, and in all as many as
-    there are rows in effect, (sum w)^2 / sum w^2.
-    """
-    columns = [matrix.column(head.arm) for head in heads_of(matrix.arms)]
-    by_head = np.where(np.isnan(targets_of(matrix)), 0.0, weights[:, columns])
-    squares = np.sum(by_head**2, axis=0)
-    return np.asarray(by_head * np.sum(by_head, axis=0) / np.where(squares > 0.0, squares, 1.0))
 
 
 def _known_features(matrix: OutcomeMatrix) -> tuple[str, ...]:
@@ -258,17 +227,15 @@ def _with_columns(matrix: OutcomeMatrix, names: tuple[str, ...]) -> OutcomeMatri
     return replace(matrix, feature_names=names, features=features)
 
 
-def _linear_scores(
-    matrix: OutcomeMatrix, weights: Floats, prior: Prior, folds: Folds
-) -> tuple[Scaler, LinearScores, Floats]:
+def _linear_scores(matrix: OutcomeMatrix, prior: Prior, folds: Folds) -> tuple[Scaler, LinearScores, Floats]:
     """Return the scaler, the heads, and their scores of folds they had not seen, (n_rows, n_heads), else NaN."""
     before, worth = prior.scaler_for(matrix.feature_names)
     scaler = Scaler.of(matrix.features, np.ones(len(matrix)), before=before, worth=worth)
-    believed = prior.coef_for(matrix.feature_names, matrix.arms, scaler)
+    believed, targets = prior.coef_for(matrix.feature_names, matrix.arms, scaler), targets_of(matrix)
     fit = fit_linear_heads(
         scaler.design(matrix.features),
-        targets_of(matrix),
-        _by_head(matrix, weights),
+        targets,
+        (~np.isnan(targets)).astype(np.float64),
         folds,
         kinds=[head.kind for head in heads_of(matrix.arms)],
         believed=believed,
@@ -277,21 +244,25 @@ def _linear_scores(
     return scaler, LinearScores(scaler, fit.coef, fit.covariance), fit.unseen
 
 
-def _forest_scores(matrix: OutcomeMatrix, weights: Floats, folds: Folds) -> tuple[Scaler, ForestScores, Floats]:
+def _forest_scores(matrix: OutcomeMatrix, folds: Folds) -> tuple[Scaler, ForestScores, Floats]:
     """Return the scaler, the heads, and their scores of folds they had not seen, (n_rows, n_heads)."""
+    from threadpoolctl import threadpool_limits
+
     from policies.gain_models.estimators import BoostedTreesRegressor
 
-    heads, targets, by_head = heads_of(matrix.arms), targets_of(matrix), _by_head(matrix, weights)
+    heads, targets = heads_of(matrix.arms), targets_of(matrix)
     unseen = np.full_like(targets, np.nan)
     nodes, ensemble, intercept = [], [], np.zeros((len(heads), N_TREE_FOLDS))
     least_error = np.zeros(len(heads))
     for i, head in enumerate(heads):
-        least_error[i] = _error_of_mean(targets[:, i], by_head[:, i])
+        known = ~np.isnan(targets[:, i])
+        least_error[i] = _error_of_mean(targets[known, i])
         trees = BoostedTreesRegressor(bounds=(0.0, 1.0), monotonic=_monotonic(head, matrix.feature_names))
         for fold in range(N_TREE_FOLDS):
-            fitted, held_out = (by_head[:, i] > 0.0) & (folds != fold), (by_head[:, i] > 0.0) & (folds == fold)
+            fitted, held_out = known & (folds != fold), known & (folds == fold)
             if fitted.any():
-                trees.fit(matrix.features[fitted], targets[fitted, i], by_head[fitted, i])
+                with threadpool_limits(1, user_api="openmp"):  # no slower, and no core is kept from whoever answers
+                    trees.fit(matrix.features[fitted], targets[fitted, i])
                 nodes.append(trees.nodes_)
                 ensemble.append(np.full(len(trees.nodes_.roots), i * N_TREE_FOLDS + fold))
                 intercept[i, fold] = trees.intercept_
@@ -309,9 +280,9 @@ def _forest_scores(matrix: OutcomeMatrix, weights: Floats, folds: Folds) -> tupl
     return scaler, forest, unseen
 
 
-def _error_of_mean(targets: Floats, weights: Floats) -> float:
+def _error_of_mean(targets: Floats) -> float:
     """Return the standard error of the log-odds of the mean, with half a success and half a failure on top."""
-    mass, right = weights.sum() + 1.0, weights @ np.nan_to_num(targets) + 0.5
+    mass, right = len(targets) + 1.0, targets.sum() + 0.5
     return float(np.sqrt(mass / (right * (mass - right))))
 
 
@@ -322,15 +293,15 @@ def _monotonic(head: Head, feature_names: Sequence[str]) -> list[int]:
     return [(-1 if head.kind is HeadKind.ONLY else 1) if name == RISES_WITH else 0 for name in feature_names]
 
 
-def _calibrated(
-    log_odds: Floats, targets: Floats, weights: Floats, fit: Callable[[Floats, Floats, Floats], Calibration]
-) -> Calibration:
-    """Return the calibration of one head; the scores as they are where none was made on unseen families."""
-    known = ~np.isnan(log_odds) & (weights > 0.0)
-    return fit(log_odds[known], targets[known], weights[known]) if known.sum() >= FOLDS_FROM else Calibration()
+def _calibrated(log_odds: Floats, targets: Floats, fit: Callable[[Floats, Floats, Floats], Calibration]) -> Calibration:
+    """Return the calibration of one head; the scores as they are where too few were held out."""
+    known = ~np.isnan(log_odds) & ~np.isnan(targets)
+    if known.sum() < FOLDS_FROM:
+        return Calibration()
+    return fit(log_odds[known], targets[known], np.ones(known.sum()))
 
 
-def _direct_weight(matrix: OutcomeMatrix, chances: Floats, weights: Floats) -> Floats:
+def _direct_weight(matrix: OutcomeMatrix, chances: Floats) -> Floats:
     """Return how much of each arm's gain is taken from its own heads, (n_arms,): what predicts gains that are held out
     best, by least squares held towards 0 as by PSEUDO_TASKS tasks.
 
@@ -348,7 +319,7 @@ def _direct_weight(matrix: OutcomeMatrix, chances: Floats, weights: Floats) -> F
             continue
         by_difference = chances[np.ix_(known, used)] @ indirect[used]
         apart = chances[np.ix_(known, used)] @ direct[used] - by_difference
-        squares = weights[known, j] @ apart**2 * (1.0 + PSEUDO_TASKS / known.sum())
+        squares = np.sum(apart**2) * (1.0 + PSEUDO_TASKS / known.sum())
         if squares > 0.0:
-            found[j] = np.clip(weights[known, j] @ (apart * (gain[known] - by_difference)) / squares, 0.0, 1.0)
+            found[j] = np.clip(np.sum(apart * (gain[known] - by_difference)) / squares, 0.0, 1.0)
     return found

@@ -29,7 +29,7 @@ class Provenance:
     """Where a model comes from."""
 
     n_rows: int  # it was fitted on
-    training_digest: str  # SHA-256 of those rows and their weights
+    training_digest: str  # SHA-256 of those rows
     feature_schema: str  # what the features mean, as the one who fitted it named it
     parent: str | None  # version id of the policy it was to replace
     made_with: tuple[tuple[str, str], ...]  # (library, version)

@@ -75,7 +75,7 @@ def learner(explore: float = EXPLORE) -> Contender:
 
         return _as_fitted(policy, model, Stage.PROBE)
 
-    return Contender("the learner" if explore else "the learner, exploring nothing", fit)
+    return Contender("the learner", fit)
 
 
 def shipped(stage: Stage = Stage.PROBE) -> Contender:

@@ -143,27 +143,6 @@ def test_partial_credit_is_learned_as_such() -> None:
 
 
 @pytest.mark.parametrize("kind", ["logistic", "trees"])
-def test_weights_undo_what_a_policy_chose_to_measure(kind: str) -> None:
-    """`ttt` is measured mostly where it is bad; weighted by 1 / propensity it is as good as it is."""
-    rng = np.random.default_rng(0)
-    everything = drawn(2_500)
-    right = everything.matrix.quality[:, 2]
-    propensity = np.where(right > 0.5, 0.2, 0.8)  # no feature explains it: what a policy knew that the model does not
-    measured = rng.random(2_500) < propensity
-    quality = everything.matrix.quality.copy()
-    quality[~measured, 2] = np.nan
-    logged = replace(everything.matrix, quality=quality)
-    weights = np.ones_like(quality)
-    weights[:, 2] = 1.0 / propensity
-
-    plain, weighted = (fitted(kind, logged, sample_weight=w) for w in (None, weights))
-
-    rows = everything.matrix.features
-    assert plain.estimate(rows).p_correct[:, 2].mean() < right.mean() - 0.15
-    assert weighted.estimate(rows).p_correct[:, 2].mean() == pytest.approx(right.mean(), abs=0.05)
-
-
-@pytest.mark.parametrize("kind", ["logistic", "trees"])
 def test_an_arm_that_was_never_measured_breaks_nothing(kind: str) -> None:
     matrix = drawn(400).matrix
     quality = matrix.quality.copy()
@@ -220,15 +199,13 @@ def test_what_cannot_be_fitted_to_is_refused_by_name() -> None:
     matrix = drawn(40).matrix
     no_icl = replace(matrix, arms=("zero_shot", "icl_vote", "ttt"))
 
-    for kind, given, weights, field in (
-        ("forest", matrix, None, "kind"),
-        ("logistic", no_icl, None, "matrix.arms"),
-        ("trees", matrix, None, "matrix"),
-        ("logistic", matrix, np.ones((40, 2)), "sample_weight"),
-        ("logistic", matrix, np.full((40, 3), -1.0), "sample_weight"),
+    for kind, given, field in (
+        ("forest", matrix, "kind"),
+        ("logistic", no_icl, "matrix.arms"),
+        ("trees", matrix, "matrix"),
     ):
         with pytest.raises(RecordRefused) as refused:
-            fitted(kind, given, sample_weight=weights)
+            fitted(kind, given)
 
         assert refused.value.field == field
 
