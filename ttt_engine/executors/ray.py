@@ -23,6 +23,10 @@ from dataclasses import dataclass
 from typing import Any, Generic
 from urllib.parse import urlsplit
 
+# else a call after the connection is gone makes one of its own, to whatever cluster was here last, and the process ends
+# where that is not there any more; read as Ray is imported
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
 import ray
 from ray.exceptions import RayActorError
 
