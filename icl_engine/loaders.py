@@ -54,6 +54,48 @@ def load_tasks(
     return tasks
 
 
+def is_arc_task(data: object) -> bool:
+    """Say whether this is meant as a task of ARC's form, whatever may be wrong with it."""
+    return isinstance(data, dict) and ("train" in data or "test" in data)
+
+
+def arc_task(
+    data: object,
+    task_id: str = "",
+    place: str = "",
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    instruction: str | None = None,
+) -> LabelledTask:
+    """Make a task of untrusted data in the form of ARC's files: a dict with `train` and `test`.
+
+    Args:
+        task_id: the form has none of its own; where none is given it is made of what the task holds.
+        place: put before the name of a field that is refused.
+
+    Raises:
+        TaskRefused: as for `Task.parse`; the field is named in the form's own words.
+    """
+    with _named(task_id, lambda field: place + _in_words_of_arc(field)):
+        if not isinstance(data, dict):
+            raise TaskRefused(f"got {described(data)}", field="task", remedy=_SHAPES)
+        tests = data.get("test")
+        if not isinstance(tests, list):
+            got = f"got {described(tests)}" if "test" in data else "missing"
+            raise TaskRefused(got, field="queries", remedy="Give a list of objects with `input`.")
+        if len(tests) > limits.max_queries:
+            remedy = f"At most {limits.max_queries} are accepted; the limit is a setting."
+            raise TaskTooLarge(f"got {len(tests)} of them", field="queries", remedy=remedy)
+        for i, test in enumerate(tests):
+            if not isinstance(test, dict) or "input" not in test:
+                raise TaskRefused("no `input`", field=f"test[{i}]", remedy="Give an object with `input`.")
+        content = {"id": task_id, "instruction": instruction, "queries": [test["input"] for test in tests]}
+        if "train" in data:
+            content["demonstrations"] = data["train"]
+        task = Task.parse(content, limits)
+        return LabelledTask.parse(task, [test.get("output") for test in tests], limits)
+
+
 def take(tasks: Sequence[LabelledTask], limit: int) -> list[LabelledTask]:
     """Return at most `limit` tasks spread over the kinds: one of each kind in turn, kinds and tasks in their order.
 
@@ -106,11 +148,11 @@ def _read(file: Path, shots: int, limits: Limits, instruction: str | None) -> It
         yield from _bbh_tasks(data["examples"], file, shots, limits, instruction)
     elif "demonstrations" in data:
         yield _plain_task(data, file.stem, "", limits, instruction)
-    elif "train" in data or "test" in data:
-        yield _arc_task(data, file.stem, "", limits, instruction)
-    elif any(isinstance(task, dict) and ("train" in task or "test" in task) for task in data.values()):
+    elif is_arc_task(data):
+        yield arc_task(data, file.stem, limits=limits, instruction=instruction)
+    elif any(map(is_arc_task, data.values())):
         for task_id, task in data.items():
-            yield _arc_task(task, task_id, f"{_shown(task_id)}.", limits, instruction)
+            yield arc_task(task, task_id, f"{_shown(task_id)}.", limits=limits, instruction=instruction)
     else:
         shown = ", ".join(_shown(key) for key in list(data)[:3]) or "nothing"
         _unreadable(f"an object of unknown shape, with {shown}", str(file))
@@ -154,27 +196,6 @@ def _plain_task(data: object, task_id: str, place: str, limits: Limits, instruct
         if content.get("id") in (None, ""):
             content["id"] = task_id
         return LabelledTask.parse(Task.parse(content, limits), data.get("solutions"), limits)
-
-
-def _arc_task(data: object, task_id: str, place: str, limits: Limits, instruction: str | None) -> LabelledTask:
-    with _named(task_id, lambda field: place + _in_words_of_arc(field)):
-        if not isinstance(data, dict):
-            raise TaskRefused(f"got {described(data)}", field="task", remedy=_SHAPES)
-        tests = data.get("test")
-        if not isinstance(tests, list):
-            got = f"got {described(tests)}" if "test" in data else "missing"
-            raise TaskRefused(got, field="queries", remedy="Give a list of objects with `input`.")
-        if len(tests) > limits.max_queries:
-            remedy = f"At most {limits.max_queries} are accepted; the limit is a setting."
-            raise TaskTooLarge(f"got {len(tests)} of them", field="queries", remedy=remedy)
-        for i, test in enumerate(tests):
-            if not isinstance(test, dict) or "input" not in test:
-                raise TaskRefused("no `input`", field=f"test[{i}]", remedy="Give an object with `input`.")
-        content = {"id": task_id, "instruction": instruction, "queries": [test["input"] for test in tests]}
-        if "train" in data:
-            content["demonstrations"] = data["train"]
-        task = Task.parse(content, limits)
-        return LabelledTask.parse(task, [test.get("output") for test in tests], limits)
 
 
 def _in_words_of_arc(field: str) -> str:

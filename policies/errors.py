@@ -73,6 +73,8 @@ class DecisionConflict(FewShotError):
 class OutcomeConflict(FewShotError):
     """A source has already reported another value of this kind for this decision; rows are never changed."""
 
+    remedy = "Where it was wrong, say it with the `reason` of the correction."
+
     def __init__(self, decision_id: str, *, source: str, kind: str, recorded: float, given: float) -> None:
         self.decision_id = decision_id
         self.source = source
@@ -81,7 +83,7 @@ class OutcomeConflict(FewShotError):
         self.given = given
         super().__init__(
             f"decision {decision_id!r} already has {kind} = {recorded:g} from {source!r}, got {given:g}. "
-            "The first counts. Where it was wrong, correct it (`Ledger.correct_outcome`)."
+            f"The first counts. {self.remedy}"
         )
 
 

@@ -24,6 +24,7 @@ from router.config_cli import config_app
 from router.ledger_cli import ledger_app
 from router.model_cli import model_app
 from router.policy_cli import policy_app
+from router.quiet_libraries import quiet_libraries
 from router.serve_cli import serve
 from router.settings import Settings
 from router.traces_cli import traces_app
@@ -173,7 +174,7 @@ def demo(seed: Seed = None) -> None:
     """Solve the bundled tasks in context, by training, and as the router decides; compare the three."""
     from router.demo import run_demo
 
-    _quiet_libraries()
+    quiet_libraries()
     raise typer.Exit(run_demo(console=Console(), seed=_settings(seed=seed).seed))
 
 
@@ -207,7 +208,7 @@ def pretrain(
     from icl_engine.embedded.pretraining import pretrain as run
     from router.progress import PretrainingProgress
 
-    _quiet_libraries()
+    quiet_libraries()
     given = {
         "steps": steps, "seed": seed, "hidden_size": hidden_size, "intermediate_size": intermediate_size,
         "layers": layers, "heads": heads, "context_tokens": context_tokens, "rows": rows, "row_tokens": row_tokens,
@@ -227,7 +228,7 @@ def doctor(as_json: AsJson = False, model: Model = None, home: Home = None) -> N
     """Check that everything needed is here, and say what to do where it is not."""
     from router.doctor import run_doctor
 
-    _quiet_libraries()
+    quiet_libraries()
     raise typer.Exit(run_doctor(_settings(model=model, home=home), Console(), as_json=as_json))
 
 
@@ -235,7 +236,7 @@ def make_router(settings: Settings) -> Router:
     """Make the router that the commands use."""
     from router.router import Router
 
-    _quiet_libraries()
+    quiet_libraries()
     return Router(settings)
 
 
@@ -369,14 +370,6 @@ def _axis_pairs(hidden_size: int, heads: int, recipe: tuple[int, int, int]) -> t
     value = pairs * recipe[0] // sum(recipe)
     column = (pairs - value + 1) // 2
     return value, column, pairs - value - column
-
-
-def _quiet_libraries() -> None:
-    """Keep the bars and hints of the library that loads the model off stderr, where ours are."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def _print_json(line: dict[str, object]) -> None:

@@ -26,7 +26,8 @@ from icl_engine.errors import ContextOverflow, FewShotError, TaskRefused, TaskTo
 from icl_engine.task import Task, Value
 from icl_engine.voting import Candidate
 from policies.decision import Decision
-from policies.errors import ArmUnavailable
+from policies.errors import ArmUnavailable, OutcomeConflict
+from router.serve.messages import JobReply, TraceReply, TracesReply
 from router.solution import Cost, Solution
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of: as `router.steps.Progress`, without its imports
@@ -41,7 +42,9 @@ _PASSING = (429, 503)  # what may be otherwise a little later
 _LONGEST_WAIT_S = 60.0
 _CONNECT_S = 10.0
 _SILENT_S = 60.0  # after which a server is taken for dead; one that tells of events gives a sign every 15 s
-_LATE_S = 60.0  # after a deadline: what is in one pass of the model ends with that pass
+# after a deadline: what is in one pass of the model ends with that pass. Longer than any server waits by itself (docs/
+# service.md), so that what it then says is heard
+_LATE_S = 60.0
 
 
 class ServiceError(FewShotError):
@@ -115,6 +118,33 @@ class Client:
         tasks = list(tasks)
         return _solutions(tasks, self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
 
+    def solve_later(
+        self,
+        tasks: Iterable[Task],
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> JobReply:
+        """Have tasks solved without waiting: the service promises it, and keeps the results for a while.
+
+        Returns:
+            The job; its `id` is what `job` and `cancel` take, from another program too.
+        """
+        return JobReply.model_validate(self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True)))
+
+    def job(self, job_id: str) -> JobReply:
+        """Say where a job stands; once it is over, what became of each task.
+
+        Raises:
+            ServiceError: `unknown_job`: it is too long ago, or another server has it.
+        """
+        return JobReply.model_validate(self._ask(_Request("GET", f"/v1/jobs/{job_id}")))
+
+    def cancel(self, job_id: str) -> JobReply:
+        """Cancel a job for good: what waits is dropped, what trains stops before its next step."""
+        return JobReply.model_validate(self._ask(_Request("DELETE", f"/v1/jobs/{job_id}")))
+
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with; see `Router.decide`."""
         return _decision(self._ask(_deciding(task, seed)))
@@ -127,9 +157,37 @@ class Client:
         answer: Value | Sequence[Value | None] | list[list[int]] | None = None,
         reward: float | None = None,
         source: str = "user",
+        reason: str | None = None,
     ) -> None:
-        """Say what came of a solve; see `Router.feedback`. When this returns, the ledger has it."""
-        self._ask(_feedback(trace_id, correct, answer, reward, source))
+        """Say what came of a solve, or with a `reason` correct it; see `Router.feedback`. When this returns, the ledger
+        has it.
+
+        Raises:
+            OutcomeConflict: the same source has said otherwise, and no reason is given.
+            ServiceError: whatever else the service says.
+        """
+        self._ask(_feedback(trace_id, correct, answer, reward, source, reason))
+
+    def traces(
+        self,
+        n: int = 50,
+        *,
+        before: int | None = None,
+        arm: str | None = None,
+        outcome: str | None = None,
+        degraded: bool | None = None,
+    ) -> TracesReply:
+        """List one's own traces, newest first.
+
+        Args:
+            before: `next` of the page before.
+            arm, outcome, degraded: leave out all others; outcomes are `right`, `wrong`, `partly` and `unknown`.
+        """
+        return TracesReply.model_validate(self._ask(_listing(n, before, arm, outcome, degraded)))
+
+    def trace(self, trace_id: str) -> TraceReply:
+        """Return a trace as a document, what came of it, and why it went so."""
+        return TraceReply.model_validate(self._ask(_Request("GET", f"/v1/traces/{trace_id}")))
 
     def explain(self, trace_id: str) -> str:
         """Say in words why a solve went as it did; see `Router.explain`."""
@@ -222,6 +280,25 @@ class AsyncClient:
         tasks = list(tasks)
         return _solutions(tasks, await self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
 
+    async def solve_later(
+        self,
+        tasks: Iterable[Task],
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> JobReply:
+        """See `Client.solve_later`."""
+        return JobReply.model_validate(await self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True)))
+
+    async def job(self, job_id: str) -> JobReply:
+        """See `Client.job`."""
+        return JobReply.model_validate(await self._ask(_Request("GET", f"/v1/jobs/{job_id}")))
+
+    async def cancel(self, job_id: str) -> JobReply:
+        """See `Client.cancel`."""
+        return JobReply.model_validate(await self._ask(_Request("DELETE", f"/v1/jobs/{job_id}")))
+
     async def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """See `Client.decide`."""
         return _decision(await self._ask(_deciding(task, seed)))
@@ -234,9 +311,26 @@ class AsyncClient:
         answer: Value | Sequence[Value | None] | list[list[int]] | None = None,
         reward: float | None = None,
         source: str = "user",
+        reason: str | None = None,
     ) -> None:
         """See `Client.feedback`."""
-        await self._ask(_feedback(trace_id, correct, answer, reward, source))
+        await self._ask(_feedback(trace_id, correct, answer, reward, source, reason))
+
+    async def traces(
+        self,
+        n: int = 50,
+        *,
+        before: int | None = None,
+        arm: str | None = None,
+        outcome: str | None = None,
+        degraded: bool | None = None,
+    ) -> TracesReply:
+        """See `Client.traces`."""
+        return TracesReply.model_validate(await self._ask(_listing(n, before, arm, outcome, degraded)))
+
+    async def trace(self, trace_id: str) -> TraceReply:
+        """See `Client.trace`."""
+        return TraceReply.model_validate(await self._ask(_Request("GET", f"/v1/traces/{trace_id}")))
 
     async def explain(self, trace_id: str) -> str:
         """See `Client.explain`."""
@@ -294,10 +388,12 @@ class AsyncClient:
 class _Request:
     """One request; asked again it is the same, key and all, but for the time that is left."""
 
-    def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, later: bool = False) -> None:
         self.method, self.path, self.body = method, path, body
-        self.solves = path == "/v1/solve"
-        self.headers = {"Idempotency-Key": uuid.uuid4().hex} if self.solves else {}
+        self.waits = path == "/v1/solve" and not later  # as long as it takes
+        self.headers = {"Idempotency-Key": uuid.uuid4().hex} if path == "/v1/solve" else {}
+        if later:
+            self.headers["Prefer"] = "respond-async"
 
 
 class _Attempts:
@@ -320,7 +416,7 @@ class _Attempts:
             left_s = max(self._deadline - time.monotonic(), 1e-3)
             silent_s = left_s + _LATE_S
             body = {**body, "deadline_s": left_s} if self._n_sent else body
-        bounded = followed or not request.solves or self._deadline is not None
+        bounded = followed or not request.waits or self._deadline is not None
         timeout = httpx.Timeout(silent_s if bounded else None, connect=_CONNECT_S)
         headers = {**request.headers, **({"Accept": _EVENTS} if followed else {})}
         self._n_sent += 1
@@ -361,18 +457,28 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _solving(tasks: Sequence[Task], arm: str | None, seed: int | None, deadline_s: float | None) -> _Request:
+def _solving(
+    tasks: Sequence[Task], arm: str | None, seed: int | None, deadline_s: float | None, *, later: bool = False
+) -> _Request:
     options = {"arm": arm, "seed": seed, "deadline_s": deadline_s}
     given = {name: value for name, value in options.items() if value is not None}
-    return _Request("POST", "/v1/solve", {"tasks": [_task_json(task) for task in tasks], **given})
+    return _Request("POST", "/v1/solve", {"tasks": [_task_json(task) for task in tasks], **given}, later=later)
+
+
+def _listing(n: int, before: int | None, arm: str | None, outcome: str | None, degraded: bool | None) -> _Request:
+    wanted = {"n": n, "before": before, "arm": arm, "outcome": outcome, "degraded": degraded}
+    query = httpx.QueryParams({name: value for name, value in wanted.items() if value is not None})
+    return _Request("GET", f"/v1/traces?{query}")
 
 
 def _deciding(task: Task, seed: int | None) -> _Request:
     return _Request("POST", "/v1/decide", {"task": _task_json(task), **({} if seed is None else {"seed": seed})})
 
 
-def _feedback(trace_id: str, correct: object, answer: object, reward: float | None, source: str) -> _Request:
-    said = {"correct": correct, "answer": answer, "reward": reward}
+def _feedback(
+    trace_id: str, correct: object, answer: object, reward: float | None, source: str, reason: str | None
+) -> _Request:
+    said = {"correct": correct, "answer": answer, "reward": reward, "reason": reason}
     given = {name: value for name, value in said.items() if value is not None}
     return _Request("POST", "/v1/feedback", {"trace_id": trace_id, "source": source, **given})
 
@@ -489,4 +595,7 @@ def _error_of(document: Mapping[str, Any]) -> FewShotError:
         return kind(message, field=field, remedy=remedy, task_id=document.get("task_id"))
     if code == "arm_unavailable" and "arm" in document and "available" in document:
         return ArmUnavailable(document["arm"], document["available"], task_id=document.get("task_id"))
+    if code == "outcome_conflict" and "decision_id" in document:
+        said = {name: document[name] for name in ("source", "kind", "recorded", "given")}
+        return OutcomeConflict(document["decision_id"], **said)
     return ServiceError(document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.cli_home import settings_at
-from router.settings import Settings
+from router.settings import Settings, unknown_variables
 from router.values_shown import printable
 
 config_app = typer.Typer(help="Show what is set, and where it was set.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def show(
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose settings are meant.")] = None,
     given: Annotated[bool, typer.Option("--given", help="Leave out what nobody has set.")] = False,
 ) -> None:
-    """Print each setting, its value and where that came from; secrets are masked."""
+    """Print each setting, its value and where that came from; secrets are masked. What is set and is none is told."""
     settings = settings_at(home)
     names = [name for name in Settings.model_fields if not given or settings.origin(name) != "default"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
@@ -44,3 +45,6 @@ def show(
             table.add_row(name, Text(value), Text(origin))
     if not as_json:
         Console().print(table)
+    for name, meant in unknown_variables().items():
+        said = f"{name}: no such setting.{'' if meant is None else f' Did you mean {meant}?'}"
+        print(printable(said), file=sys.stderr)

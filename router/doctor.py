@@ -143,7 +143,8 @@ def _unfit() -> list[str]:
 def _variables(settings: Settings) -> Finding:
     unknown = unknown_variables()
     if unknown:
-        remedy = f"Correct or unset {', '.join(unknown)}; the settings are {', '.join(Settings.model_fields)}."
+        meant = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown.items()]
+        remedy = f"Correct or unset {', '.join(meant)}; `ttt-router config show` lists the settings."
         return Finding("variables", "warning", f"no such setting: {', '.join(unknown)}", remedy)
     return Finding("variables", "ok", "every TTT_ROUTER_* variable is a setting")
 

@@ -110,6 +110,38 @@ def say_verdict(ledger: Ledger, trace_id: str, quality: float, *, source: str, r
     return True
 
 
+def say_answer(
+    ledger: Ledger,
+    trace: Trace,
+    solutions: Sequence[Value | None],
+    *,
+    source: str,
+    audits: Audits | None,
+    reason: str | None,
+) -> None:
+    """Write down what the right answers say, and where the source has said otherwise before, that it is corrected.
+
+    Args:
+        reason: kept with a correction; None: nothing is corrected.
+
+    Raises:
+        OutcomeConflict: the source has said otherwise, and no reason is given.
+        UnknownTrace, LedgerUnavailable: as for `record_verdict`.
+    """
+    first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
+    if reason is None:
+        ledger.add_outcome(first)
+        ledger.add_outcomes(rest)
+        return
+    ledger.add_outcomes([first, *rest])
+    effective = {
+        each.reported.kind: each for each in ledger.effective_outcomes(trace.trace_id) if each.reported.source == source
+    }
+    for row in (first, *rest):
+        if row.kind != AUDIT_RATE and effective[row.kind].value != row.value:
+            ledger.correct_outcome(trace.trace_id, source=source, kind=row.kind, value=row.value, reason=reason)
+
+
 def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, source: str, revision: int) -> None:
     """Say anew what a corrected verdict says of the answer in context. Where that is nothing any more, nothing is
     written: `ExperienceReader` leaves out what was said before the correction.

@@ -399,6 +399,7 @@ class Router:
         answer: RightAnswer | None = None,
         reward: float | None = None,
         source: str = "user",
+        reason: str | None = None,
         kind: str = "exact",
     ) -> None:
         """Say what came of a solve, at once or days later; one of `correct`, `answer` and `reward`.
@@ -408,13 +409,15 @@ class Router:
             answer: what would have been right; for several queries one for each, None where it is not known. It teaches
                 most: the answer in context is scored as well, whichever arm answered.
             reward: how good the answer was, 0 to 1.
-            source: who says so; the first report of a source counts.
+            source: who says so; the first report of a source counts, until it is corrected.
+            reason: why what this source may have said before is corrected; kept with the correction.
 
         Raises:
             UnknownTrace: no such solve is recorded.
             TraceNotKept: it is, but `answer` cannot be compared: its trace was pruned or never written.
-            OutcomeConflict: the same source has already said otherwise.
-            RecordRefused: not one of the three, a value that is not in [0, 1], or an answer of another kind.
+            OutcomeConflict: the same source has already said otherwise, and no reason is given.
+            RecordRefused: not one of the three, a value that is not in [0, 1], an answer of another kind, or a reason
+                beside a `kind` of one's own.
             LedgerUnavailable: the ledger cannot be written.
         """
         given = [each for each in (correct, answer, reward) if each is not None]
@@ -422,29 +425,33 @@ class Router:
             remedy = "Give one of correct, answer and reward."
             raise RecordRefused("feedback", f"got {len(given)} of the three", remedy=remedy)
         if answer is not None:
-            self._feedback_of_answer(trace_id, answer, source)
+            self._feedback_of_answer(trace_id, answer, source, reason)
             return
         value = correct if correct is not None else reward
         if not isinstance(value, bool | int | float):
             raise RecordRefused("value", f"got {value!r}", remedy="Give True, False or a number from 0 to 1.")
         ledger = self._open_ledger()
         if kind != "exact":
+            if reason is not None:
+                raise RecordRefused("reason", f"got one beside kind {kind!r}", remedy="Use `Ledger.correct_outcome`.")
             ledger.add_outcome(OutcomeRow(trace_id, source, kind, float(value)))
             return
-        from router.feedback import record_verdict
+        from router.feedback import record_verdict, say_verdict
 
         self.flush()
-        record_verdict(ledger, trace_id, float(value), source=source)
+        if reason is None:
+            record_verdict(ledger, trace_id, float(value), source=source)
+        else:
+            say_verdict(ledger, trace_id, float(value), source=source, reason=reason)
 
-    def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str) -> None:
-        from router.feedback import outcomes_of_answer, solutions_of
+    def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str, reason: str | None) -> None:
+        from router.feedback import say_answer, solutions_of
 
         ledger, audits, trace = self._open_ledger(), self.audits, self._stored(trace_id).trace
         solutions = solutions_of(trace, answer)
-        first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
-        ledger.add_outcome(first)
-        ledger.add_outcomes(rest)
-        if audits is not None and trace.decision.arm == Arm.ICL and len(rest) > 1 and audits.drawn(trace_id):
+        say_answer(ledger, trace, solutions, source=source, audits=audits, reason=reason)
+        offered = Arm.TTT in trace.decision.propensities
+        if audits is not None and offered and trace.decision.arm == Arm.ICL and audits.drawn(trace_id):
             audits.later(lambda: self.audit(trace_id, solutions))
 
     def audit(self, trace_id: str, solutions: Sequence[Value | None]) -> None:

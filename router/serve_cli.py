@@ -1,16 +1,22 @@
-"""`ttt-router serve`: the HTTP service. Like the other commands it reads the arguments and calls the library."""
+"""`ttt-router serve`: the HTTP service. Like the other commands it reads the arguments and calls the library.
+
+All that it says is JSON on stderr, one object a line, also where it does not start.
+"""
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+import logging
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from icl_engine.errors import FewShotError
 from router.extras import require_extra
-from router.settings import Settings
+from router.settings import Settings, unknown_variables
+
+log = logging.getLogger("ttt_router.serve")
 
 
 def serve(
@@ -31,29 +37,52 @@ def serve(
     ] = "info",
 ) -> None:
     """Answer tasks over HTTP, for everybody who has a key."""
-    require_extra("serve")
+    from router.errors import exit_code
+    from router.serve.json_log import log_as_json
+
+    log_as_json(str, log_level)  # until it is known what to mask
+    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
+    try:
+        require_extra("serve")
+        _serve(Settings(**{name: value for name, value in given.items() if value is not None}), host, port, log_level)
+    except FewShotError as error:
+        log.error("%s", error)
+        raise typer.Exit(exit_code(error)) from None
+    except Exception as error:  # a trace on stderr would be no JSON
+        log.critical("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, OSError))
+        raise typer.Exit(1) from None
+
+
+def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
     from policies.ledger import Ledger
+    from router.quiet_libraries import log_with_ours
+    from router.redaction import Redactor
     from router.serve.app import make_app
     from router.serve.journal import own_folder
+    from router.serve.json_log import log_as_json
     from router.serve.keys import ApiKeys
-    from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server
+    from router.serve.server import bound, favour_the_loop, forget_what_is_loaded, make_server
     from router.serve.service import Service
 
-    given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
+    log_as_json(Redactor.of(settings).knowing(known.secrets), log_level)
     with ExitStack() as held:
+        listening = held.enter_context(bound(host, port))  # before what takes long
         ledger = held.enter_context(Ledger.open(settings.ledger_location, files=settings.policy_folder))
         folder = held.enter_context(own_folder(settings.home / "jobs", port)) if port else None
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
+        for name, meant in unknown_variables().items():
+            log.warning("%s is no setting", name, extra={} if meant is None else {"did_you_mean": meant})
+        log_with_ours()
         favour_the_loop()
         service.tenants.open(known.tenants)
-        server, listening = make_server(make_app(service, known), service, host=host, port=port)
+        server = make_server(make_app(service, known), service)
         forget_what_is_loaded()
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"
-        print(f"ttt-router serves {', '.join(known.tenants)} at {at}  (Ctrl-C stops)", file=sys.stderr, flush=True)
-        server.run(sockets=[listening])
+        log.info("serves %s at %s  (Ctrl-C stops)", ", ".join(known.tenants), at)
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+            server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(1)

@@ -497,11 +497,30 @@ def _together(names: Sequence[str]) -> str:
     return " and ".join(f"{PREFIX}{name.upper()}" for name in names)
 
 
-def unknown_variables() -> tuple[str, ...]:
-    """Return the `TTT_ROUTER_*` variables of the environment that are no setting: likely slips of the pen."""
-    known = tuple(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
-    ours = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-    return tuple(name for name in ours if name.upper() not in known and "__" not in name)
+def unknown_variables() -> dict[str, str | None]:
+    """Return the `TTT_ROUTER_*` variables of the environment and of `.env` that are no setting, which likely are slips
+    of the pen, each with the one that may be meant.
+
+    Those by which Kubernetes tells every pod of its services are let be: one that is named `ttt-router` makes
+    `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT_8770_TCP` and more.
+    """
+    here = {name: name.upper() for name in os.environ if not _is_of_kubernetes(name.upper())}
+    dotenv = DotEnvSettingsSource(Settings, env_file=DOTENV).env_vars
+    here |= {f"{name.upper()} in {DOTENV}": name.upper() for name in dotenv}
+    unknown: dict[str, str | None] = {}
+    for shown, name in sorted(here.items()):
+        setting, _, part = name.removeprefix(PREFIX).lower().partition("__")
+        is_known = setting in Settings.model_fields and (not part or setting == "limits")
+        if name.startswith(PREFIX) and not is_known:
+            close = difflib.get_close_matches(setting, Settings.model_fields, n=1)
+            unknown[shown] = f"{PREFIX}{close[0].upper()}" if close else None
+    return unknown
+
+
+def _is_of_kubernetes(name: str) -> bool:
+    """Tell a variable of a service from a setting: where one is there, the service's host is too."""
+    service = re.sub(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$", "", name)
+    return service != name and f"{service}_SERVICE_HOST" in os.environ
 
 
 def _settings_error(error: ValidationError, origins: dict[str, str]) -> SettingsError:

@@ -58,9 +58,10 @@ class RouterWorker:
         self._lanes = Lanes()
         self._dead: set[str] = set()
         self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}  # of tenants that have asked
         self.base = Router(settings.model_copy(update={"executor": "in-process"}), policy=policy)
         self._routers = {settings.tenant: self.base}
-        self._hold(self.base)
+        _hold(self.base, name)
 
     def run(
         self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
@@ -95,21 +96,26 @@ class RouterWorker:
             router.close()
 
     def _router(self, tenant: str | None) -> Router:
+        if tenant is None:
+            return self.base
         with self._lock:
-            if tenant is None:
-                return self.base
+            opening = self._opening.setdefault(tenant, threading.Lock())
+        with opening:  # others wait no longer than it takes to look: a store that is away takes its time to open
             if tenant not in self._routers:
-                self._hold(made := self.base.for_tenant(tenant))
-                self._routers[tenant] = made
+                made = self.base.for_tenant(tenant)
+                _hold(made, self._name)
+                with self._lock:
+                    self._routers[tenant] = made
+                    for worker in self._dead:
+                        _bury(made, worker)
             return self._routers[tenant]
 
-    def _hold(self, router: Router) -> None:
-        """Have a router hold its leases under the worker's name, and know who is dead."""
-        ttt = router.steps.ttt
-        if ttt is not None and ttt.store is not None:
-            ttt.store.hold_as(self._name)
-        for worker in self._dead:
-            _bury(router, worker)
+
+def _hold(router: Router, worker: str) -> None:
+    """Have a router, opened here at the latest, hold its leases under the worker's name."""
+    ttt = router.steps.ttt
+    if ttt is not None and ttt.store is not None:
+        ttt.store.hold_as(worker)
 
 
 def _bury(router: Router, worker: str) -> None:

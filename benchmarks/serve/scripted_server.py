@@ -20,8 +20,9 @@ from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task, Value
 from policies.ledger import Ledger
 from router.serve.app import make_app
+from router.serve.json_log import log_as_json
 from router.serve.keys import ApiKeys
-from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server
+from router.serve.server import bound, favour_the_loop, forget_what_is_loaded, make_server
 from router.serve.service import Service
 from router.settings import Settings
 
@@ -134,7 +135,7 @@ def main() -> None:
         log_as_json(service.redact, "warning")
         favour_the_loop()
         service.tenants.open()
-        server, listening = make_server(make_app(service, keys), service, host="127.0.0.1", port=given.port)
+        server, listening = make_server(make_app(service, keys), service), bound("127.0.0.1", given.port)
         forget_what_is_loaded()
         server.run(sockets=[listening])
 

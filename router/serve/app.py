@@ -20,7 +20,6 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from icl_engine.errors import FewShotError
-from policies.errors import LedgerUnavailable
 from policies.trace_log import TraceFilter, Verdict
 from router.serve import messages as wire
 from router.serve.adapters import zipped
@@ -34,7 +33,7 @@ from router.serve.openapi import ERRORS, complete, link, takes
 from router.serve.pages import Pages
 from router.serve.problems import HEADERS, problem, problem_of, response_of
 from router.serve.reading import policy_json, trace_json, traces_json
-from router.serve.service import Service
+from router.serve.service import LEDGER_LOST, Service
 
 log = logging.getLogger("ttt_router.serve")
 
@@ -92,6 +91,8 @@ def make_api(service: Service) -> FastAPI:
             del responses[401]
         about: dict[str, Any] = {"responses": responses, "openapi_extra": takes(path), "operation_id": route.__name__}
         app.add_api_route(path, route, methods=[method], **about)
+    for path, route in (("/health", api.health), ("/ready", api.ready)):  # as some load balancers ask
+        app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     app.router.routes += Pages(service).routes()
     app.add_exception_handler(FewShotError, api.refused)
     app.add_exception_handler(RequestValidationError, api.malformed)
@@ -180,23 +181,30 @@ class _Api:
         return _json(wire.decision_json(task, decision))
 
     async def feedback(self, request: Request) -> Response:
-        """Say what came of a solve, at once or days later; what is answered with 200 is in the ledger."""
+        """Say what came of a solve, at once or days later; what is answered with 200 is in the ledger.
+
+        What the same source says otherwise later is refused, or with a `reason` corrects what it said before.
+        """
         given = await self._read(request, wire.FeedbackBody, lambda body: body)
         tenant, service = request.state.tenant, self._service
 
         def record() -> None:
             service.tenants.check_own(tenant, given.trace_id)
-            said = {"answer": given.answer, "reward": given.reward, "source": given.source}
-            service.tenants.router(tenant).feedback(given.trace_id, given.correct, **said)
+            router = service.tenants.router(tenant)
+            said = {"answer": given.answer, "reward": given.reward, "source": given.source, "reason": given.reason}
+            router.feedback(given.trace_id, given.correct, **said)
 
         await run_in_threadpool(record)
         return _json({"trace_id": given.trace_id, "recorded": True})
 
     async def job(self, request: Request, job_id: JobId) -> Response:
-        """Say where a job stands; its results once it is over. `Accept: text/event-stream` follows it."""
-        job = self._service.jobs.get(request.state.tenant, job_id)
+        """Say where a job stands; its results once it is over.
+
+        `Accept: text/event-stream` follows it, at the server that has it.
+        """
         if _wants_events(request):
-            return self._stream(job)
+            return self._stream(self._service.jobs.get(request.state.tenant, job_id))
+        job = await self._service.find(request.state.tenant, job_id)
         return _json(job.as_json(), headers=None if job.over.is_set() else {"Retry-After": "1"})
 
     async def cancel_job(self, request: Request, job_id: JobId) -> Response:
@@ -258,29 +266,24 @@ class _Api:
         return _TemporaryFile(path, media_type="application/zip", filename=name)
 
     async def health(self) -> Response:
-        """Say in one word how it goes. The one route without a key; it waits for nothing."""
-        return _json({"status": self._status()}, 503 if self._service.stopping else 200)
+        """Say how it goes, as far as is known without asking. The one route without a key; it waits for nothing."""
+        degraded = [fault.partition(":")[0] for fault in self._service.degraded]  # why is not for everybody
+        return _json({"status": self._status(), "degraded": degraded}, 503 if self._service.stopping else 200)
 
     async def ready(self) -> Response:
-        """Say what the server is doing, and whether its ledger can be read."""
-        service, degraded = self._service, list(self._service.degraded)
-        code = 503 if service.stopping else 200
-        try:
-            await run_in_threadpool(service.ledger.last_seq)
-        except LedgerUnavailable as error:
-            degraded.append(problem_of(error)["detail"])
-            code = 503
-        status = self._status()
+        """Say what the server is doing, and whether its ledger and the store of adapters can be reached now."""
+        service = self._service
+        lost = await run_in_threadpool(service.watch.look)
         return _json(
             {
-                "status": "degraded" if degraded and status == "ok" else status,
-                "degraded": degraded,
+                "status": self._status(),
+                "degraded": service.degraded,
                 "n_running": service.n_running,
                 "n_waiting": service.n_waiting,
                 "n_deciding": service.n_deciding,
                 "model": service.tenants.model_name,
             },
-            code,
+            503 if service.stopping or LEDGER_LOST in lost else 200,
         )
 
     async def metrics(self) -> Response:

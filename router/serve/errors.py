@@ -53,10 +53,17 @@ class RateExceeded(FewShotError):
 
 
 class ComputeSpent(FewShotError):
-    """A tenant has used the compute it may use in an hour."""
+    """A tenant has used more compute than it has got by now.
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"the compute of this hour is used up. Ask again in {retry_after_s:.0f} s.")
+    Args:
+        per_h: seconds of compute that it gets in an hour.
+        retry_after_s: until it has got what it owes: several hours where its last tasks took more than one gives.
+    """
+
+    def __init__(self, per_h: float, retry_after_s: float) -> None:
+        super().__init__(
+            f"the compute of this tenant is used up: it gets {per_h:g} s an hour. Ask again in {retry_after_s:.0f} s."
+        )
         self.retry_after_s = retry_after_s
 
 
@@ -71,7 +78,10 @@ class UnknownJob(FewShotError):
     """No such job of this tenant: it never was, it is too long ago, or another server has it."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id[:40]!r} here. Ask the server that took it, and before its result is dropped.")
+        super().__init__(
+            f"no job {job_id[:40]!r} here. Ask the server that took it, before its result is dropped; where that is "
+            "gone for good, send the tasks again, under the same Idempotency-Key."
+        )
 
 
 class KeyReused(FewShotError):

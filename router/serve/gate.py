@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -95,26 +92,3 @@ def declared_bytes(scope: Scope) -> int | None:
     """Return how long a request says that its body is; None: it does not."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else None
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with whatever came as `extra`, secrets masked."""
-
-    _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-
-    def __init__(self, redact: Callable[[str], str]) -> None:
-        super().__init__()
-        self._redact = redact
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line: dict[str, Any] = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "said": record.getMessage(),
-        }
-        line |= {name: value for name, value in vars(record).items() if name not in self._USUAL}
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return self._redact(json.dumps(line, default=str))

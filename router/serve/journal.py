@@ -1,6 +1,8 @@
 """Jobs on disk: one that was promised (202) is there again after a crash, a kill or a stop that did not wait for it.
 
 A file a job, written before the promise is given and rewritten with its results; private, since tasks are in it.
+Servers of one home and port have a folder each, side by side, and hold it while they live: what one leaves another
+takes over.
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import Limits, Task
-from policies.whole_files import UNFINISHED, write_whole
+from policies.whole_files import UNFINISHED, sync_folder, write_whole
 from router.serve.jobs import Asked, Job
 from router.serve.problems import problem_of
 from ttt_engine.errors import Cancelled
@@ -44,14 +45,6 @@ class _Kept(BaseModel):
     cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """A job that was found, and whether it is over."""
-
-    job: Job
-    is_over: bool
-
-
 @contextmanager
 def own_folder(jobs: Path, port: int) -> Iterator[Path]:
     """Hold a folder that no other server writes to, though they share the home and, on other machines, the port.
@@ -64,16 +57,25 @@ def own_folder(jobs: Path, port: int) -> Iterator[Path]:
     for n in itertools.count():
         folder = jobs / (f"{port}.{n}" if n else str(port))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with _held(folder) as is_ours:
+            if is_ours:
+                yield folder
+                return
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder, or say that another does; its lock goes with the process, however that ends."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield folder
-            return
-        finally:
-            os.close(lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(lock)
 
 
 class Journal:
@@ -126,15 +128,45 @@ class Journal:
         """Forget a job."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def read(self) -> Iterator[Restored]:
+    def read(self) -> Iterator[Job]:
         """Yield all jobs that are kept, oldest first; what cannot be read is put aside under another name."""
-        for path in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime):
+        yield from self._read(_oldest_first(self._folder))
+
+    def take_over(self) -> list[Job]:
+        """Return what servers have left that are no more, oldest first; from now on it is in this folder.
+
+        Raises:
+            OSError: it cannot be moved; what could is found at the next start.
+        """
+        moved = []
+        for folder in self._others():
+            with _held(folder) as is_left:
+                for path in _oldest_first(folder) if is_left else ():
+                    moved.append(path.replace(self._folder / path.name))
+        if moved:
+            sync_folder(self._folder)
+        return list(self._read(moved))
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job as it was last written down, whichever server of this home and port has it; None: none has."""
+        for folder in 2 * (self._folder, *self._others()):  # twice: one that is just taken over is missed once
+            with suppress(OSError, ValidationError, TaskRefused):
+                return self._restored(_Kept.model_validate_json((folder / f"{job_id}.json").read_bytes()))
+        return None
+
+    def _others(self) -> tuple[Path, ...]:
+        port = self._folder.name.partition(".")[0]
+        beside = (self._folder.parent / port, *sorted(self._folder.parent.glob(f"{port}.*")))
+        return tuple(folder for folder in beside if folder != self._folder and folder.is_dir())
+
+    def _read(self, paths: Iterable[Path]) -> Iterator[Job]:
+        for path in paths:
             try:
                 yield self._restored(_Kept.model_validate_json(path.read_bytes()))
             except (OSError, ValidationError, TaskRefused):
                 path.replace(path.with_suffix(".unreadable"))
 
-    def _restored(self, kept: _Kept) -> Restored:
+    def _restored(self, kept: _Kept) -> Job:
         tasks = tuple(Task.parse(raw, self._limits) for raw in kept.tasks)
         asked = Asked(tasks, kept.arm, kept.seed, kept.deadline_s)
         job = Job(kept.tenant, asked, kept=True, key=kept.key, id=kept.id)
@@ -143,7 +175,14 @@ class Journal:
         job.results, job.known_digest = kept.results or {}, kept.digest
         if kept.cancelled:
             job.unwanted.set()
-        return Restored(job, kept.results is not None)
+        if kept.results is not None:
+            job.put_away()
+            job.over.set()
+        return job
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.json"
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"), key=lambda each: each.stat().st_mtime)

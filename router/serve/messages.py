@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from icl_engine.answer import Answer
+from icl_engine.loaders import arc_task, is_arc_task
 from icl_engine.task import Limits, Task
 from icl_engine.values import decoded_json
 from policies.decision import Decision
@@ -51,6 +52,34 @@ _TASK: dict[str, Any] = {
     "required": ["demonstrations", "queries"],
     "additionalProperties": False,
 }
+_ARC_TASK: dict[str, Any] = {
+    "type": "object",
+    "description": "the form of ARC's files; outputs of `test` are not looked at beyond their form",
+    "properties": {
+        "train": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 64,
+            "items": {
+                "type": "object",
+                "properties": {"input": _VALUE, "output": _VALUE},
+                "required": ["input", "output"],
+            },
+        },
+        "test": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1000,
+            "items": {
+                "type": "object",
+                "properties": {"input": _VALUE, "output": {"anyOf": [_VALUE, {"type": "null"}]}},
+                "required": ["input"],
+            },
+        },
+    },
+    "required": ["train", "test"],
+}
+_ANY_TASK: dict[str, Any] = {"anyOf": [_TASK, _ARC_TASK]}
 ArmName = Literal["zero_shot", "icl", "icl_vote", "ttt_short", "ttt", "remote"]
 EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
@@ -80,7 +109,7 @@ class SolveBody(_Given):
         }
     )
 
-    tasks: Annotated[list[Any], Field(min_length=1, json_schema_extra={"items": _TASK})]
+    tasks: Annotated[list[Any], Field(min_length=1, json_schema_extra={"items": _ANY_TASK})]
     arm: ArmName | None = Field(None, description="answer with this arm, whatever the policy would do")
     seed: _SEED | None = None
     deadline_s: Annotated[StrictFloat | StrictInt, Field(gt=0, le=_LONGEST_S)] | None = Field(
@@ -93,7 +122,7 @@ class DecideBody(_Given):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"task": EXAMPLE_TASK}]})
 
-    task: Annotated[Any, Field(json_schema_extra=_TASK)]
+    task: Annotated[Any, Field(json_schema_extra=_ANY_TASK)]
     seed: _SEED | None = None
 
 
@@ -105,6 +134,7 @@ class FeedbackBody(_Given):
             "examples": [
                 {"trace_id": "0" * 32, "correct": True},
                 {"trace_id": "0" * 32, "answer": [[0, 0, 7, 7, 0, 0]], "source": "review"},
+                {"trace_id": "0" * 32, "correct": False, "reason": "misread"},
             ]
         }
     )
@@ -116,7 +146,10 @@ class FeedbackBody(_Given):
     answer: Any = Field(None, description="what would have been right; for several queries a list, null: not known")
     reward: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1)] | None = Field(None, description="how good it was")
     source: Annotated[StrictStr, Field(pattern=r"^[!-~]([ -~]{0,98}[!-~])?$")] = Field(
-        "user", description="who says so; the first report of a source counts"
+        "user", description="who says so; the first report of a source counts, until it is corrected"
+    )
+    reason: Annotated[StrictStr, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")] | None = Field(
+        None, description="why what this source may have said before is corrected; without it that is refused (409)"
     )
 
 
@@ -279,9 +312,10 @@ class PolicyReply(BaseModel):
 
 
 class HealthReply(BaseModel):
-    """One word."""
+    """How it goes."""
 
     status: Literal["ok", "degraded", "stopping"]
+    degraded: list[str] = Field(description="what does not go as it should, in a few words")
 
 
 class ReadyReply(BaseModel):
@@ -315,13 +349,13 @@ def read_body(body: bytes, model: type[_Body], *, max_bytes: int) -> _Body:
 
 
 def read_task(raw: object, field: str, limits: Limits) -> Task:
-    """Return a task, with its place in the body in what is said of a bad one.
+    """Return a task, of our own form or of that of ARC, with its place in the body in what is said of a bad one.
 
     Raises:
-        TaskRefused: as for `Task.parse`.
+        TaskRefused: as for `Task.parse` and `arc_task`.
     """
     try:
-        return Task.parse(raw, limits)
+        return arc_task(raw, limits=limits).task if is_arc_task(raw) else Task.parse(raw, limits)
     except TaskRefused as error:
         place = field if error.field == "task" else f"{field}.{error.field}"
         raise type(error)(error.message, field=place, remedy=error.remedy, task_id=error.task_id) from None

@@ -58,7 +58,10 @@ _SAID: dict[type[Exception], str] = {  # in place of messages that name files or
     library.TraceNotKept: "the decision is recorded, its trace is not kept any more.",
 }
 _RETRY_AFTER_S = {503: 5.0, 429: 1.0}
-_EXTRA = ("field", "remedy", "task_id", "retry_after_s", "arm", "available", "recorded", "given", "during")
+_EXTRA = (
+    "field", "remedy", "task_id", "retry_after_s", "arm", "available", "during",
+    "decision_id", "source", "kind", "recorded", "given",
+)  # fmt: skip
 
 
 def problem_of(error: Exception, redact: Callable[[str], str] = str) -> dict[str, Any]:

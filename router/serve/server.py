@@ -1,19 +1,18 @@
-"""The service on uvicorn: one process that listens, logs as JSON, and stops as it is told."""
+"""The service on uvicorn: one process that listens, and stops as it is told."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import socket
 import sys
 import time
-from collections.abc import Callable
 
 import uvicorn
 
-from router.serve.gate import Gate, JsonFormatter
+from router.serve.gate import Gate
 from router.serve.service import Service
+from router.settings import SettingsError
 
 _KEEP_INTERPRETER_S = 0.0005
 _LEFT_TO_SEND_S = 10.0  # after the last task is over or let go: for whoever reads slowly
@@ -40,26 +39,37 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[Server, socket.socket]:
-    """Return a server and the socket it is to be run with, which is bound already.
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that has an address; who asks is refused until the server listens.
 
     Raises:
-        SystemExit: the address cannot be had.
+        SettingsError: the address cannot be had.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        remedy = "Give another (--host, --port), or 0 for any port that is free."
+        raise SettingsError(f"{host}:{port}: {error.strerror}", variable="port", remedy=remedy) from None
+    # it names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def make_server(app: Gate, service: Service) -> Server:
+    """Return a server, to be run with the socket it is to listen on."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,  # the gate writes one, without what is in paths and queries
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=int(_LEFT_TO_SEND_S),
     )
-    listening = config.bind_socket()
-    # uvicorn names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Server(config, service), listening
+    return Server(config, service)
 
 
 def favour_the_loop() -> None:
@@ -77,12 +87,3 @@ def forget_what_is_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def log_as_json(redact: Callable[[str], str], level: str) -> None:
-    """Write the log of this process to stderr, one JSON object a line, secrets masked."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(redact))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    for ours in ("ttt_router", "uvicorn.error"):
-        logging.getLogger(ours).setLevel(level.upper())

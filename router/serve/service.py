@@ -21,13 +21,22 @@ from router.errors import Cancelled, DeadlinePassed
 from router.lanes import Lanes
 from router.redaction import Redactor
 from router.serve.allowances import Allowances
-from router.serve.errors import CancellationNotKept, ComputeSpent, JobNotKept, Overloaded, SolveFailed, Stopping
+from router.serve.errors import (
+    CancellationNotKept,
+    ComputeSpent,
+    JobNotKept,
+    Overloaded,
+    SolveFailed,
+    Stopping,
+    UnknownJob,
+)
 from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal
 from router.serve.messages import solution_json
 from router.serve.metrics import Metrics
 from router.serve.problems import problem_of
 from router.serve.tenants import Tenants
+from router.serve.watch import Watch
 from router.solution import Solution
 
 if TYPE_CHECKING:
@@ -40,7 +49,9 @@ log = logging.getLogger("ttt_router.serve")
 
 _DECIDING_AT_ONCE = 2  # threads: a decision is a prompt, and others wait
 _LONGEST_RETRY_S = 60.0
+LEDGER_LOST = "the ledger cannot be reached"
 _LOOK_UP_S = 0.02  # from waiting for what runs
+_LOOK_FOR_LEFT_S = 5.0  # whether another server has gone and left promised jobs
 _BODIES_AT_ONCE = 8  # of the longest that is taken; parsed they take five times as much
 
 
@@ -74,6 +85,13 @@ class Service:
         self.lanes = Lanes()
         self.stopping = False
         self.tenants = Tenants(settings, ledger, model)
+        self.watch = Watch(
+            {
+                LEDGER_LOST: ledger.last_seq,
+                "the store of adapters cannot be reached": self.tenants.check_store,
+            }
+        )
+        self._taking_over: asyncio.Task[None] | None = None
         self._workers = ThreadPoolExecutor(settings.serve_workers, thread_name_prefix="solve")
         self._deciders = ThreadPoolExecutor(_DECIDING_AT_ONCE, thread_name_prefix="decide")
         self._futures: dict[tuple[Job, int], Future[None]] = {}  # of tasks that are not done
@@ -85,16 +103,16 @@ class Service:
         self._watch()
 
     def begin(self) -> None:
-        """Go to work in the loop that is running; jobs that were promised before are taken up again."""
+        """Go to work in the loop that is running; jobs that were promised before are taken up again.
+
+        So are, as long as it runs, those of other servers of this home and port that are no more.
+        """
         self._loop = asyncio.get_running_loop()
-        for restored in self.journal.read() if self.journal else ():
-            self.jobs.add(restored.job)
-            if restored.is_over:
-                restored.job.over.set()
-                self.jobs.over(restored.job)
-            else:
-                log.info("taken up again", extra={"job": restored.job.id})
-                self._start(restored.job)
+        self.watch.start()
+        if self.journal is not None:
+            for job in self.journal.read():
+                self._take_up(job)
+            self._taking_over = asyncio.create_task(self._take_over(self.journal))
 
     def trace_id_of(self, job: Job) -> str:
         """Return the trace of a job of one task.
@@ -110,8 +128,8 @@ class Service:
 
     @property
     def degraded(self) -> tuple[str, ...]:
-        """What does not go as it should, of what is known without asking anybody."""
-        return tuple(map(self.redact, self.tenants.faults))
+        """What does not go as it should, as far as it is known without asking; why, after a colon."""
+        return tuple(map(self.redact, (*self.tenants.faults, *self.watch.faults)))
 
     @property
     def n_running(self) -> int:
@@ -162,6 +180,20 @@ class Service:
             yield
         finally:
             self._n_reading_bytes[tenant] -= n_bytes
+
+    async def find(self, tenant: str, job_id: str) -> Job:
+        """Return a tenant's job: of this server, or of another one of its home and port, as that has last kept it.
+
+        Raises:
+            UnknownJob: none of them has it.
+        """
+        try:
+            return self.jobs.get(tenant, job_id)
+        except UnknownJob:
+            found = None if self.journal is None else await asyncio.to_thread(self.journal.find, job_id)
+            if found is None or found.tenant != tenant:
+                raise
+            return found
 
     async def submit(
         self, tenant: str, asked: Asked, *, kept: bool = False, key: str | None = None, followed: bool = False
@@ -274,6 +306,8 @@ class Service:
     async def stop(self) -> None:
         """Wait for what runs, as long as it may, and close."""
         self.begin_to_stop()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
         while self.is_busy:
             await asyncio.sleep(_LOOK_UP_S)
         await asyncio.to_thread(self._close)
@@ -284,7 +318,29 @@ class Service:
             job.handed_back = not job.unwanted.is_set()
             self.cancel(job)
 
+    async def _take_over(self, journal: Journal) -> None:
+        while not self.stopping:
+            await asyncio.sleep(_LOOK_FOR_LEFT_S)
+            try:
+                left = await asyncio.to_thread(journal.take_over)
+            except OSError as error:
+                log.error("what other servers have left cannot be taken over: %s", error.strerror)
+                continue
+            for job in left:
+                self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
+        if job.key is not None and self.jobs.knows(job.tenant, job.key):
+            job.key = None  # it was asked for anew, and that answers for the key
+        self.jobs.add(job)
+        if job.over.is_set():
+            self.jobs.over(job)
+        else:
+            log.info("taken up again", extra={"job": job.id})
+            self._start(job)
+
     def _close(self) -> None:
+        self.watch.stop()
         self._workers.shutdown()
         self._deciders.shutdown()
         self.tenants.close()
@@ -300,7 +356,7 @@ class Service:
         if self.stopping:
             raise Stopping
         if wait_s := self.allowances.compute_wait_s(tenant):
-            raise ComputeSpent(wait_s)
+            raise ComputeSpent(self.settings.serve_compute_s or 0.0, wait_s)
 
     async def _promise(self, job: Job) -> None:
         if self.journal is None:

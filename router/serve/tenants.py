@@ -68,6 +68,16 @@ class Tenants:
             found = self._routers.setdefault(tenant, found)
         return found
 
+    def check_store(self) -> None:
+        """See whether the store of adapters answers, where it is on a server.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+        engine = self._base.steps.ttt
+        if engine is not None:
+            engine.store.check()
+
     def check_own(self, tenant: str, trace_id: str) -> None:
         """Make sure that a trace is this tenant's.
 

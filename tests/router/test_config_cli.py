@@ -1,4 +1,4 @@
-"""`ttt-router config show` says what is set and where; secrets are masked. `serve` says what is missing."""
+"""`ttt-router config show` says what is set and where; secrets are masked."""
 
 from __future__ import annotations
 
@@ -60,6 +60,13 @@ def test_no_secret_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "host/0" in told.out
 
 
-def test_a_service_without_keys_does_not_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--port", "0"]) == 2
-    assert "nobody could ask" in capsys.readouterr().err
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_is_set_and_is_no_setting_is_told_beside_the_list(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_MODLE", "x")
+
+    assert main(["config", "show", *options]) == 0
+    told = capsys.readouterr()
+    assert "MODLE" not in told.out
+    assert told.err == "TTT_ROUTER_MODLE: no such setting. Did you mean TTT_ROUTER_MODEL?\n"

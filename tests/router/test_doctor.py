@@ -68,7 +68,10 @@ def test_a_ledger_that_is_something_else_is_found(tmp_path: Path) -> None:
 def test_an_unknown_variable_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTT_ROUTER_MODLE", "x")
 
-    assert findings(Settings(home=tmp_path))["variables"].state == "warning"
+    found = findings(Settings(home=tmp_path))["variables"]
+
+    assert found.state == "warning"
+    assert "did you mean TTT_ROUTER_MODEL?" in found.remedy
 
 
 @pytest.mark.usefixtures("light")

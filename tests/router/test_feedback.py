@@ -12,7 +12,7 @@ from icl_engine.task import Task
 from policies.decision import Decision
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
-from router.errors import RecordRefused
+from router.errors import OutcomeConflict, RecordRefused
 from router.feedback import Audits, outcomes_of_verdict, say_verdict, solutions_of
 from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.router import Router
@@ -117,6 +117,25 @@ def test_feedback_says_exactly_one_thing(router: Router) -> None:
         router.feedback(trace_id, answer=[RIGHT, RIGHT])
     router.feedback(trace_id, reward=0.5)
     assert kinds(router, trace_id) == {"exact": 0.5}
+
+
+def test_with_a_reason_what_was_said_before_is_corrected_with_all_that_followed_from_it(router: Router) -> None:
+    trace_id = router.solve(grid_task()).trace_id
+    router.feedback(trace_id, answer=[[9, 9, 9]])
+
+    with pytest.raises(OutcomeConflict, match="reason"):
+        router.feedback(trace_id, answer=[[0, 5, 4]])
+    router.feedback(trace_id, answer=[[0, 5, 4]], reason="the wrong row")
+    router.feedback(trace_id, answer=[[0, 5, 4]], reason="the wrong row")  # the same again changes nothing
+    said = {each.reported.kind: each for each in router._open_ledger().effective_outcomes(trace_id)}
+    router.feedback(trace_id, False, reason="no, it was not")
+    verdict = router._open_ledger().effective_outcomes(trace_id)[0]
+
+    assert {kind: each.value for kind, each in said.items()} == {"exact": 1.0, known_as("icl"): 1.0}
+    assert [len(each.corrections) for each in said.values()] == [1, 1]
+    assert [each.reason for each in verdict.corrections] == ["the wrong row", "no, it was not"]
+    with pytest.raises(RecordRefused, match="correct_outcome"):
+        router.feedback(trace_id, False, kind="style", reason="of one's own")
 
 
 def test_an_answer_is_one_value_or_one_for_each_query() -> None:

@@ -144,11 +144,40 @@ def test_a_password_in_a_url_is_never_shown() -> None:
     assert "secret" not in repr(Settings(ledger_url="postgresql://me:secret@db/x"))
 
 
-def test_variables_that_are_no_setting_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_no_setting_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTT_ROUTER_EPSILONN", "1")
     monkeypatch.setenv("TTT_ROUTER_LIMITS__SIDE", "3")
+    monkeypatch.setenv("TTT_ROUTER_LIMIT__SIDE", "3")
+    monkeypatch.setenv("TTT_ROUTER_ZZZ", "3")
+    (folder / ".env").write_text("TTT_ROUTER_MODLE=x\nOTHER=1\n")
 
-    assert unknown_variables() == ("TTT_ROUTER_EPSILONN",)
+    assert unknown_variables() == {
+        "TTT_ROUTER_EPSILONN": "TTT_ROUTER_EPSILON",
+        "TTT_ROUTER_LIMIT__SIDE": "TTT_ROUTER_LIMITS",
+        "TTT_ROUTER_ZZZ": None,
+        "TTT_ROUTER_MODLE in .env": "TTT_ROUTER_MODEL",
+    }
+
+
+def test_what_kubernetes_tells_of_its_services_is_no_slip_of_the_pen_and_no_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {
+        "TTT_ROUTER_SERVICE_HOST": "10.0.0.1",
+        "TTT_ROUTER_SERVICE_PORT": "8770",
+        "TTT_ROUTER_SERVICE_PORT_HTTP": "8770",
+        "TTT_ROUTER_PORT": "tcp://10.0.0.1:8770",
+        "TTT_ROUTER_PORT_8770_TCP": "tcp://10.0.0.1:8770",
+        "TTT_ROUTER_PORT_8770_TCP_ADDR": "10.0.0.1",
+        "TTT_ROUTER_HEAD_SVC_SERVICE_HOST": "10.0.0.2",
+        "TTT_ROUTER_HEAD_SVC_PORT_6379_TCP_PROTO": "tcp",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TTT_ROUTER_SERVE_PORT", "80")  # of no service
+
+    assert Settings().model_fields_set == set()
+    assert set(unknown_variables()) == {"TTT_ROUTER_SERVE_PORT"}
 
 
 def test_importing_the_settings_loads_no_torch() -> None:

@@ -19,7 +19,7 @@ from icl_engine.task import Task, Value
 from policies.ledger import Ledger
 from router.serve.app import make_app
 from router.serve.keys import ApiKeys
-from router.serve.server import Server, make_server
+from router.serve.server import Server, bound, make_server
 from router.serve.service import Service
 from router.settings import Settings
 
@@ -82,17 +82,21 @@ class Running:
 
 @contextmanager
 def serving(
-    home: Path, model: LanguageModel | Callable[[Task], Value | None] = shouting, **given: Any
+    home: Path,
+    model: LanguageModel | Callable[[Task], Value | None] = shouting,
+    *,
+    jobs: Path | None = None,
+    **given: Any,
 ) -> Iterator[Running]:
-    """Serve with a scripted model, or another; `given` are settings."""
+    """Serve with a scripted model, or another; `jobs` is the folder of its jobs, `given` are settings."""
     settings = Settings(
         **{"home": home, "serve_stop_s": 5.0, "cold_start": "rule", **given}
     )  # which is easily foretold
     scripted = ScriptedModel(model) if callable(model) else model
     with Ledger.open(home) as ledger:
-        service = Service(settings, ledger, model=scripted, jobs_folder=home / "jobs", secrets=KEYS.secrets)
+        service = Service(settings, ledger, model=scripted, jobs_folder=jobs or home / "jobs", secrets=KEYS.secrets)
         service.tenants.open()
-        server, listening = make_server(make_app(service, KEYS), service, host="127.0.0.1", port=0)
+        server, listening = make_server(make_app(service, KEYS), service), bound("127.0.0.1", 0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         running = Running(_url(listening), service, server, ledger, thread)

@@ -20,7 +20,7 @@ import pytest
 import router.client
 from icl_engine.task import Task
 from router.client import AsyncClient, Client, ServiceError
-from router.errors import ArmUnavailable, TaskRefused
+from router.errors import ArmUnavailable, OutcomeConflict, TaskRefused
 from router.router import Router
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, text, until
@@ -32,9 +32,12 @@ def test_solve_is_asked_for_as_in_the_library() -> None:
     def parameters(kind: type, name: str) -> list[tuple[str, object, object]]:
         return [(p.name, p.kind, p.default) for p in inspect.signature(getattr(kind, name)).parameters.values()]
 
-    for name in ("solve", "solve_many", "decide"):
-        for kind in (Client, AsyncClient):
+    for kind in (Client, AsyncClient):
+        for name in ("solve", "solve_many", "decide"):
             assert parameters(kind, name) == parameters(Router, name)
+        assert parameters(kind, "feedback") == [each for each in parameters(Router, "feedback") if each[0] != "kind"]
+    for name in (name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")):
+        assert parameters(AsyncClient, name) == parameters(Client, name)
 
 
 def test_an_answer_is_that_of_the_library(running: Running) -> None:
@@ -58,6 +61,60 @@ def test_what_came_of_it_can_be_said_and_asked(running: Running) -> None:
 
         assert "It was right" in client.explain(solution.trace_id)
         assert decision == running.service.tenants.router("lab").decide(TASK, seed=4)
+
+
+def test_what_was_said_wrongly_is_corrected_with_a_reason_as_in_the_library(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        trace_id = client.solve(TASK).trace_id
+        client.feedback(trace_id, correct=True)
+        with pytest.raises(OutcomeConflict) as told:
+            client.feedback(trace_id, correct=False)
+        client.feedback(trace_id, correct=False, reason="misread")
+
+        assert [each.value for each in client.trace(trace_id).outcomes] == [0.0]
+    with pytest.raises(OutcomeConflict) as by_the_library:
+        running.service.tenants.router("lab").feedback(trace_id, reward=0.5)
+    assert (told.value.source, told.value.recorded, told.value.given) == ("user", 1.0, 0.0)
+    assert str(told.value).partition(" got ")[0] == str(by_the_library.value).partition(" got ")[0]
+
+
+def test_traces_are_listed_page_by_page(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        ids = [client.solve(TASK, arm="icl_vote").trace_id for _ in range(3)]
+        first = client.traces(2, arm="icl_vote", outcome="unknown", degraded=False)
+        second = client.traces(2, before=first.next, arm="icl_vote")
+
+    assert [each.trace_id for each in first.traces] == ids[:0:-1]
+    assert second.traces[0].trace_id == ids[0]
+
+
+def test_a_job_is_promised_looked_at_and_cancelled(tmp_path: Path) -> None:
+    held = Held()
+
+    async def ask(url: str) -> tuple[str, str]:
+        async with AsyncClient(url, LAB) as client:
+            job = await client.solve_later([TASK])
+            while (await client.job(job.id)).state != "done":
+                await asyncio.sleep(0.01)
+            cancelled = await client.cancel((await client.solve_later([Task.parse(text("wait"))])).id)
+            results = (await client.job(job.id)).results
+            assert results is not None
+            assert results[0].solution is not None
+            return str(results[0].solution.answers[0].value), cancelled.id
+
+    with serving(tmp_path, held) as running, Client(running.url, LAB) as client:
+        job = client.solve_later([Task.parse(text("wait")), TASK])
+        held.wait_begun()
+        client.cancel(job.id)
+        until(lambda: client.job(job.id).state == "cancelled", "it is not cancelled")
+        held.go.set()
+        answer, other = asyncio.run(ask(running.url))
+        until(lambda: client.job(other).state in ("cancelled", "done"), "it goes on")
+        problems = [each.problem for each in client.job(job.id).results or ()]
+
+    assert answer == "D"
+    assert problems[0] is not None
+    assert problems[0].code == "cancelled"
 
 
 def test_several_are_answered_at_once_in_an_event_loop(running: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+import router.serve.service
 from icl_engine.task import Limits, Task, Value
 from router.errors import DeadlinePassed, OutOfMemory
 from router.serve.errors import KeyReused, UnknownJob
 from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal, own_folder
-from tests.router.serve.serving import Held, serving, shouting, text, until
+from tests.router.serve.serving import OTHER, Held, serving, shouting, text, until
 
 LATER = {"Prefer": "respond-async", "Idempotency-Key": "same"}
 PLAIN = {"Idempotency-Key": "same"}
@@ -33,7 +35,74 @@ def test_servers_on_one_home_have_a_folder_each_and_the_next_takes_up_what_a_dea
             (found,) = Journal(third, Limits()).read()
 
     assert [path.name for path in (first, second, third, elsewhere)] == ["8770", "8770.1", "8770.1", "8771"]
-    assert (found.job.id, found.is_over) == (job.id, False)
+    assert (found.id, found.over.is_set()) == (job.id, False)
+
+
+def test_what_a_server_leaves_when_it_goes_is_done_by_another_of_its_home_and_port_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
+    left, kept = Job("lab", Asked((Task.parse(text()),)), kept=True, key="same"), tmp_path / "jobs"
+    with (
+        own_folder(kept, 8770) as going,
+        own_folder(kept, 8770) as staying,
+        serving(tmp_path, jobs=staying) as running,
+        running.client() as lab,
+        running.client(OTHER) as other,
+    ):
+        Journal(going, Limits()).write(left)
+        time.sleep(0.2)  # it looks several times
+        meanwhile = lab.get(f"/v1/jobs/{left.id}").json()
+        others = other.get(f"/v1/jobs/{left.id}").status_code
+        n_solves = running.solves()
+        _let_go(going)
+        until(lambda: lab.get(f"/v1/jobs/{left.id}").json()["state"] == "done", "nobody has taken it over")
+        job = lab.get(f"/v1/jobs/{left.id}").json()
+        same = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
+
+    assert (meanwhile["state"], meanwhile["n_tasks"], others, n_solves) == ("waiting", 1, 404, 0)
+    assert job["results"][0]["solution"]["answers"][0]["value"] == "D"
+    assert same == left.id
+    assert [path.name for path in going.glob("*.json")] == []
+
+
+def _let_go(folder: Path) -> None:
+    """Do as the end of the process that holds it would: its lock is on a file that is gone then."""
+    (folder / "lock").unlink()
+
+
+def test_a_finished_job_is_found_at_every_server_of_its_home_and_port(tmp_path: Path) -> None:
+    done = over(Jobs(keep_s=60, keep_bytes=2**20))
+    with own_folder(tmp_path / "jobs", 8770) as first, own_folder(tmp_path / "jobs", 8770) as second:
+        Journal(first, Limits()).write(done)
+        with serving(tmp_path, jobs=second) as running, running.client() as lab:
+            found = lab.get(f"/v1/jobs/{done.id}").json()
+            with lab.stream("GET", f"/v1/jobs/{done.id}", headers={"Accept": "text/event-stream"}) as followed:
+                code = followed.status_code
+
+    assert (found["state"], found["n_tasks"], found["n_done"]) == ("done", 1, 1)
+    assert found["results"] == [{"solution": {"answers": [{"value": "D"}]}}]
+    assert code == 404  # that is for the server that has it
+
+
+def test_where_a_key_was_asked_for_anew_a_job_that_is_taken_over_does_not_answer_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
+    left = Job("lab", Asked((Task.parse(text()),)), kept=True, key="same")
+    with (
+        own_folder(tmp_path / "jobs", 8770) as going,
+        own_folder(tmp_path / "jobs", 8770) as staying,
+        serving(tmp_path, jobs=staying) as running,
+        running.client() as lab,
+    ):
+        anew = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
+        Journal(going, Limits()).write(left)
+        _let_go(going)
+        until(lambda: lab.get(f"/v1/jobs/{left.id}").json()["state"] == "done", "nobody has taken it over")
+        again = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
+
+    assert again == anew
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["kept", "disk full"])
@@ -205,12 +274,12 @@ def test_a_job_that_is_over_is_found_again_at_the_next_start_without_its_tasks(t
     Journal(tmp_path, Limits()).write(job)
     (found,) = Journal(tmp_path, Limits()).read()
     jobs = Jobs(keep_s=60, keep_bytes=2**20)
-    jobs.add(found.job)
-    jobs.over(found.job)
+    jobs.add(found)
+    jobs.over(found)
 
-    assert found.is_over
-    assert found.job.ordered_results() == job.ordered_results()
-    assert jobs.same("lab", "same", Asked((Task.parse(text()),))) is found.job
+    assert found.over.is_set()
+    assert found.ordered_results() == job.ordered_results()
+    assert jobs.same("lab", "same", Asked((Task.parse(text()),))) is found
 
 
 def test_what_is_kept_of_jobs_stays_within_its_bound() -> None:

@@ -13,7 +13,7 @@ import pytest
 from icl_engine.task import Task, Value
 from router.redaction import Redactor
 from router.serve.allowances import Allowances, Bucket
-from router.serve.gate import JsonFormatter
+from router.serve.json_log import JsonFormatter
 from router.serve.keys import ApiKeys, presented_in
 from router.settings import Settings, SettingsError
 from tests.router.serve.serving import LAB, serving, shouting, text

@@ -49,7 +49,7 @@ def solved(client: httpx.Client, task: dict[str, Any] | None = None, **options: 
 def test_this_table_is_whole(running: Running) -> None:
     served = {(method, route.path) for route in make_api(running.service).routes for method in route.methods or {"GET"}}  # type: ignore[attr-defined]
 
-    assert served - {("HEAD", "/openapi.json")} == set(ROUTES)
+    assert served - {("HEAD", path) for path in ("/health", "/ready", "/openapi.json")} == set(ROUTES)
 
 
 def test_every_route_of_programs_is_explained_in_the_documentation() -> None:
@@ -78,11 +78,19 @@ def test_a_path_that_is_none_needs_a_key_too(running: Running, path: str) -> Non
         assert client.get(path).status_code == 401
 
 
-def test_health_needs_no_key_and_says_one_word(running: Running) -> None:
+def test_health_needs_no_key(running: Running) -> None:
     with running.client(None) as client:
         answer = client.get("/health")
 
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "degraded": []})
+
+
+def test_load_balancers_may_ask_for_the_head_alone_with_the_key_where_one_is_needed(running: Running) -> None:
+    with running.client(None) as stranger, running.client() as lab:
+        healthy, refused, ready = stranger.head("/health"), stranger.head("/ready"), lab.head("/ready")
+
+    assert [answer.status_code for answer in (healthy, refused, ready)] == [200, 401, 200]
+    assert healthy.content == ready.content == b""
 
 
 def test_a_task_is_answered_and_recorded(running: Running, lab: httpx.Client) -> None:
@@ -140,6 +148,38 @@ def test_a_body_that_will_not_do_is_refused_by_the_name_of_the_field(lab: httpx.
     assert answer.status_code == 422
     assert answer.json()["field"].startswith(field)
     assert answer.json()["detail"]
+
+
+ARC = {
+    "train": [{"input": i, "output": o} for i, o in (("a", "A"), ("b", "B"), ("c", "C"))],
+    "test": [{"input": "d", "output": "D"}, {"input": "e"}],
+}
+
+
+def test_a_task_in_the_form_of_arc_files_is_answered_as_the_library_reads_it(lab: httpx.Client) -> None:
+    solution = solved(lab, ARC)
+    decided = lab.post("/v1/decide", json={"task": ARC})
+
+    assert [answer["value"] for answer in solution["answers"]] == ["D", "E"]
+    assert solution["task_id"]
+    assert decided.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"train": ARC["train"]}, "tasks[1].test"),
+        ({"test": ARC["test"]}, "tasks[1].train"),
+        ({**ARC, "test": [{"input": "d"}, {"input": [[11]]}]}, "tasks[1].test[1].input"),
+        ({**ARC, "test": [{"input": "d", "output": [[1]]}]}, "tasks[1].test[0].output"),
+    ],
+)
+def test_what_is_wrong_with_it_is_told_in_its_own_words(lab: httpx.Client, given: dict[str, Any], field: str) -> None:
+    refused = lab.post("/v1/solve", json={"tasks": [text(), given]})
+
+    assert refused.status_code == 422
+    assert refused.json()["field"].startswith(field)
+    assert refused.json()["remedy"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"tasks": ' + b"[" * 5000 + b"]" * 5000 + b"}"])
@@ -217,6 +257,8 @@ def test_feedback_is_in_the_ledger_when_it_is_answered(running: Running, lab: ht
         ({"correct": "yes"}, 422),
         ({"answer": [[1, 2]]}, 422),
         ({"correct": True, "source": "a\nb"}, 422),
+        ({"correct": True, "reason": ""}, 422),
+        ({"correct": True, "reason": "a\0b"}, 422),
     ],
 )
 def test_feedback_that_will_not_do_is_refused(lab: httpx.Client, said: dict[str, Any], status: int) -> None:
@@ -225,12 +267,18 @@ def test_feedback_that_will_not_do_is_refused(lab: httpx.Client, said: dict[str,
     assert answer.status_code == status
 
 
-def test_a_source_that_says_otherwise_later_is_told(lab: httpx.Client) -> None:
+def test_a_source_that_says_otherwise_later_is_told_how_to_correct_it(running: Running, lab: httpx.Client) -> None:
     trace_id = solved(lab)["trace_id"]
     lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": True})
-    answer = lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": False})
+    refused = lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": False})
+    corrected = lab.post("/v1/feedback", json={"trace_id": trace_id, "correct": False, "reason": "überlesen"})
+    (outcome,) = running.ledger.effective_outcomes(trace_id)
 
-    assert (answer.status_code, answer.json()["code"]) == (409, "outcome_conflict")
+    assert (refused.status_code, refused.json()["code"]) == (409, "outcome_conflict")
+    assert "`reason`" in refused.json()["remedy"]
+    assert corrected.status_code == 200
+    assert (outcome.reported.value, outcome.value) == (1.0, 0.0)
+    assert [each.reason for each in outcome.corrections] == ["überlesen"]
 
 
 def test_a_trace_is_shown_with_what_came_of_it_and_why(lab: httpx.Client) -> None:

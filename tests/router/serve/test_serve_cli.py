@@ -1,0 +1,109 @@
+"""`ttt-router serve` as it is run: all it says is JSON, and why it does not start is told by line and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.settings import PREFIX
+from tests.models import save_tiny_llama
+from tests.redis_server import free_port
+from tests.router.serve.serving import LAB, until
+from tests.router.serve.test_two_servers import ROOT, SERVE, is_healthy
+
+
+@contextmanager
+def started(home: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process of its own, whose stderr is the file `said` in its home."""
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    environment = {**others, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {f"{PREFIX}{name.upper()}": value for name, value in variables.items()}
+    command = [sys.executable, "-c", SERVE, "--home", str(home), *arguments]
+    with (home / "said").open("wb") as said:
+        server = subprocess.Popen(command, cwd=home, env=environment, stderr=said)
+    try:
+        yield server
+    finally:
+        server.kill()
+        server.wait(20)
+
+
+def lines(home: Path) -> list[dict[str, Any]]:
+    """What it has said; raises where that is not JSON."""
+    return [json.loads(line) for line in (home / "said").read_text().splitlines()]
+
+
+def test_from_its_start_to_its_end_all_it_says_is_json_and_a_misspelt_variable_is_among_it(tmp_path: Path) -> None:
+    port, model = free_port(), save_tiny_llama(tmp_path / "model")
+    kubernetes = {"service_host": "10.0.0.1", "port": "tcp://10.0.0.1:8770", "port_8770_tcp": "tcp://10.0.0.1:8770"}
+    given = {"serve_keys": f"lab={LAB}", "model": str(model), "device": "cpu", "modle": "x", **kubernetes}
+    with started(tmp_path, "--port", str(port), **given) as server:
+        until(partial(is_healthy, f"http://127.0.0.1:{port}"), "it does not start", within_s=120)
+        server.terminate()
+        code = server.wait(30)
+    said = lines(tmp_path)
+    misspelt = [line for line in said if "is no setting" in line["said"]]
+
+    assert code == -signal.SIGTERM  # in good order: uvicorn hands the signal on when all is done
+    assert [(line["said"], line["did_you_mean"]) for line in misspelt] == [
+        ("TTT_ROUTER_MODLE is no setting", "TTT_ROUTER_MODEL")
+    ]
+    assert any(f"serves lab at http://127.0.0.1:{port}" in line["said"] for line in said)
+    assert LAB not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("fault", ["the port is taken", "no key", "no such address"])
+def test_where_it_does_not_start_the_setting_is_named_in_json_and_the_exit_code_is_that_of_usage(
+    tmp_path: Path, fault: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        host = "203.0.113.1" if fault == "no such address" else "127.0.0.1"
+        keys = {} if fault == "no key" else {"serve_keys": f"lab={LAB}"}
+        with started(tmp_path, "--host", host, "--port", port, model=str(tmp_path / "none"), **keys) as server:
+            code = server.wait(60)
+    (line,) = lines(tmp_path)
+
+    assert (code, line["level"]) == (2, "error")
+    assert line["said"].startswith("serve_keys_file:" if fault == "no key" else f"port: {host}:{port}: ")
+    assert fault != "the port is taken" or "Address already in use. Give another" in line["said"]
+
+
+def test_a_model_that_cannot_be_loaded_is_told_in_json_with_the_exit_code_of_a_dependency(tmp_path: Path) -> None:
+    given = {"serve_keys": f"lab={LAB}", "model": str(tmp_path / "none"), "device": "cpu"}
+    with started(tmp_path, "--port", "0", **given) as server:
+        code = server.wait(60)
+
+    assert (code, lines(tmp_path)[-1]["level"]) == (4, "error")
+
+
+def test_warnings_and_what_ends_a_thread_are_lines_of_the_log() -> None:
+    code = """
+import threading, warnings
+from router.serve.json_log import log_as_json
+
+def ends():
+    raise RuntimeError("nobody foresaw this")
+
+log_as_json(lambda said: said.replace("secret", "..."), "warning")
+warnings.warn("this is old, and secret")
+thread = threading.Thread(target=ends, name="solve_0")
+thread.start()
+thread.join()
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    warned, ended = map(json.loads, ran.stderr.splitlines())
+
+    assert (warned["logger"], "this is old, and ..." in warned["said"]) == ("py.warnings", True)
+    assert (ended["said"], "nobody foresaw this" in ended["trace"]) == ("a thread ended: solve_0", True)
