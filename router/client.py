@@ -39,7 +39,7 @@ _TYPED: dict[str, type[TaskRefused]] = {
 }
 _EVENTS = "text/event-stream"
 _PASSING = (429, 503)  # what may be otherwise a little later
-_LONGEST_WAIT_S = 60.0
+_LONGEST_WAIT_S = 60.0  # a service that asks for more patience is not asked again
 _CONNECT_S = 10.0
 _SILENT_S = 60.0  # after which a server is taken for dead; one that tells of events gives a sign every 15 s
 # after a deadline: what is in one pass of the model ends with that pass. Longer than any server waits by itself (docs/
@@ -125,13 +125,17 @@ class Client:
         arm: str | None = None,
         seed: int | None = None,
         deadline_s: float | None = None,
+        key: str | None = None,
     ) -> JobReply:
         """Have tasks solved without waiting: the service promises it, and keeps the results for a while.
+
+        Args:
+            key: for idempotency; the same tasks under the same key are the same job, asked by another program too.
 
         Returns:
             The job; its `id` is what `job` and `cancel` take, from another program too.
         """
-        return JobReply.model_validate(self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True)))
+        return JobReply.model_validate(self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True, key=key)))
 
     def job(self, job_id: str) -> JobReply:
         """Say where a job stands; once it is over, what became of each task.
@@ -287,9 +291,12 @@ class AsyncClient:
         arm: str | None = None,
         seed: int | None = None,
         deadline_s: float | None = None,
+        key: str | None = None,
     ) -> JobReply:
         """See `Client.solve_later`."""
-        return JobReply.model_validate(await self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True)))
+        return JobReply.model_validate(
+            await self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True, key=key))
+        )
 
     async def job(self, job_id: str) -> JobReply:
         """See `Client.job`."""
@@ -388,10 +395,19 @@ class AsyncClient:
 class _Request:
     """One request; asked again it is the same, key and all, but for the time that is left."""
 
-    def __init__(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, later: bool = False) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        later: bool = False,
+        key: str | None = None,
+    ) -> None:
         self.method, self.path, self.body = method, path, body
-        self.waits = path == "/v1/solve" and not later  # as long as it takes
-        self.headers = {"Idempotency-Key": uuid.uuid4().hex} if path == "/v1/solve" else {}
+        solves = path == "/v1/solve"
+        self.waits = solves and not later  # as long as it takes
+        self.headers = {"Idempotency-Key": key or uuid.uuid4().hex} if solves else {}
         if later:
             self.headers["Prefer"] = "respond-async"
 
@@ -458,11 +474,18 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _solving(
-    tasks: Sequence[Task], arm: str | None, seed: int | None, deadline_s: float | None, *, later: bool = False
+    tasks: Sequence[Task],
+    arm: str | None,
+    seed: int | None,
+    deadline_s: float | None,
+    *,
+    later: bool = False,
+    key: str | None = None,
 ) -> _Request:
     options = {"arm": arm, "seed": seed, "deadline_s": deadline_s}
     given = {name: value for name, value in options.items() if value is not None}
-    return _Request("POST", "/v1/solve", {"tasks": [_task_json(task) for task in tasks], **given}, later=later)
+    body = {"tasks": [_task_json(task) for task in tasks], **given}
+    return _Request("POST", "/v1/solve", body, later=later, key=key)
 
 
 def _listing(n: int, before: int | None, arm: str | None, outcome: str | None, degraded: bool | None) -> _Request:
@@ -565,11 +588,12 @@ def _wait_s(answer: httpx.Response, attempt: int) -> float | None:
     if answer.status_code not in _PASSING:
         return None
     said = answer.headers.get("retry-after", "")
-    return min(_LONGEST_WAIT_S, float(said)) if said.isdigit() else _backoff_s(attempt)
+    wait_s = float(said) if said.isdigit() else _backoff_s(attempt)
+    return wait_s if wait_s <= _LONGEST_WAIT_S else None  # to ask sooner than it says would be no use
 
 
 def _backoff_s(attempt: int) -> float:
-    return min(_LONGEST_WAIT_S, 0.1 * 2.0**attempt) * (0.5 + random.random())
+    return min(_LONGEST_WAIT_S / 2, 0.1 * 2.0**attempt) * (0.5 + random.random())
 
 
 def _unreachable(error: httpx.TransportError) -> ServiceError:

@@ -1,7 +1,7 @@
 """What goes over the wire: bodies in and out, with the examples that the OpenAPI document shows.
 
 Models of what comes in check everything but the tasks, which `Task.parse` checks by the limits that are set; models of
-what goes out are the documentation of what `solution_json` and its like write, and are not run.
+what goes out are the documentation of what `solution_json` and its like write, and are run by the client alone.
 """
 
 from __future__ import annotations

@@ -96,6 +96,9 @@ def test_a_job_is_promised_looked_at_and_cancelled(tmp_path: Path) -> None:
             job = await client.solve_later([TASK])
             while (await client.job(job.id)).state != "done":
                 await asyncio.sleep(0.01)
+            assert (await client.solve_later([TASK], key="mine")).id == (
+                await client.solve_later([TASK], key="mine")
+            ).id
             cancelled = await client.cancel((await client.solve_later([Task.parse(text("wait"))])).id)
             results = (await client.job(job.id)).results
             assert results is not None
@@ -210,6 +213,14 @@ def test_no_attempt_is_waited_for_that_would_come_after_the_deadline(running: Ru
 
     assert time.monotonic() - began < 0.5
     assert (told.value.code, len(transport.sent)) == ("overloaded", 1)
+
+
+def test_where_there_is_nothing_for_hours_it_is_told_at_once() -> None:
+    transport = Scripted(httpx.Response(429, headers={"Retry-After": "7200"}, json={"code": "compute_spent"}))
+    with Client("http://nobody", LAB, transport=transport) as client, pytest.raises(ServiceError) as told:
+        client.solve(TASK)
+
+    assert (told.value.code, len(transport.sent)) == ("compute_spent", 1)
 
 
 def test_each_attempt_is_given_the_time_that_is_left(running: Running) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,19 @@ def test_what_a_server_leaves_when_it_goes_is_done_by_another_of_its_home_and_po
     monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
     left, kept = Job("lab", Asked((Task.parse(text()),)), kept=True, key="same"), tmp_path / "jobs"
     with (
-        own_folder(kept, 8770) as going,
+        ExitStack() as life_of_another,
         own_folder(kept, 8770) as staying,
         serving(tmp_path, jobs=staying) as running,
         running.client() as lab,
         running.client(OTHER) as other,
     ):
+        going = life_of_another.enter_context(own_folder(kept, 8770))
         Journal(going, Limits()).write(left)
         time.sleep(0.2)  # it looks several times
         meanwhile = lab.get(f"/v1/jobs/{left.id}").json()
         others = other.get(f"/v1/jobs/{left.id}").status_code
         n_solves = running.solves()
-        _let_go(going)
+        life_of_another.close()
         until(lambda: lab.get(f"/v1/jobs/{left.id}").json()["state"] == "done", "nobody has taken it over")
         job = lab.get(f"/v1/jobs/{left.id}").json()
         same = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
@@ -64,11 +66,6 @@ def test_what_a_server_leaves_when_it_goes_is_done_by_another_of_its_home_and_po
     assert job["results"][0]["solution"]["answers"][0]["value"] == "D"
     assert same == left.id
     assert [path.name for path in going.glob("*.json")] == []
-
-
-def _let_go(folder: Path) -> None:
-    """Do as the end of the process that holds it would: its lock is on a file that is gone then."""
-    (folder / "lock").unlink()
 
 
 def test_a_finished_job_is_found_at_every_server_of_its_home_and_port(tmp_path: Path) -> None:
@@ -91,14 +88,14 @@ def test_where_a_key_was_asked_for_anew_a_job_that_is_taken_over_does_not_answer
     monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
     left = Job("lab", Asked((Task.parse(text()),)), kept=True, key="same")
     with (
-        own_folder(tmp_path / "jobs", 8770) as going,
+        ExitStack() as life_of_another,
         own_folder(tmp_path / "jobs", 8770) as staying,
         serving(tmp_path, jobs=staying) as running,
         running.client() as lab,
     ):
         anew = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
-        Journal(going, Limits()).write(left)
-        _let_go(going)
+        Journal(life_of_another.enter_context(own_folder(tmp_path / "jobs", 8770)), Limits()).write(left)
+        life_of_another.close()
         until(lambda: lab.get(f"/v1/jobs/{left.id}").json()["state"] == "done", "nobody has taken it over")
         again = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
 
