@@ -505,7 +505,7 @@ def unknown_variables() -> dict[str, str | None]:
     `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT_8770_TCP` and more.
     """
     here = {name: name.upper() for name in os.environ if not _is_of_kubernetes(name.upper())}
-    dotenv = DotEnvSettingsSource(Settings, env_file=DOTENV).env_vars
+    dotenv = DotEnvSettingsSource(Settings, env_file=DOTENV, env_file_encoding="utf-8").env_vars
     here |= {f"{name.upper()} in {DOTENV}": name.upper() for name in dotenv}
     unknown: dict[str, str | None] = {}
     for shown, name in sorted(here.items()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,8 @@ from policies.whole_files import UNFINISHED, sync_folder, write_whole
 from router.serve.jobs import Asked, Job
 from router.serve.problems import problem_of
 from ttt_engine.errors import Cancelled
+
+log = logging.getLogger("ttt_router.serve")
 
 
 class _Kept(BaseModel):
@@ -133,18 +136,17 @@ class Journal:
         yield from self._read(_oldest_first(self._folder))
 
     def take_over(self) -> list[Job]:
-        """Return what servers have left that are no more, oldest first; from now on it is in this folder.
-
-        Raises:
-            OSError: it cannot be moved; what could is found at the next start.
-        """
+        """Return what servers have left that are no more, oldest first; from now on it is in this folder."""
         moved = []
-        for folder in self._others():
-            with _held(folder) as is_left:
-                for path in _oldest_first(folder) if is_left else ():
-                    moved.append(path.replace(self._folder / path.name))
-        if moved:
-            sync_folder(self._folder)
+        try:
+            for folder in self._others():
+                with _held(folder) as is_left:
+                    for path in _oldest_first(folder) if is_left else ():
+                        moved.append(path.replace(self._folder / path.name))
+            if moved:
+                sync_folder(self._folder)
+        except OSError as error:  # what has been moved is ours, and the next look tries the rest again
+            log.error("what another server has left cannot be taken over: %s", error.strerror)
         return list(self._read(moved))
 
     def find(self, job_id: str) -> Job | None:
@@ -164,7 +166,8 @@ class Journal:
             try:
                 yield self._restored(_Kept.model_validate_json(path.read_bytes()))
             except (OSError, ValidationError, TaskRefused):
-                path.replace(path.with_suffix(".unreadable"))
+                with suppress(OSError):  # it is read again at the next start, then
+                    path.replace(path.with_suffix(".unreadable"))
 
     def _restored(self, kept: _Kept) -> Job:
         tasks = tuple(Task.parse(raw, self._limits) for raw in kept.tasks)

@@ -319,14 +319,11 @@ class Service:
             self.cancel(job)
 
     async def _take_over(self, journal: Journal) -> None:
-        while not self.stopping:
+        while True:
             await asyncio.sleep(_LOOK_FOR_LEFT_S)
-            try:
-                left = await asyncio.to_thread(journal.take_over)
-            except OSError as error:
-                log.error("what other servers have left cannot be taken over: %s", error.strerror)
-                continue
-            for job in left:
+            if self.stopping:
+                return
+            for job in await asyncio.to_thread(journal.take_over):
                 self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
