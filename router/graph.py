@@ -8,7 +8,7 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import StreamMode
+from langgraph.types import Command, StreamMode
 
 from icl_engine.task import Task
 from router.steps import SolveState, Steps, check_wanted
@@ -28,29 +28,30 @@ def build_graph(
     """
     graph = StateGraph(SolveState)
     graph.add_node("admit", _timed(steps.admit if unasked is None else _completing(steps, unasked)))
-    graph.add_node("probe", _timed(steps.probe, _probed_before))
+    graph.add_node("probe", _timed(steps.probe, spent_before=_probed_before))
     for node in (
-        steps.lookup,
         steps.look_closer,
-        steps.decide,
         steps.answer_icl,
         steps.answer_vote,
         steps.adapt,
         steps.answer_ttt,
-        steps.verify,
         steps.record,
     ):
         graph.add_node(node.__name__, _timed(node))
+    # what they lead to is said by the steps themselves: a conditional edge would copy the whole state to look at it
+    for node, then, destinations in (
+        (steps.lookup, steps.after_lookup, ("look_closer", "decide")),
+        (steps.decide, steps.after_decide, ("answer_icl", "answer_vote", "adapt")),
+        (steps.verify, steps.after_verify, ("adapt", "record")),
+    ):
+        graph.add_node(node.__name__, _timed(node, then=then), destinations=destinations)
     graph.add_edge(START, "admit")
     graph.add_edge("admit", "probe")
     graph.add_edge("probe", "lookup")
-    graph.add_conditional_edges("lookup", steps.after_lookup, ["look_closer", "decide"])
     graph.add_edge("look_closer", "decide")
-    graph.add_conditional_edges("decide", steps.after_decide, ["answer_icl", "answer_vote", "adapt"])
     graph.add_edge("adapt", "answer_ttt")
     for answered in ("answer_icl", "answer_vote", "answer_ttt"):
         graph.add_edge(answered, "verify")
-    graph.add_conditional_edges("verify", steps.after_verify, ["adapt", "record"])
     graph.add_edge("record", END)
     # the state holds the caller's functions, which no checkpoint can: a checkpointer of a graph around it keeps out
     return graph.compile(checkpointer=False, name="solve")
@@ -75,21 +76,26 @@ def _probed_before(state: SolveState) -> float:
 
 
 def _timed(
-    node: Callable[[SolveState], SolveState], spent_before: Callable[[SolveState], float] = lambda state: 0.0
+    node: Callable[[SolveState], SolveState],
+    *,
+    then: Callable[[SolveState], str] | None = None,
+    spent_before: Callable[[SolveState], float] = lambda state: 0.0,
 ) -> Any:
     """Wrap a step so that the path through the graph, with its times, is part of the state.
 
     Args:
+        then: names the next step, where there are several, of the state as this one leaves it.
         spent_before: gives seconds of the step that were spent before it is its turn.
     """
 
-    def timed(state: SolveState) -> SolveState:
+    def timed(state: SolveState) -> SolveState | Command[str]:
         if "progress" in state:  # a graph around this one gives the first step no more than a task
             check_wanted(state)
             state["progress"](node.__name__, 0, 0)
         started = time.perf_counter()
         added = node(state)
         seconds = spent_before(state) + time.perf_counter() - started
-        return {**added, "path": (Step(name=node.__name__, seconds=seconds),)}
+        added = {**added, "path": (Step(name=node.__name__, seconds=seconds),)}
+        return added if then is None else Command(update=added, goto=then({**state, **added}))
 
     return timed
