@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -36,24 +38,30 @@ def serve(
     from router.serve.app import make_app
     from router.serve.journal import own_folder
     from router.serve.keys import ApiKeys
-    from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server
+    from router.serve.server import favour_the_loop, forget_what_is_loaded, log_as_json, make_server, run
     from router.serve.service import Service
 
     given: dict[str, Any] = {"serve_keys_file": keys, "model": model, "home": home, "executor": executor}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     known = ApiKeys.of(settings)
+    signal.signal(signal.SIGTERM, _ended)
     with ExitStack() as held:
         ledger = held.enter_context(Ledger.open(settings.ledger_location, files=settings.policy_folder))
         folder = held.enter_context(own_folder(settings.home / "jobs", port)) if port else None
         service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
         log_as_json(service.redact, log_level)
         favour_the_loop()
-        service.tenants.open(known.tenants)
+        service.tenants.open_here(known.tenants)
         server, listening = make_server(make_app(service, known), service, host=host, port=port)
         forget_what_is_loaded()
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"
         print(f"ttt-router serves {', '.join(known.tenants)} at {at}  (Ctrl-C stops)", file=sys.stderr, flush=True)
-        server.run(sockets=[listening])
+        run(server, listening, service.tenants.open_elsewhere)
     if not server.started:
         raise typer.Exit(1)
+
+
+def _ended(signal: int, frame: FrameType | None) -> None:
+    """Give back what is held, and end well: at once while it starts; uvicorn hands the signal on when all is done."""
+    raise SystemExit(0)

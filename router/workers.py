@@ -63,7 +63,12 @@ class RouterWorker:
         self._hold(self.base)
 
     def run(
-        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: Asked,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each; their traces are in the ledger when it returns."""
         router = self._router(asked.tenant)
@@ -74,7 +79,13 @@ class RouterWorker:
             (task,) = tasks
             return [
                 router.solve_among(
-                    task, self._lanes, arm=asked.arm, seed=asked.seed, deadline=deadline, cancelled=cancelled
+                    task,
+                    self._lanes,
+                    arm=asked.arm,
+                    seed=asked.seed,
+                    deadline=deadline,
+                    cancelled=cancelled,
+                    spent=spent,
                 )
             ]
         finally:
@@ -125,7 +136,12 @@ class Here:
         self._router = router
 
     def run(
-        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: Asked,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each."""
         return self._router.solved_here(tasks, asked, deadline_s, cancelled)

@@ -128,7 +128,7 @@ _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
         200: {"description": "all families", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
     ("/health", "GET"): {503: {"model": wire.HealthReply, "description": "stopping"}},
-    ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "stopping, or without its ledger"}},
+    ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "starting, stopping, or without its ledger"}},
 }
 
 
@@ -262,9 +262,9 @@ class _Api:
         return _json({"status": self._status()}, 503 if self._service.stopping else 200)
 
     async def ready(self) -> Response:
-        """Say what the server is doing, and whether its ledger can be read."""
+        """Say what the server is doing, whether its ledger can be read and its workers can be asked by now."""
         service, degraded = self._service, list(self._service.degraded)
-        code = 503 if service.stopping else 200
+        code = 503 if service.stopping or not service.tenants.has_workers else 200
         try:
             await run_in_threadpool(service.ledger.last_seq)
         except LedgerUnavailable as error:

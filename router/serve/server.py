@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -60,6 +61,30 @@ def make_server(app: Gate, service: Service, *, host: str, port: int) -> tuple[S
     # uvicorn names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Server(config, service), listening
+
+
+def run(server: Server, listening: socket.socket, connect: Callable[[], None]) -> None:
+    """Serve until the server is told to stop, and meanwhile connect to the workers; it ends where these cannot be had.
+
+    Raises:
+        Exception: what `connect` raised.
+    """
+    failed: list[Exception] = []
+
+    def connected() -> None:
+        try:
+            connect()
+        except Exception as error:
+            while not server.started:  # told before it listens it would leave what it has begun
+                time.sleep(_LOOK_UP_S)
+            if not server.should_exit:  # else it was stopped meanwhile, and this is what came of that
+                failed.append(error)
+                server.should_exit = True
+
+    threading.Thread(target=connected, name="ttt-router connects", daemon=True).start()
+    server.run(sockets=[listening])
+    if failed:
+        raise failed[0]
 
 
 def favour_the_loop() -> None:
