@@ -112,5 +112,5 @@ class Tenants:
     def close(self) -> None:
         """Write the traces that wait, and close the stores."""
         self._executor.close()
-        for router in self._routers.values():
+        for router in (*self._routers.values(), *((self.elsewhere,) if self.elsewhere else ())):
             router.close()

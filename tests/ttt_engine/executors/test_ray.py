@@ -28,8 +28,7 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from ttt_engine.executors.ray import RayExecutor
-from ttt_engine.executors.ray import executor as executor_module
-from ttt_engine.executors.ray.actor import Actor
+from ttt_engine.executors.ray.actor import Actor, start_actor
 
 Told = tuple[str, str, int]
 
@@ -216,7 +215,7 @@ def test_what_a_worker_did_is_told_whatever_came_of_it(executor: RayExecutor[Wha
     with pytest.raises(TaskRefused):
         executor.run([Batch((task_of(2),), "refuse", spent=refused.append)])
     with ThreadPoolExecutor(1) as pool:
-        unwanted = Batch((task_of(3),), "wait", cancelled=cancelled.is_set, spent=given_up.append)
+        unwanted = Batch[What]((task_of(3),), "wait", cancelled=cancelled.is_set, spent=given_up.append)
         asked = pool.submit(executor.run, [unwanted])
         until(lambda: "3" in begun(notes))
         cancelled.set()
@@ -408,12 +407,12 @@ def lost_result() -> Future[object]:
 def test_a_batch_is_done_by_another_where_its_call_is_cancelled_or_its_result_is_lost(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Callable[[], Future[object]]
 ) -> None:
-    called, start = threading.Event(), executor_module.start_actor
+    called, start = threading.Event(), start_actor
 
     def first_a_stray(*given: Any) -> Any:
         return start(*given) if called.is_set() else Stray(lost(), called)
 
-    monkeypatch.setattr(executor_module, "start_actor", first_a_stray)
+    monkeypatch.setattr("ttt_engine.executors.ray.executor.start_actor", first_a_stray)
     executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
     executor.start(functools.partial(TellingWorker, tmp_path))
     with ThreadPoolExecutor(1) as pool:
