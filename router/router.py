@@ -151,6 +151,7 @@ class Router:
         seed: int | None = None,
         deadline: float | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        spent: Callable[[float], None] = lambda seconds: None,
     ) -> Solution:
         """As `solve_among`, by a worker of the executor, among what else it is asked at the time.
 
@@ -158,6 +159,8 @@ class Router:
             tenant: whose task it is; all share the workers, adapters and traces are each one's own.
             deadline: on the clock of `time.monotonic`; waiting for a worker counts.
             cancelled: looked at while it waits and while the worker has it, which is told of it.
+            spent: told, once the worker has let go of it, of the seconds that its lanes were at work on this task; of
+                a worker that died nothing is known.
 
         Raises:
             ExecutorUnavailable: no worker does it.
@@ -165,7 +168,7 @@ class Router:
         """
         self._initial(task, arm, seed, None, None)  # a mistake is told of before anything is sent
         asked = Asked(arm, seed, tenant=tenant, among=True)
-        batch = Batch((task,), asked, deadline, cancelled, beside_others=True)
+        batch = Batch((task,), asked, deadline, cancelled, beside_others=True, spent=spent)
         return cast("Solution", self._executor.run([batch])[0][0])
 
     def for_tenant(self, tenant: str) -> Router:

@@ -6,8 +6,10 @@ All that it says is JSON on stderr, one object a line, also where it does not st
 from __future__ import annotations
 
 import logging
+import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -61,11 +63,12 @@ def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
     from router.serve.journal import own_folder
     from router.serve.json_log import log_as_json
     from router.serve.keys import ApiKeys
-    from router.serve.server import bound, favour_the_loop, forget_what_is_loaded, make_server
+    from router.serve.server import bound, favour_the_loop, forget_what_is_loaded, make_server, run
     from router.serve.service import Service
 
     known = ApiKeys.of(settings)
     log_as_json(Redactor.of(settings).knowing(known.secrets), log_level)
+    signal.signal(signal.SIGTERM, _ended)
     with ExitStack() as held:
         listening = held.enter_context(bound(host, port))  # before what takes long
         ledger = held.enter_context(Ledger.open(settings.ledger_location, files=settings.policy_folder))
@@ -76,13 +79,18 @@ def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
             log.warning("%s is no setting", name, extra={} if meant is None else {"did_you_mean": meant})
         log_with_ours()
         favour_the_loop()
-        service.tenants.open(known.tenants)
+        service.tenants.open_here(known.tenants)
         server = make_server(make_app(service, known), service)
         forget_what_is_loaded()
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"
         log.info("serves %s at %s  (Ctrl-C stops)", ", ".join(known.tenants), at)
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
-            server.run(sockets=[listening])
+            run(server, listening, service.tenants.open_elsewhere)
     if not server.started:
         raise typer.Exit(1)
+
+
+def _ended(signal: int, frame: FrameType | None) -> None:
+    """Give back what is held, and end well: at once while it starts; uvicorn hands the signal on when all is done."""
+    raise SystemExit(0)

@@ -64,7 +64,12 @@ class RouterWorker:
         _hold(self.base, name)
 
     def run(
-        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: Asked,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each; their traces are in the ledger when it returns."""
         router = self._router(asked.tenant)
@@ -75,7 +80,13 @@ class RouterWorker:
             (task,) = tasks
             return [
                 router.solve_among(
-                    task, self._lanes, arm=asked.arm, seed=asked.seed, deadline=deadline, cancelled=cancelled
+                    task,
+                    self._lanes,
+                    arm=asked.arm,
+                    seed=asked.seed,
+                    deadline=deadline,
+                    cancelled=cancelled,
+                    spent=spent,
                 )
             ]
         finally:
@@ -131,7 +142,12 @@ class Here:
         self._router = router
 
     def run(
-        self, tasks: Sequence[Task], asked: Asked, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: Asked,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> Sequence[Solution | Decision]:
         """Solve tasks together, or decide for each."""
         return self._router.solved_here(tasks, asked, deadline_s, cancelled)

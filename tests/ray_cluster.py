@@ -18,6 +18,8 @@ from tests.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_FEW_PROCESSES = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # which take seconds
+
 
 @dataclass(slots=True)
 class RayCluster:
@@ -50,7 +52,8 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         patch.setenv("RAY_worker_niceness", "0")  # not behind what else this machine does
         warnings.simplefilter("ignore")  # Ray's own
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "ray_client_server_port": port})
+        head = {"num_cpus": 0, "ray_client_server_port": port, **_FEW_PROCESSES}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             made = RayCluster(cluster, [], port)
             for _ in range(n_workers):
@@ -71,7 +74,8 @@ def head(client_port: int) -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         warnings.simplefilter("ignore")  # Ray's own
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": client_port})
+        head = {"num_cpus": 1, "ray_client_server_port": client_port, **_FEW_PROCESSES}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             until = time.monotonic() + 60
             while not _listens(client_port):

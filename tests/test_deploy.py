@@ -90,8 +90,9 @@ POD = {
     "properties": {
         "spec": {
             "type": "object",
-            "required": ["containers"],
+            "required": ["containers", "enableServiceLinks"],
             "properties": {
+                "enableServiceLinks": {"const": False},  # what they name would look like settings
                 "containers": {
                     "type": "array",
                     "minItems": 1,
@@ -100,7 +101,7 @@ POD = {
                         "required": ["name", "image", "resources"],
                         "properties": {"command": TEXTS, "volumeMounts": {"type": "array"}},
                     },
-                }
+                },
             },
         }
     },
@@ -143,6 +144,14 @@ def server_pod() -> Any:
     return kuberay("Deployment")["spec"]["template"]["spec"]
 
 
+def containers() -> list[Any]:
+    """Of all pods."""
+    spec = kuberay("RayCluster")["spec"]
+    ray = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    pods = [*(group["template"]["spec"] for group in ray), server_pod()]
+    return [container for pod in pods for container in pod["containers"]]
+
+
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.cuda.yaml"])
 def test_a_compose_file_is_of_the_form_that_compose_reads(name: str) -> None:
     jsonschema.validate(compose(name), COMPOSE)
@@ -156,6 +165,14 @@ def test_a_compose_file_uses_no_volume_and_waits_for_no_service_that_is_not_ther
     assert used == set(whole["volumes"])
     assert {name for each in services.values() for name in each.get("depends_on", ())} <= services.keys()
     assert compose("compose.cuda.yaml")["services"].keys() <= services.keys()
+
+
+def test_the_compose_file_is_for_one_server_since_its_port_is_one() -> None:
+    server = compose()["services"]["server"]
+    said = "".join(re.findall("^#.*\n", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE))
+
+    assert server["ports"] == ["127.0.0.1:8770:8770"]
+    assert re.findall(r"compose .*--scale", said) == []
 
 
 def test_every_secret_of_the_compose_file_is_asked_for_and_given_no_value() -> None:
@@ -228,6 +245,18 @@ def test_the_image_installs_extras_that_there_are() -> None:
     (listed,) = re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
 
     assert set(listed.split(",")) <= PROJECT["project"]["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "added"), [("", []), ("a.index/cpu", ["--extra-index-url", "a.index/cpu"])], ids=["none", "one"]
+)
+def test_an_index_of_torch_is_asked_beside_the_one_that_has_everything_else(given: str, added: list[str]) -> None:
+    (line,) = re.findall(r"^RUN (pip install .*TORCH_INDEX.*)$", DOCKERFILE, re.MULTILINE)
+    run = ["sh", "-c", line.replace("pip install", "printf '%s\n'", 1)]
+    told = subprocess.run(run, env={"TORCH_INDEX": given}, capture_output=True, text=True).stdout.split()
+
+    assert told == ["-c", "constraints.txt", *added, "torch"]
+    assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)  # whichever has a newer one
 
 
 def test_the_image_has_a_stage_for_every_device_and_names_no_package_index() -> None:
@@ -334,12 +363,19 @@ def test_the_cluster_is_of_the_form_that_kuberay_reads() -> None:
 
 
 def test_the_cluster_has_the_ray_that_we_pin_and_one_image_for_all() -> None:
-    spec = kuberay("RayCluster")["spec"]
-    pods = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
-    images = {each["image"] for pod in [*(pod["spec"] for pod in pods), server_pod()] for each in pod["containers"]}
+    version = kuberay("RayCluster")["spec"]["rayVersion"]
 
-    assert f"ray=={spec['rayVersion']}" in (ROOT / "constraints.txt").read_text().split()
-    assert len(images) == 1
+    assert f"ray=={version}" in (ROOT / "constraints.txt").read_text().split()
+    assert len({each["image"] for each in containers()}) == 1
+
+
+def test_a_pod_that_asks_for_no_gpu_is_given_none_and_the_image_claims_none() -> None:
+    """NVIDIA's runtime goes by the variable where nobody else has said what a container gets."""
+    without = [each for each in containers() if "nvidia.com/gpu" not in each["resources"]["limits"]]
+
+    assert [each["name"] for each in without] == ["ray-head", "server"]
+    assert all({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"] for each in without)
+    assert re.findall(r"^ENV.*NVIDIA_VISIBLE_DEVICES", DOCKERFILE, re.MULTILINE) == []
 
 
 def test_kubernetes_asks_a_server_for_nothing_that_needs_a_key_and_waits_for_its_model() -> None:

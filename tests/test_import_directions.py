@@ -27,7 +27,7 @@ NEVER = {  # package -> libraries it may not import
 }
 ONLY_IN = {  # library -> the one module, or package, that imports it
     "langgraph": "router/graph.py",
-    "ray": "ttt_engine/executors/ray.py",
+    "ray": "ttt_engine/executors/ray/",
     "redis": "ttt_engine/stores/redis/",
 }
 UNSAFE_MODULES = {"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

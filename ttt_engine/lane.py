@@ -31,6 +31,8 @@ class Lane:
         self._at_once = at_once
         self._waiting: list[_Asked] = []
         self._coming: set[LaneSeat] = set()  # who was just served, and may ask again
+        self._served: list[_Asked] = []  # together, at the moment
+        self._shared_until = 0.0  # on the clock of time.perf_counter
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -41,7 +43,8 @@ class Lane:
 
         Args:
             check: called now and then while it waits; what it raises ends the waiting.
-            spent: told of its share of each serving, in seconds, also after it has given up.
+            spent: told of its share of each serving, in seconds: what it is by then when it gives up, and the rest at
+                the end. From when it has given up on, those who have not bear what is served together.
         """
         return LaneSeat(self, check, spent)
 
@@ -81,6 +84,8 @@ class Lane:
 
     def _give_up(self, asked: _Asked) -> None:
         with self._changed:
+            if asked in self._served:
+                self._share()
             asked.given_up = True
             if asked in self._waiting:
                 self._waiting.remove(asked)
@@ -103,27 +108,36 @@ class Lane:
         by_progress = sorted(self._waiting, key=lambda asked: -asked.seat.n_served)
         batch = [asked for asked in by_progress if asked.serve == by_progress[0].serve][: self._at_once]
         self._waiting = [asked for asked in self._waiting if asked not in batch]
+        self._served, self._shared_until = batch, time.perf_counter()
         return batch
 
     def _serve(self, batch: list[_Asked]) -> None:
-        began = time.perf_counter()
         try:
             results = list(batch[0].serve([asked.request for asked in batch]))
             assert len(results) == len(batch)
         except BaseException as error:  # of all who asked for this; the thread goes on for the others
             failed = error if isinstance(error, Exception) else RuntimeError(f"broken off by {type(error).__name__}")
             results = [failed] * len(batch)
-        share = (time.perf_counter() - began) / len(batch)
         with self._changed:
+            self._share()
+            self._served = []
             for asked, result in zip(batch, results, strict=True):
-                asked.seat.seconds += share
                 asked.seat.n_served += 1
                 asked.seat.shared |= len(batch) > 1
                 if not asked.given_up:
                     self._coming.add(asked.seat)
                 asked.result = result
-                asked.seat.spent(share)
                 asked.done.set()
+
+    def _share(self) -> None:
+        """Share out the time since this was last done: among those who still want it or, if nobody does, among all."""
+        now = time.perf_counter()
+        bearing = [asked for asked in self._served if not asked.given_up] or self._served
+        share = (now - self._shared_until) / len(bearing)
+        self._shared_until = now
+        for asked in bearing:
+            asked.seat.seconds += share
+            asked.seat.spent(share)
 
 
 class LaneSeat(Seat):

@@ -129,7 +129,7 @@ _OWN: dict[tuple[str, str], dict[int | str, dict[str, Any]]] = {
         200: {"description": "all families", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
     ("/health", "GET"): {503: {"model": wire.HealthReply, "description": "stopping"}},
-    ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "stopping, or without its ledger"}},
+    ("/ready", "GET"): {503: {"model": wire.ReadyReply, "description": "starting, stopping, or without its ledger"}},
 }
 
 
@@ -271,7 +271,7 @@ class _Api:
         return _json({"status": self._status(), "degraded": degraded}, 503 if self._service.stopping else 200)
 
     async def ready(self) -> Response:
-        """Say what the server is doing, and whether its ledger and the store of adapters can be reached now."""
+        """Say what the server is doing, and whether its ledger, store of adapters and workers can be reached."""
         service = self._service
         lost = await run_in_threadpool(service.watch.look)
         return _json(
@@ -283,7 +283,7 @@ class _Api:
                 "n_deciding": service.n_deciding,
                 "model": service.tenants.model_name,
             },
-            503 if service.stopping or LEDGER_LOST in lost else 200,
+            503 if service.stopping or not service.tenants.has_workers or LEDGER_LOST in lost else 200,
         )
 
     async def metrics(self) -> Response:

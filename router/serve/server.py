@@ -6,7 +6,9 @@ import asyncio
 import gc
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 import uvicorn
 
@@ -70,6 +72,30 @@ def make_server(app: Gate, service: Service) -> Server:
         timeout_graceful_shutdown=int(_LEFT_TO_SEND_S),
     )
     return Server(config, service)
+
+
+def run(server: Server, listening: socket.socket, connect: Callable[[], None]) -> None:
+    """Serve until the server is told to stop, and meanwhile connect to the workers; it ends where these cannot be had.
+
+    Raises:
+        Exception: what `connect` raised.
+    """
+    failed: list[Exception] = []
+
+    def connected() -> None:
+        try:
+            connect()
+        except Exception as error:
+            while not server.started:  # told before it listens it would leave what it has begun
+                time.sleep(_LOOK_UP_S)
+            if not server.should_exit:  # else it was stopped meanwhile, and this is what came of that
+                failed.append(error)
+                server.should_exit = True
+
+    threading.Thread(target=connected, name="ttt-router connects", daemon=True).start()
+    server.run(sockets=[listening])
+    if failed:
+        raise failed[0]
 
 
 def favour_the_loop() -> None:

@@ -424,19 +424,19 @@ class Service:
                 seed=asked.seed,
                 deadline=job.deadline,
                 cancelled=job.unwanted.is_set,
+                spent=spent,
             )
-            self._spent(job.tenant, solution.cost.seconds)
-            return solution
-        solution = self.tenants.router(job.tenant).solve_among(
-            task,
-            self.lanes,
-            arm=asked.arm,
-            seed=asked.seed,
-            deadline=job.deadline,
-            cancelled=job.unwanted.is_set,
-            progress=progress,
-            spent=spent,
-        )
+        else:
+            solution = self.tenants.router(job.tenant).solve_among(
+                task,
+                self.lanes,
+                arm=asked.arm,
+                seed=asked.seed,
+                deadline=job.deadline,
+                cancelled=job.unwanted.is_set,
+                progress=progress,
+                spent=spent,
+            )
         self._spent(job.tenant, max(0.0, solution.cost.seconds - used))
         return solution
 

@@ -27,6 +27,7 @@ class Tenants:
 
     Attributes:
         elsewhere: the router whose `solve_elsewhere` answers for all; None: this process does.
+        has_workers: whoever answers can be asked: `open`, or `open_elsewhere`, has come to its end.
 
     Raises:
         SettingsError: the executor's workers cannot share what the settings name.
@@ -40,12 +41,18 @@ class Tenants:
         self._routers = {settings.tenant: self._base}
         self._executor = open_executor(settings.executor)
         self.elsewhere: Router | None = None
+        self.has_workers = False
         if settings.executor != IN_PROCESS:
             learning = "off" if settings.learning == "off" else "follow"  # this process learns, for all
             self.elsewhere = Router(settings.model_copy(update={"learning": learning}), executor=self._executor)
 
     def open(self, known: Sequence[str] = ()) -> None:
-        """Load the model and whatever else the first task would wait for.
+        """Load the model and whatever else the first task would wait for; see `open_here`, `open_elsewhere`."""
+        self.open_here(known)
+        self.open_elsewhere()
+
+    def open_here(self, known: Sequence[str] = ()) -> None:
+        """Load the model and what else this process needs.
 
         Args:
             known: tenants that will ask; with the model at work, the first task of another may wait for it.
@@ -53,11 +60,18 @@ class Tenants:
         Raises:
             ModelUnavailable: it cannot be loaded.
             StoreMisconfigured: the store of adapters never will work as it is set up.
-            ExecutorUnavailable: the cluster cannot be reached.
         """
         for router in (self._base, *map(self.router, known)):
             router.graph  # noqa: B018  binds the engines
+
+    def open_elsewhere(self) -> None:
+        """Connect to the workers, which may take a minute.
+
+        Raises:
+            ExecutorUnavailable: the cluster cannot be reached.
+        """
         self._executor.check()
+        self.has_workers = True
 
     def router(self, tenant: str) -> Router:
         """Return the tenant's router."""
@@ -108,5 +122,5 @@ class Tenants:
     def close(self) -> None:
         """Write the traces that wait, and close the stores."""
         self._executor.close()
-        for router in self._routers.values():
+        for router in (*self._routers.values(), *((self.elsewhere,) if self.elsewhere else ())):
             router.close()

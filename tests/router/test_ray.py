@@ -5,6 +5,7 @@ process, and whatever node is lost.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
@@ -33,7 +34,7 @@ from router.router import Router, store_of
 from router.serve.jobs import Asked as ServeAsked
 from router.serve.service import Service
 from router.serve.tenants import Tenants
-from router.settings import Settings
+from router.settings import PREFIX, Settings
 from router.trace import Trace
 from tests.models import save_tiny_llama, tiny_model
 from tests.postgres_server import running_postgres
@@ -64,9 +65,13 @@ def ledger_url() -> Iterator[str]:
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path, redis: RedisServer, ledger_url: str) -> Settings:
     """For machines that share a ledger and a store, and for a model that learns nothing, slowly enough to be killed."""
+    return settings_in(tmp_path, redis, ledger_url)
+
+
+def settings_in(folder: Path, redis: RedisServer, ledger_url: str) -> Settings:
     return Settings(
-        home=tmp_path / "shared",
-        model=str(save_tiny_llama(tmp_path / "llama")),
+        home=folder / "shared",
+        model=str(save_tiny_llama(folder / "llama")),
         device="cpu",
         ledger_url=ledger_url,
         store_url=redis.url,
@@ -77,6 +82,26 @@ def settings(folder: Path, tmp_path: Path, redis: RedisServer, ledger_url: str) 
         ttt_rank=2,
         n_views=1,
     )
+
+
+@pytest.fixture(scope="module")
+def tenants(
+    cluster: RayCluster, one_redis: RedisServer, ledger_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tenants]:
+    """What a service has, with one worker elsewhere, for all tests that ask for nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
+            patch.delenv(name)
+        settings = settings_in(tmp_path_factory.mktemp("service"), one_redis, ledger_url)
+    with workers(settings.model_copy(update={"arms": ("icl", "ttt_short", "ttt")})) as tenants:
+        yield tenants
+
+
+@pytest.fixture
+def elsewhere(tenants: Tenants, redis: RedisServer) -> Router:
+    """The router whose worker answers, and no adapter is there."""
+    assert tenants.elsewhere is not None
+    return tenants.elsewhere
 
 
 def texts(n: int, seed: int) -> list[Task]:
@@ -141,6 +166,7 @@ def test_a_node_lost_in_mid_batch_costs_no_answer_and_no_second_training(
         solutions = asked.result(120)
         again = router.solve_many(tasks, arm="ttt", seed=3)
         counted = trainings()
+    cluster.grow()  # for the tests after this: a worker takes all of a node
 
     assert n_training == 2
     assert [solution.task for solution in solutions] == tasks
@@ -186,20 +212,18 @@ def test_a_worker_lost_when_part_of_its_batch_is_stored_costs_the_rest_alone(
     assert len(counted) == TOGETHER
 
 
-def test_all_that_a_router_does_goes_on_without_a_model_here(cluster: RayCluster, settings: Settings) -> None:
-    task = texts(1, seed=2)[0]
-    with Router(settings.model_copy(update={"ttt_steps": 2, "executor": "ray://auto?workers=1"})) as router:
-        decision = router.decide(task, seed=5)
-        solution = router.solve(task, arm="ttt", seed=5)
-        hurried = router.solve(task.replace(queries=("other",)), arm="ttt", deadline_s=1e-6)
-        router.feedback(solution.trace_id, True)
-        said = router.explain(solution.trace_id)
-        with pytest.raises(ContextOverflow):
-            router.solve(Task.from_pairs([("long " * 300, "a"), ("b", "c")], "d"), arm="icl")
-        loaded = router._model
+def test_all_that_a_router_does_goes_on_without_a_model_here(elsewhere: Router) -> None:
+    task, router = texts(1, seed=2)[0], elsewhere
+    decision = router.decide(task, seed=5)
+    solution = router.solve(task, arm="ttt_short", seed=5)
+    hurried = router.solve(task.replace(queries=("other",)), arm="ttt_short", deadline_s=1e-6)
+    router.feedback(solution.trace_id, True)
+    said = router.explain(solution.trace_id)
+    with pytest.raises(ContextOverflow):
+        router.solve(Task.from_pairs([("long " * 300, "a"), ("b", "c")], "d"), arm="icl")
 
-    assert decision.arm in ("icl", "ttt")
-    assert (solution.arm, loaded) == ("ttt", None)
+    assert decision.arm in router.settings.arms
+    assert (solution.answered_by, router._model) == ("ttt_short", None)
     assert "right" in said
     assert hurried.answered_by == "icl"
     assert hurried.degraded != ()
@@ -238,31 +262,24 @@ def test_a_cluster_of_this_machine_alone_shares_its_files(settings: Settings) ->
 
 
 def test_all_tenants_are_answered_by_the_same_worker_and_see_their_own_traces_alone(
-    cluster: RayCluster, settings: Settings
+    tenants: Tenants, elsewhere: Router
 ) -> None:
     task = texts(1, seed=9)[0]
-    with workers(settings.model_copy(update={"ttt_steps": 2})) as tenants:
-        elsewhere = tenants.elsewhere
-        assert elsewhere is not None
-        solutions = [elsewhere.solve_elsewhere(task, tenant=tenant, arm="ttt") for tenant in ("lab", "other")]
-        decision = tenants.router("lab").decide(task)
-        tenants.check_own("lab", solutions[0].trace_id)
-        tenants.check_own("other", solutions[1].trace_id)
-        with pytest.raises(UnknownTrace):
-            tenants.check_own("other", solutions[0].trace_id)
+    solutions = [elsewhere.solve_elsewhere(task, tenant=tenant, arm="ttt_short") for tenant in ("lab", "other")]
+    decision = tenants.router("lab").decide(task)
+    tenants.check_own("lab", solutions[0].trace_id)
+    tenants.check_own("other", solutions[1].trace_id)
+    with pytest.raises(UnknownTrace):
+        tenants.check_own("other", solutions[0].trace_id)
 
-    adapters = [trace.adapter for trace in traces(settings, [solution.trace_id for solution in solutions])]
+    adapters = [trace.adapter for trace in traces(elsewhere.settings, [each.trace_id for each in solutions])]
     assert [adapter.cached for adapter in adapters if adapter is not None] == [False, False]  # to each its own
-    assert decision.arm in settings.arms
+    assert decision.arm in elsewhere.settings.arms
 
 
-def test_tasks_that_are_asked_one_by_one_are_trained_side_by_side(
-    cluster: RayCluster, settings: Settings, redis: RedisServer
-) -> None:
+def test_tasks_that_are_asked_one_by_one_are_trained_side_by_side(elsewhere: Router, redis: RedisServer) -> None:
     tasks = texts(TOGETHER, seed=5)
-    with workers(settings) as tenants, ThreadPoolExecutor(TOGETHER) as pool:
-        elsewhere = tenants.elsewhere
-        assert elsewhere is not None
+    with ThreadPoolExecutor(TOGETHER) as pool:
         asked = [pool.submit(elsewhere.solve_elsewhere, task, tenant="lab", arm="ttt") for task in tasks]
         until(lambda: len(leases(redis)) == TOGETHER or all(each.done() for each in asked))
         at_once = leases(redis)
@@ -273,22 +290,32 @@ def test_tasks_that_are_asked_one_by_one_are_trained_side_by_side(
     assert answered_by == ["ttt"] * TOGETHER
 
 
-def test_a_task_that_is_cancelled_while_a_worker_trains_is_let_go_and_so_is_its_lease(
-    cluster: RayCluster, settings: Settings, redis: RedisServer
+def test_a_task_that_is_cancelled_while_a_worker_trains_is_let_go_and_so_is_its_lease_and_its_time_is_told(
+    elsewhere: Router, redis: RedisServer
 ) -> None:
-    task, cancelled = texts(1, seed=6)[0], threading.Event()
-    with workers(settings.model_copy(update={"ttt_steps": 100_000})) as tenants, ThreadPoolExecutor(1) as pool:
-        elsewhere = tenants.elsewhere
-        assert elsewhere is not None
-        asked = pool.submit(elsewhere.solve_elsewhere, task, tenant="lab", arm="ttt", cancelled=cancelled.is_set)
+    task, cancelled, in_context_s, until_then_s = texts(1, seed=6)[0], threading.Event(), list[float](), list[float]()
+    elsewhere.solve_elsewhere(task, tenant="lab", arm="icl", spent=in_context_s.append)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(
+            elsewhere.solve_elsewhere,
+            task,
+            tenant="lab",
+            arm="ttt",
+            cancelled=cancelled.is_set,
+            spent=until_then_s.append,
+        )
         until(lambda: leases(redis))
+        time.sleep(0.5)  # that it trains
         cancelled.set()
         with pytest.raises(Cancelled):
             asked.result(2)
         until(lambda: not leases(redis), within_s=5)
+        until(lambda: until_then_s, within_s=5)
         answered_by = elsewhere.solve_elsewhere(task, tenant="lab", arm="icl").answered_by
 
     assert answered_by == "icl"
+    assert sum(in_context_s) > 0
+    assert sum(until_then_s) > 0.4
 
 
 def test_a_service_that_is_stopped_waits_for_no_training_of_its_workers(

@@ -111,7 +111,7 @@ def test_whoever_was_served_before_is_waited_for_and_comes_first() -> None:
     assert order == ["first asks for its answer", "the other is trained"]
 
 
-def test_one_that_gives_up_goes_at_once_and_its_share_is_still_told() -> None:
+def test_one_that_gives_up_goes_at_once_and_is_told_its_share_then_and_the_rest_at_the_end() -> None:
     lane, squares, told = Lane(), Held(), list[float]()
     unwanted = threading.Event()
 
@@ -123,13 +123,53 @@ def test_one_that_gives_up_goes_at_once_and_its_share_is_still_told() -> None:
         with lane.seat(check, told.append) as seat:
             gone = pool.submit(seat.ask, squares, 1)
             assert squares.begun.wait(10)
+            time.sleep(0.05)
             unwanted.set()
             with pytest.raises(Cancelled):
                 gone.result(10)  # it does not wait for the serving to end
+            at_once = sum(told)
+            time.sleep(0.05)
         squares.go.set()
 
         assert asked(lane, squares, 3) == 9
-    assert len(told) == 1
+    assert at_once >= 0.05
+    assert sum(told) >= at_once + 0.05
+
+
+def test_what_is_served_after_one_has_given_up_is_borne_by_the_others_alone() -> None:
+    lane, first, squares = Lane(), Held("first"), Held()
+    gone_s, stays_s = list[float](), list[float]()
+    unwanted = threading.Event()
+
+    def check() -> None:
+        if unwanted.is_set():
+            raise Cancelled
+
+    with (
+        ThreadPoolExecutor(3) as pool,
+        lane.seat(check, gone_s.append) as gone,
+        lane.seat(spent=stays_s.append) as stays,
+    ):
+        before = pool.submit(asked, lane, first, 1)
+        assert first.begun.wait(10)
+        both = [pool.submit(seat.ask, squares, 2) for seat in (gone, stays)]
+        wait_for("both", lane, 2)
+        first.go.set()
+        assert squares.begun.wait(10)
+        began = time.perf_counter()
+        time.sleep(0.05)
+        unwanted.set()
+        with pytest.raises(Cancelled):
+            both[0].result(10)
+        time.sleep(0.1)
+        squares.go.set()
+        assert both[1].result(10) == 4
+        took_s = time.perf_counter() - began
+        before.result(10)
+
+    assert squares.served == [[2, 2]]
+    assert sum(gone_s) < sum(stays_s) - 0.09
+    assert sum(gone_s) + sum(stays_s) == pytest.approx(took_s, abs=0.05)
 
 
 def test_one_that_gives_up_in_the_queue_is_never_served() -> None:

@@ -25,6 +25,10 @@ def never() -> bool:
     return False
 
 
+def uncounted(seconds: float) -> None:
+    """Take no note of what a worker did."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Asked]):
     """Tasks that one worker solves together."""
@@ -34,19 +38,26 @@ class Batch(Generic[Asked]):
     deadline: float | None = None  # on the clock of time.monotonic in this process; waiting for a worker counts
     cancelled: Callable[[], bool] = never  # looked at in this process, also while a worker has it
     beside_others: bool = False  # a worker may have it at the same time as others that say so
+    spent: Callable[[float], None] = uncounted  # told what its worker tells, also of a batch given up; in any thread
 
 
 class Worker(Protocol[AskedOf, ResultOf]):
     """Solves batches; several at a time, each in a thread of its own, where they say that they may be beside others."""
 
     def run(
-        self, tasks: Sequence[Task], asked: AskedOf, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: AskedOf,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> Sequence[ResultOf]:
         """Return what came of each task, in their order.
 
         Args:
             deadline_s: seconds that are left, above 0; None: as long as it takes.
             cancelled: to be looked at before every step; nobody wants the results any more.
+            spent: to be told of the seconds of work on tasks that are solved among others, whatever comes of them.
         """
         ...
 

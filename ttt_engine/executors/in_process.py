@@ -39,7 +39,8 @@ class InProcessExecutor(Generic[Asked, Result]):
         """Solve the batches one after another; see `Executor`."""
         worker = self._made()
         return [
-            worker.run(batch.tasks, batch.asked, seconds_left(batch.deadline), batch.cancelled) for batch in batches
+            worker.run(batch.tasks, batch.asked, seconds_left(batch.deadline), batch.cancelled, batch.spent)
+            for batch in batches
         ]
 
     def close(self) -> None:

@@ -8,23 +8,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
 from icl_engine.errors import ModelUnavailable, TaskRefused
 from tests.ray_cluster import ROOT, RayCluster, ray_cluster
-from tests.ttt_engine.executors.workers import TellingWorker, What, begun, task_of, without_a_model
+from tests.ttt_engine.executors.workers import SPENT_S, TellingWorker, What, begun, task_of, without_a_model
 from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors import Batch
 
 pytest.importorskip("ray")
 
+import ray
+from ray.exceptions import ObjectLostError
+
 from ttt_engine.executors.ray import RayExecutor
+from ttt_engine.executors.ray.actor import Actor, start_actor
 
 Told = tuple[str, str, int]
+
+
+class Shared(NamedTuple):
+    executor: RayExecutor[What, Told]
+    notes: Path
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +44,28 @@ def cluster() -> Iterator[RayCluster]:
         yield cluster
 
 
-@pytest.fixture
-def executor(cluster: RayCluster, tmp_path: Path) -> Iterator[RayExecutor[What, Told]]:
-    """One whose two workers are there."""
-    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=2, idle_s=30.0)
-    executor.start(functools.partial(TellingWorker, tmp_path))
-    until = time.monotonic() + 60
-    while len({batch[0][0] for batch in executor.run(batches("say", 99, 98, 97))}) < 2:
-        assert time.monotonic() < until
-    for note in tmp_path.iterdir():
-        note.unlink()
-    yield executor
+@pytest.fixture(scope="module")
+def shared(cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    executor, notes = RayExecutor[What, Told]("auto", cpus=0.5, workers=2), tmp_path_factory.mktemp("notes")
+    executor.start(functools.partial(TellingWorker, notes))
+    yield Shared(executor, notes)
     executor.close()
+
+
+@pytest.fixture
+def executor(shared: Shared) -> Iterator[RayExecutor[What, Told]]:
+    """One whose two workers are there and have nothing to do; tests that ask for nothing else of it share it."""
+    until(lambda: len({batch[0][0] for batch in shared.executor.run(batches("say", 99, 98, 97))}) == 2, within_s=60)
+    for note in shared.notes.iterdir():
+        note.unlink()
+    yield shared.executor
+    (shared.notes / "go").touch()
+
+
+@pytest.fixture
+def notes(executor: RayExecutor[What, Told], shared: Shared) -> Path:
+    """Where its workers write what they begin."""
+    return shared.notes
 
 
 def batches(what: What, *lengths: int) -> list[Batch[What]]:
@@ -64,18 +85,18 @@ def unfitting(notes: Path) -> Iterator[RayExecutor[What, Told]]:
     executor.close()
 
 
-def until(is_so: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
+def until(is_so: Callable[[], object], within_s: float = 20) -> None:
+    end = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_batches_are_begun_in_order_and_come_back_in_order(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
-    found = executor.run(batches("say", 9, 8, 7, 6, 5, 4))
+def test_batches_are_begun_in_order_and_come_back_in_order(executor: RayExecutor[What, Told], notes: Path) -> None:
+    found = executor.run(batches("say", 49, 48, 47, 46, 45, 44))
 
-    assert [batch[0][1] for batch in found] == ["9", "8", "7", "6", "5", "4"]
-    assert set(begun(tmp_path)[:2]) == {"9", "8"}
+    assert [batch[0][1] for batch in found] == ["49", "48", "47", "46", "45", "44"]
+    assert set(begun(notes)[:2]) == {"49", "48"}
     assert len({worker for ((worker, _, _),) in found}) == 2
 
 
@@ -88,19 +109,23 @@ def test_a_task_goes_to_the_worker_that_has_its_adapter(executor: RayExecutor[Wh
 
 
 def test_a_batch_whose_worker_dies_is_done_by_another_who_knows_of_it(
-    executor: RayExecutor[What, Told], tmp_path: Path
+    executor: RayExecutor[What, Told], notes: Path
 ) -> None:
+    ((before,),) = executor.run(batches("say", 2))
+    (notes / "go").touch()
+    for note in notes.glob("*.begun"):
+        note.unlink()
     ((said,),) = executor.run(batches("die once", 1))
 
-    assert begun(tmp_path) == ["1", "1"]
-    assert said[1:] == ("1", 1)  # one of those before it is dead
+    assert begun(notes) == ["1", "1"]
+    assert said[1:] == ("1", before[2] + 1)  # one more is dead than was before
 
 
-def test_a_batch_that_kills_everyone_is_given_up(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
+def test_a_batch_that_kills_everyone_is_given_up(executor: RayExecutor[What, Told], notes: Path) -> None:
     with pytest.raises(ExecutorUnavailable, match="ray status"):
         executor.run(batches("die", 1))
 
-    assert begun(tmp_path) == ["1"] * 3  # once, and two retries
+    assert begun(notes) == ["1"] * 3  # once, and two retries
     assert executor.run(batches("say", 2))[0][0][1] == "2"  # the others are none the worse
 
 
@@ -161,16 +186,16 @@ def test_a_cluster_that_grows_takes_up_what_waits(cluster: RayCluster, tmp_path:
 
 
 def test_a_batch_that_is_cancelled_is_let_go_at_once_and_its_worker_stops(
-    executor: RayExecutor[What, Told], tmp_path: Path
+    executor: RayExecutor[What, Told], notes: Path
 ) -> None:
     cancelled = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(executor.run, [Batch((task_of(1),), "wait", cancelled=cancelled.is_set)])
-        until(lambda: begun(tmp_path))
+        until(lambda: begun(notes))
         cancelled.set()
         with pytest.raises(Cancelled):
             asked.result(2)
-        until((tmp_path / "stopped").exists)
+        until((notes / "stopped").exists)
 
     assert executor.run(batches("say", 2))[0][0][1] == "2"
 
@@ -182,16 +207,37 @@ def test_a_batch_that_is_cancelled_while_it_waits_is_never_begun(cluster: RayClu
     assert begun(tmp_path) == []
 
 
+def test_what_a_worker_did_is_told_whatever_came_of_it(executor: RayExecutor[What, Told], notes: Path) -> None:
+    answered, refused, given_up = list[float](), list[float](), list[float]()
+    cancelled = threading.Event()
+    executor.run([Batch((task_of(1),), "say", spent=answered.append)])
+    told_before_it_returned = list(answered)
+    with pytest.raises(TaskRefused):
+        executor.run([Batch((task_of(2),), "refuse", spent=refused.append)])
+    with ThreadPoolExecutor(1) as pool:
+        unwanted = Batch[What]((task_of(3),), "wait", cancelled=cancelled.is_set, spent=given_up.append)
+        asked = pool.submit(executor.run, [unwanted])
+        until(lambda: "3" in begun(notes))
+        cancelled.set()
+        with pytest.raises(Cancelled):
+            asked.result(2)
+        until(lambda: given_up)
+
+    assert told_before_it_returned == [SPENT_S]
+    assert refused == []
+    assert given_up == [SPENT_S]
+
+
 def test_a_worker_that_does_not_end_is_waited_for_only_a_while_after_the_deadline(
-    executor: RayExecutor[What, Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: RayExecutor[What, Told], notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttt_engine.executors.ray._LATE_S", 0.3)
+    monkeypatch.setattr("ttt_engine.executors.ray.executor._LATE_S", 0.3)
     began = time.monotonic()
 
     with pytest.raises(DeadlinePassed, match="waiting for its worker to end"):
         executor.run([Batch((task_of(1),), "hang", began + 0.3)])
     took_s = time.monotonic() - began
-    (tmp_path / "go").touch()
+    (notes / "go").touch()
 
     assert 0.5 < took_s < 5
 
@@ -199,7 +245,7 @@ def test_a_worker_that_does_not_end_is_waited_for_only_a_while_after_the_deadlin
 def test_closing_fails_what_is_under_way_and_waits_for_no_worker_that_hangs(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttt_engine.executors.ray._LET_GO_S", 0.5)
+    monkeypatch.setattr("ttt_engine.executors.ray.executor._LET_GO_S", 0.5)
     executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
     executor.start(functools.partial(TellingWorker, tmp_path))
     with ThreadPoolExecutor(1) as pool:
@@ -233,11 +279,11 @@ def test_a_worker_has_batches_that_may_be_beside_others_at_the_same_time(cluster
     assert said == ["1", "2", "3", "4"]
 
 
-def test_batches_beside_others_go_to_whoever_has_the_fewest(executor: RayExecutor[What, Told], tmp_path: Path) -> None:
+def test_batches_beside_others_go_to_whoever_has_the_fewest(executor: RayExecutor[What, Told], notes: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(executor.run, [beside_others(n, "wait")]) for n in (1, 2, 3, 4)]
-        until(lambda: len(begun(tmp_path)) == 4)
-        (tmp_path / "go").touch()
+        until(lambda: len(begun(notes)) == 4)
+        (notes / "go").touch()
         workers = [each.result(10)[0][0][0] for each in asked]
 
     assert sorted(map(workers.count, set(workers))) == [2, 2]
@@ -299,11 +345,12 @@ def test_a_deadline_is_kept_while_connecting_takes_long(
 
     with pytest.raises(DeadlinePassed):
         executor.run([Batch((task_of(1),), "say", began + 0.3)])
-    took_s = time.monotonic() - began
+    took_s, fault = time.monotonic() - began, executor.fault
     connected.set()
     executor.close()
 
     assert took_s < 5
+    assert fault == "connecting to Ray"
 
 
 def test_a_worker_that_cannot_be_asked_for_costs_nothing_where_there_are_others(
@@ -328,6 +375,74 @@ def test_a_worker_that_cannot_be_asked_for_costs_nothing_where_there_are_others(
     executor.close()
 
     assert said == ["1", "2"]
+
+
+class Stray:
+    """What stands in for an actor that begins well, and whose first call is of no avail, as `lost` says."""
+
+    def __init__(self, lost: Future[object], called: threading.Event) -> None:
+        began = ray.put(None)
+        self.begin = SimpleNamespace(remote=lambda make, name: began)
+        self.run = SimpleNamespace(remote=self._call)
+        self._lost, self._called = lost, called
+
+    def _call(self, *_: object) -> SimpleNamespace:
+        self._called.set()
+        return SimpleNamespace(future=lambda: self._lost)
+
+
+def cancelled_call() -> Future[object]:
+    lost = Future[object]()
+    lost.cancel()
+    return lost
+
+
+def lost_result() -> Future[object]:
+    lost = Future[object]()
+    lost.set_exception(ObjectLostError("00" * 28, None, ""))
+    return lost
+
+
+@pytest.mark.parametrize("lost", [cancelled_call, lost_result])
+def test_a_batch_is_done_by_another_where_its_call_is_cancelled_or_its_result_is_lost(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Callable[[], Future[object]]
+) -> None:
+    called, start = threading.Event(), start_actor
+
+    def first_a_stray(*given: Any) -> Any:
+        return start(*given) if called.is_set() else Stray(lost(), called)
+
+    monkeypatch.setattr("ttt_engine.executors.ray.executor.start_actor", first_a_stray)
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(executor.run, batches("say", 1)).result(60)[0][0]
+    executor.close()
+
+    assert called.is_set()
+    assert said[1:] == ("1", 1)
+
+
+def test_a_word_to_stop_is_heard_before_its_batch_comes_and_forgotten_after_it() -> None:
+    actor, heard = Actor(), list[bool]()
+
+    class Hearing:
+        def bury(self, worker: str) -> None: ...
+
+        def run(
+            self, tasks: object, asked: object, deadline_s: object, cancelled: Callable[[], bool], _: object
+        ) -> Any:
+            heard.append(cancelled())
+            return []
+
+    actor.begin(lambda name: Hearing(), "a")  # type: ignore[arg-type, return-value]  # of a worker what is used here
+    actor.stop("early")
+    actor.run("early", (), None, None, ())
+    actor.run("late", (), None, None, ())
+    actor.stop("late")
+
+    assert heard == [True, False]
+    assert actor._unwanted == {}
 
 
 FROM_ELSEWHERE = """
@@ -392,3 +507,19 @@ def test_what_waits_when_it_is_closed_fails(cluster: RayCluster, tmp_path: Path)
 
         with pytest.raises(ExecutorUnavailable, match="closed"):
             asked.result(10)
+
+
+def test_nobody_waits_for_what_was_under_way_when_the_program_ended_its_connection(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    """The last test of this cluster: Ray 2.60 starts no actors for a process that connects to it for a second time."""
+    executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
+    executor.start(functools.partial(TellingWorker, tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(executor.run, batches("wait", 1))
+        until(lambda: begun(tmp_path))
+        ray.shutdown()
+        executor.check()  # as it does every 10 s
+        with pytest.raises(ExecutorUnavailable):
+            asked.result(60)
+    executor.close()

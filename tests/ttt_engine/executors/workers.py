@@ -12,6 +12,7 @@ from icl_engine.errors import ModelUnavailable, TaskRefused
 from icl_engine.task import Task
 
 What = Literal["say", "die", "die once", "refuse", "wait", "hang"]
+SPENT_S = 0.25  # that each batch is said to have cost, but those that are refused or kill their worker
 
 
 class TellingWorker:
@@ -27,7 +28,12 @@ class TellingWorker:
         self._notes = notes
 
     def run(
-        self, tasks: Sequence[Task], asked: What, deadline_s: float | None, cancelled: Callable[[], bool]
+        self,
+        tasks: Sequence[Task],
+        asked: What,
+        deadline_s: float | None,
+        cancelled: Callable[[], bool],
+        spent: Callable[[float], None],
     ) -> list[tuple[str, str, int]]:
         (self._notes / f"{time.monotonic_ns()}.begun").write_text(",".join(task.id for task in tasks))
         again = len(list(self._notes.glob("*.begun"))) > 1
@@ -35,6 +41,7 @@ class TellingWorker:
             os._exit(1)
         if asked == "refuse":
             raise TaskRefused("got this one", field="task", remedy="Give another.", task_id=tasks[0].id)
+        spent(SPENT_S)
         while asked in ("wait", "hang") and not (self._notes / "go").exists():
             if asked == "wait" and cancelled():
                 (self._notes / "stopped").touch()

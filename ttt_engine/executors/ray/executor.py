@@ -12,39 +12,36 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
-import logging
-import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic
-from urllib.parse import urlsplit
-
-# else a call after the connection is gone makes one of its own, to whatever cluster was here last, and the process ends
-# where that is not there any more; read as Ray is imported
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
-from icl_engine.task import Task
 from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors.executor import Asked, Batch, MakeWorker, Reach, Result, never
 from ttt_engine.executors.in_process import already_started, seconds_left
+from ttt_engine.executors.ray.actor import Done, start_actor
+from ttt_engine.executors.ray.connection import Connection
 from ttt_engine.executors.waiting import Hand, Job, Waiting
 
 _LOOK_S = 0.2  # how often one who waits looks whether it is still needed
 _LOOK_AT_CLUSTER_S = 10.0  # how often it is looked whether the cluster is there, where nothing else asks
-_REACHED_WITHIN_S = 5.0  # a port of a cluster elsewhere
 _CHECKED_WITHIN_S = 120.0  # Ray tries for a while to connect
 _LATE_S = 10.0  # after its deadline that a batch is waited for: the worker ends its step and answers in context
 _LET_GO_S = 5.0  # at the end, for what workers are doing
 _DEAD_KNOWN = 64  # leases of those before have run out
-_OBJECT_BYTES = 100 * 2**20  # tasks and answers are small
-_LOST = (RayActorError, ConnectionError)  # the worker, or the way to it
+_LOST = (  # the worker, the way to it, or what it had answered
+    RayActorError,
+    NodeDiedError,
+    OutOfMemoryError,
+    ObjectLostError,
+    ConnectionError,
+    concurrent.futures.CancelledError,
+)
 
 
 class RayExecutor(Generic[Asked, Result]):
@@ -78,7 +75,7 @@ class RayExecutor(Generic[Asked, Result]):
     ) -> None:
         self.reach: Reach = "machine" if address == "local" else "cluster"
         self.adapters_together = adapters
-        self._address = address
+        self._connection = Connection(address)
         self._gpus = gpus
         self._cpus = cpus
         self._most_workers = workers
@@ -96,7 +93,7 @@ class RayExecutor(Generic[Asked, Result]):
         self._n_looks = 0
         self._found: Mapping[str, float] = {}  # what the cluster has
         self._fault: ExecutorUnavailable | None = None  # of the last look
-        self._looks_after = self._ours = self._closed = False
+        self._looks_after = self._closed = False
 
     def start(self, make: MakeWorker[Asked, Result]) -> None:
         """Say how a worker is made, which goes to the actors as it is; see `Executor`."""
@@ -107,6 +104,8 @@ class RayExecutor(Generic[Asked, Result]):
     @property
     def fault(self) -> str | None:
         """Why the cluster cannot be reached, since it was last tried, 10 s ago or less; see `Executor`."""
+        if self._looks_after and not self._n_looks:
+            return "connecting to Ray"
         fault = self._fault
         return None if fault is None else str(fault)
 
@@ -158,8 +157,7 @@ class RayExecutor(Generic[Asked, Result]):
         until = time.monotonic() + 2 * _LET_GO_S
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))  # one that Ray keeps is let be
-        if self._ours:
-            ray.shutdown()
+        self._connection.close()
 
     # Those who wait
 
@@ -223,11 +221,16 @@ class RayExecutor(Generic[Asked, Result]):
                 if self._closed:
                     return
                 self._to_look = False
+            before, found = self._connection.id, dict[str, float]()
+            fault: ExecutorUnavailable | None = None
             try:
-                found, fault = self._connected(), None
+                found.update(self._connection.resources(in_use=self._has_workers()))
             except (Exception, SystemExit) as error:  # of many kinds; Ray exits where it is shut down
-                found, fault = {}, _unavailable(error)
+                fault = _unavailable(error)
             with self._changed:
+                if self._connection.id != before:  # and nothing will be heard of what came through that
+                    for hand in self._hands.values():
+                        self._lose(hand, ConnectionError("the connection to Ray was ended"))
                 self._fault, self._found = fault, found or self._found
                 self._n_looks += 1
                 self._changed.notify_all()
@@ -235,25 +238,6 @@ class RayExecutor(Generic[Asked, Result]):
                     self._ask_for_workers()
                 elif not self._has_workers():
                     self._fail(self._waiting.jobs, fault)
-
-    def _connected(self) -> Mapping[str, float]:
-        """Return what the cluster has, after connecting to it where there is no connection, or none that works."""
-        if ray.is_initialized():
-            try:
-                return dict(ray.cluster_resources())
-            except (Exception, SystemExit):
-                if not self._ours or self._has_workers():
-                    raise
-        if self._ours:
-            ray.shutdown()  # what is left of the connection that was lost
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray takes this from nowhere else
-        local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
-        _check_port(self._address)
-        options = local if self._address == "local" else {}
-        with _without_a_word_on_sigterm():
-            ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
-        self._ours = True
-        return dict(ray.cluster_resources())
 
     def _ask_for_workers(self) -> None:
         """Begin with as many workers as there are batches, as far as there may be."""
@@ -291,12 +275,16 @@ class RayExecutor(Generic[Asked, Result]):
         """Start a worker, and keep it at work until there is no more, or it is no more."""
         actor, begun = None, False
         try:
-            actor = _actor(self._cpus, self._gpus_each(), self.adapters_together)
+            actor = start_actor(self._cpus, self._gpus_each(), self.adapters_together)
             begun = self._begun(actor, hand)
             if begun:
                 self._keep_at_work(actor, hand)
         except (Exception, SystemExit) as error:  # of Ray, which exits where it is shut down; nobody waits for ever
-            self._lost(hand, error)
+            connection_lost = self._connection.is_lost
+            with self._changed:
+                self._lose(hand, error)
+                if not connection_lost and not self._has_workers():  # else it is seen now whether there is a way back
+                    self._fail(self._waiting.jobs, _unavailable(error))
         finally:
             with self._changed:  # first, so that nothing waits for Ray to hear of it
                 hand.is_there = False
@@ -316,7 +304,7 @@ class RayExecutor(Generic[Asked, Result]):
         while not ray.wait([began], timeout=_LOOK_S)[0]:
             with self._changed:
                 needed = time.monotonic() if self._waiting.jobs else needed
-                if self._closed or time.monotonic() - needed > self._idle_s:
+                if self._closed or hand.is_dead or time.monotonic() - needed > self._idle_s:
                     return False
                 if not self._has_workers():
                     self._give_up_late()
@@ -330,6 +318,8 @@ class RayExecutor(Generic[Asked, Result]):
                     self._fail(self._waiting.jobs, _unavailable(died))
             return False
         with self._changed:
+            if hand.is_dead:  # it came through a connection that is no more
+                return False
             if error is not None:
                 if not self._has_workers():  # as of a model that cannot be loaded: the next would fare no better
                     self._fail(self._waiting.jobs, error)
@@ -382,38 +372,46 @@ class RayExecutor(Generic[Asked, Result]):
         except _LOST:
             raise
         except Exception as error:  # as of a task that cannot be sent
+            if self._connection.is_lost:
+                raise
             came = concurrent.futures.Future()
             came.set_exception(error)
         came.add_done_callback(lambda came: self._came(hand, job, came))
 
-    def _came(self, hand: Hand[Asked, Result], job: Job[Asked, Result], came: concurrent.futures.Future[Any]) -> None:
+    def _came(self, hand: Hand[Asked, Result], job: Job[Asked, Result], came: concurrent.futures.Future[Done]) -> None:
         """Take in what a worker says of a batch, or that it is dead; in a thread of Ray's."""
-        error = came.exception()
-        with self._changed:
-            if job not in hand.under_way:  # it has been put back already
-                return
-            hand.under_way.remove(job)
-            hand.idle_since = time.monotonic()
-            if isinstance(error, _LOST):
-                hand.is_there, hand.is_dead = False, True
-                self._again(job, hand, error)
-            elif not job.done.done():
-                said = came.result() if error is None else _Raised(_unavailable(error))
-                if isinstance(said, _Raised):
-                    job.done.set_exception(said.error)
-                else:
-                    job.done.set_result(said)
-            self._changed.notify_all()
+        error = concurrent.futures.CancelledError("a call was cancelled") if came.cancelled() else came.exception()
+        done = Done(error=_unavailable(error)) if error is not None else came.result()
+        try:
+            if done.spent_s:
+                job.batch.spent(done.spent_s)  # also of what nobody waits for any more
+        finally:
+            with self._changed:
+                if job in hand.under_way:  # else it has been put back already
+                    self._take_in(hand, job, done, error)
 
-    def _lost(self, hand: Hand[Asked, Result], error: BaseException) -> None:
-        """Put back what a worker had that can be reached no more; where it was the last, nobody has to wait."""
-        with self._changed:
-            hand.is_there, hand.is_dead = False, True
-            under_way, hand.under_way = hand.under_way, []
-            for job in reversed(under_way):
-                self._again(job, hand, error)
-            if not self._has_workers():
-                self._fail(self._waiting.jobs, _unavailable(error))
+    def _take_in(
+        self, hand: Hand[Asked, Result], job: Job[Asked, Result], done: Done, error: BaseException | None
+    ) -> None:
+        hand.idle_since = time.monotonic()
+        if isinstance(error, _LOST):
+            self._lose(hand, error)
+            return
+        hand.under_way.remove(job)
+        if not job.done.done():
+            if done.error is None:
+                job.done.set_result(done.results)
+            else:
+                job.done.set_exception(done.error)
+        self._changed.notify_all()
+
+    def _lose(self, hand: Hand[Asked, Result], error: BaseException) -> None:
+        """Put back what a worker had that can be reached no more."""
+        hand.is_there, hand.is_dead = False, True
+        under_way, hand.under_way = hand.under_way, []
+        for job in reversed(under_way):
+            self._again(job, hand, error)
+        self._changed.notify_all()
 
     def _again(self, job: Job[Asked, Result], hand: Hand[Asked, Result], died: BaseException) -> None:
         """Put a batch whose worker has died back to the front of the queue, if it has not cost too many."""
@@ -427,81 +425,6 @@ class RayExecutor(Generic[Asked, Result]):
         else:
             self._waiting.jobs.insert(0, job)
             self._look_after()
-
-
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """What a worker raised: as a value it comes back as it was, and not wrapped by Ray."""
-
-    error: Exception
-
-
-class _Actor:
-    """What runs on the cluster; its methods are called side by side."""
-
-    def __init__(self) -> None:
-        self._unwanted: dict[str, threading.Event] = {}  # by job
-
-    def begin(self, make: MakeWorker[Any, Any], name: str) -> Exception | None:
-        try:
-            self._worker = make(name)
-        except Exception as error:
-            return error
-        return None
-
-    def run(
-        self, job: str, tasks: Sequence[Task], asked: object, deadline_s: float | None, dead: Sequence[str]
-    ) -> Sequence[object] | _Raised:
-        unwanted = self._unwanted.setdefault(job, threading.Event())
-        try:
-            for worker in dead:
-                self._worker.bury(worker)
-            return self._worker.run(tasks, asked, deadline_s, unwanted.is_set)
-        except Exception as error:
-            return _Raised(error)
-        finally:
-            del self._unwanted[job]
-
-    def stop(self, job: str) -> None:
-        self._unwanted.setdefault(job, threading.Event()).set()  # it may overtake the job
-
-
-def _actor(cpus: float, gpus: float, at_once: int) -> Any:
-    """Ask for an actor. It is not restarted by Ray: who comes after it has to know that it died."""
-    kind = ray.remote(_Actor).options(
-        num_cpus=cpus,
-        num_gpus=gpus,
-        max_restarts=0,
-        max_concurrency=at_once + 1,  # and something to be stopped
-        scheduling_strategy="SPREAD",
-    )
-    return kind.remote()
-
-
-def _check_port(address: str) -> None:
-    """See at once whether anybody listens; Ray would try for half a minute.
-
-    Raises:
-        OSError: nobody does.
-    """
-    if address.startswith("ray://"):
-        at = urlsplit(address)
-        socket.create_connection((at.hostname or "", at.port or 10001), _REACHED_WITHIN_S).close()
-
-
-@contextlib.contextmanager
-def _without_a_word_on_sigterm() -> Iterator[None]:
-    """Connect in this thread without the warning that Ray leaves SIGTERM alone in it, which is what we want."""
-    logger = logging.getLogger("ray._private.worker")
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "SIGTERM" not in record.getMessage()
-
-    logger.addFilter(wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(wanted)
 
 
 def _closed() -> ExecutorUnavailable:
