@@ -198,9 +198,9 @@ def test_what_is_no_task_is_told_as_by_the_library_and_nothing_is_sent(running: 
                 ask(raw)
             assert str(told.value) == str(by_the_library.value)
         one: Any = TASK
-        for ask in (client.solve_many, client.solve_later):
+        for ask_many in (client.solve_many, client.solve_later):
             with pytest.raises(TaskRefused, match=r"^tasks: got a single Task\. Give a list of tasks: \[task\]\.$"):
-                ask(one)
+                ask_many(one)
         for deadline_s in (0.0, -1.0, float("nan")):
             with pytest.raises(SettingsError, match=r"^deadline_s: got"):
                 client.solve(TASK, deadline_s=deadline_s)
