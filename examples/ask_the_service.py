@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -32,19 +31,24 @@ with tempfile.TemporaryDirectory() as folder:
     keys.touch(mode=0o600)  # only we may read it
     keys.write_text(f"default={key}\n")
     serve = [sys.executable, "-m", "router", "serve", "--port", str(port), "--keys", str(keys)]
-    server = subprocess.Popen([*serve, "--log-level", "warning"], env={**os.environ, "PYTHONPATH": os.getcwd()})
+    home = {"TTT_ROUTER_HOME": str(Path(folder) / "home")}  # nothing of this is to be learned from
+    server = subprocess.Popen([*serve, "--log-level", "warning"], env={**os.environ, **home})
     try:
         with Client(f"http://127.0.0.1:{port}", key, retries=0) as client:
-            for _ in range(600):  # the model is loaded first
+            while True:  # the model is loaded first
                 try:
                     print("decides for", client.decide(task).arm)
                     break
-                except ServiceError:
+                except ServiceError as error:
+                    if server.poll() is not None:
+                        sys.exit("the server has ended; it says why above")
+                    if error.code != "unreachable":
+                        raise
                     time.sleep(0.2)
             solution = client.solve(task, deadline_s=60, progress=lambda step, done, of: print(step, done, of))
             print(solution)
             client.feedback(solution.trace_id, answer=[[0, 0, 7, 7, 0, 0, 0]])
             print(client.explain(solution.trace_id))
     finally:
-        server.send_signal(signal.SIGTERM)  # it finishes what it has begun
+        server.terminate()  # it finishes what it has begun; one that has ended hears nothing
         server.wait(60)

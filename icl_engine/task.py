@@ -32,8 +32,12 @@ from icl_engine.values import (
     value_kind,
 )
 
-__all__ = ["Demonstration", "Grid", "Kind", "LabelledTask", "Limits", "Task", "Value"]
+__all__ = ["HOW_TO_MAKE_A_TASK", "Demonstration", "Grid", "Kind", "LabelledTask", "Limits", "Task", "Value"]
 
+HOW_TO_MAKE_A_TASK = (
+    "Make one with Task.from_pairs or Task.parse; of ARC's form with `arc_task`, of a file with `load_tasks`, both in "
+    "`icl_engine.loaders`."
+)
 _FIELDS = ("id", "demonstrations", "queries", "instruction")
 _ONE_KIND = "All values of a task are grids, or all are text."
 
@@ -236,7 +240,8 @@ def _checked_task(data: object, limits: Limits) -> dict[str, object]:
     if len(data) > len(_FIELDS) or any(name not in _FIELDS for name in data):
         unknown = next(name for name in data if name not in _FIELDS)
         shown = ascii(unknown[:40]) if isinstance(unknown, str) else described(unknown)
-        refuse(f"unknown field {shown}", "task", f"The fields of a task are {', '.join(_FIELDS)}.")
+        of_arc = " A task of ARC's form is read by `icl_engine.loaders.arc_task`." if "train" in data else ""
+        refuse(f"unknown field {shown}", "task", f"The fields of a task are {', '.join(_FIELDS)}.{of_arc}")
     raw_id, raw_instruction = data.get("id"), data.get("instruction")
     task_id = "" if raw_id in (None, "") else checked_text(raw_id, "id", limits.max_id_chars)
     try:

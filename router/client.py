@@ -1,8 +1,8 @@
 """A client of the HTTP service, for programs with and without an event loop: `solve` is that of the library.
 
 It sends every task under a key of its own, so that asking again after a lost connection does nothing twice while the
-server lives (after a crash it is solved again), and waits as long as the server says where it has no room, but not
-beyond the deadline. Needs `pip install 'ttt-router[client]'`; loads neither torch nor langgraph.
+server lives (after a crash it is solved again). Where a server has no room or cannot be reached, as while it starts
+again, it is asked anew until the deadline. Needs `pip install 'ttt-router[client]'`; loads neither torch nor langgraph.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import io
 import json
 import random
+import re
 import time
 import uuid
 import zipfile
@@ -18,17 +19,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
 from icl_engine.answer import Answer
 from icl_engine.errors import ContextOverflow, FewShotError, TaskRefused, TaskTooLarge, TooFewDemonstrations
-from icl_engine.task import Task, Value
+from icl_engine.task import HOW_TO_MAKE_A_TASK, Task, Value
 from icl_engine.voting import Candidate
 from policies.decision import Decision
-from policies.errors import ArmUnavailable, OutcomeConflict
+from policies.errors import ArmUnavailable, OutcomeConflict, RecordRefused, UnknownTrace
 from router.serve.messages import JobReply, TraceReply, TracesReply
+from router.settings import SettingsError
 from router.solution import Cost, Solution
+from router.trace_errors import TraceNotKept
+from ttt_engine.errors import DeadlinePassed
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of: as `router.steps.Progress`, without its imports
 _TYPED: dict[str, type[TaskRefused]] = {
@@ -37,9 +42,13 @@ _TYPED: dict[str, type[TaskRefused]] = {
     "too_few_demonstrations": TooFewDemonstrations,
     "context_overflow": ContextOverflow,
 }
+_OUTCOME = ("correct", "answer", "reward", "source", "reason")  # fields of what is said to have come of a solve
+_KEY = re.compile(r"[!-~]+")
 _EVENTS = "text/event-stream"
 _PASSING = (429, 503)  # what may be otherwise a little later
 _LONGEST_WAIT_S = 60.0  # a service that asks for more patience is not asked again
+_LONGEST_BACKOFF_S = 2.0  # soon after a server is there again it should be asked
+_RETRIES = 3  # where there is no deadline
 _CONNECT_S = 10.0
 _SILENT_S = 60.0  # after which a server is taken for dead; one that tells of events gives a sign every 15 s
 # after a deadline: what is in one pass of the model ends with that pass. Longer than any server waits by itself (docs/
@@ -48,18 +57,19 @@ _LATE_S = 60.0
 
 
 class ServiceError(FewShotError):
-    """What the service answers where it does not do what it was asked.
+    """What the service answers where it does not do what it was asked, and the library has no error for that.
 
     Attributes:
         status: of HTTP; 0 where there was no answer at all.
-        code: stable, for programs: `overloaded`, `unknown_trace`, `deadline_passed`, ...
+        code: stable, for programs: `overloaded`, `key_required`, `unknown_job`, `unreachable`, ...
         field: what of the request it is about, where that is known.
         remedy: what would do, where that is known.
         retry_after_s: when it may be otherwise, where that is known.
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        super().__init__(str(document.get("detail", "no answer")), task_id=document.get("task_id"))
+        said = [str(document.get("detail", "no answer")), document.get("remedy") or ""]
+        super().__init__(" ".join(said).strip(), task_id=document.get("task_id"))
         self.status = int(document.get("status", 0))
         self.code = str(document.get("code", "unknown"))
         self.field: str | None = document.get("field")
@@ -73,8 +83,12 @@ class Client:
     Args:
         url: of the service, such as `http://127.0.0.1:8770`.
         key: of one's tenant.
-        retries: how often to ask again where the service is full or cannot be reached.
+        retries: how often to ask again, at most, where the service is full or cannot be reached; None: as often as the
+            deadline lets, and three times where there is none.
         transport: of httpx, in place of the network.
+
+    Raises:
+        SettingsError: `url` or `key` cannot be sent.
 
     Example:
         with Client("http://127.0.0.1:8770", key) as client:
@@ -82,8 +96,10 @@ class Client:
             client.feedback(solution.trace_id, correct=True)
     """
 
-    def __init__(self, url: str, key: str, *, retries: int = 3, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(key), transport=transport)
+    def __init__(
+        self, url: str, key: str, *, retries: int | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx.Client(base_url=_checked_url(url), headers=_headers(key), transport=transport)
         self._retries = retries
 
     def solve(
@@ -98,7 +114,7 @@ class Client:
         """Answer every query of a task; see `Router.solve`.
 
         Raises:
-            TaskRefused, ArmUnavailable: as there.
+            TaskRefused, ArmUnavailable, DeadlinePassed, SettingsError: as there.
             ServiceError: whatever else the service says, or that it cannot be reached.
         """
         request = _solving([task], arm, seed, deadline_s)
@@ -115,7 +131,7 @@ class Client:
         deadline_s: float | None = None,
     ) -> list[Solution]:
         """Answer several tasks; see `Router.solve_many`. The first that is not answered is raised."""
-        tasks = list(tasks)
+        tasks = _listed(tasks)
         return _solutions(tasks, self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
 
     def solve_later(
@@ -135,19 +151,22 @@ class Client:
         Returns:
             The job; its `id` is what `job` and `cancel` take, from another program too.
         """
-        return JobReply.model_validate(self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True, key=key)))
+        return JobReply.model_validate(self._ask(_solving(_listed(tasks), arm, seed, deadline_s, later=True, key=key)))
 
     def job(self, job_id: str) -> JobReply:
         """Say where a job stands; once it is over, what became of each task.
 
+        Its results are as they are sent, because whoever asks need not have the tasks: a `SolutionReply` has grids as
+        lists, and the first answer at `answers[0].value`; what `solve` gives is a `Solution`.
+
         Raises:
             ServiceError: `unknown_job`: it is too long ago, or another server has it.
         """
-        return JobReply.model_validate(self._ask(_Request("GET", f"/v1/jobs/{job_id}")))
+        return JobReply.model_validate(self._ask(_Request("GET", _path("jobs", job_id))))
 
     def cancel(self, job_id: str) -> JobReply:
         """Cancel a job for good: what waits is dropped, what trains stops before its next step."""
-        return JobReply.model_validate(self._ask(_Request("DELETE", f"/v1/jobs/{job_id}")))
+        return JobReply.model_validate(self._ask(_Request("DELETE", _path("jobs", job_id))))
 
     def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """Say which arm `solve` would answer this task with; see `Router.decide`."""
@@ -167,6 +186,7 @@ class Client:
         has it.
 
         Raises:
+            UnknownTrace, TraceNotKept, RecordRefused: as there.
             OutcomeConflict: the same source has said otherwise, and no reason is given.
             ServiceError: whatever else the service says.
         """
@@ -190,18 +210,33 @@ class Client:
         return TracesReply.model_validate(self._ask(_listing(n, before, arm, outcome, degraded)))
 
     def trace(self, trace_id: str) -> TraceReply:
-        """Return a trace as a document, what came of it, and why it went so."""
-        return TraceReply.model_validate(self._ask(_Request("GET", f"/v1/traces/{trace_id}")))
+        """Return a trace as a document, what came of it, and why it went so.
+
+        Raises:
+            UnknownTrace, TraceNotKept: as for `explain`.
+        """
+        return TraceReply.model_validate(self._ask(_Request("GET", _path("traces", trace_id))))
 
     def explain(self, trace_id: str) -> str:
-        """Say in words why a solve went as it did; see `Router.explain`."""
-        return "\n".join(self._ask(_Request("GET", f"/v1/traces/{trace_id}"))["why"])
+        """Say in words why a solve went as it did; see `Router.explain`.
+
+        Raises:
+            UnknownTrace, TraceNotKept: as there.
+        """
+        return "\n".join(self._ask(_Request("GET", _path("traces", trace_id)))["why"])
 
     def adapter(self, trace_id: str, folder: Path) -> Path:
         """Fetch what was trained for an answer into a folder: a plain PEFT one or, if all of it was trained, one that
         transformers loads.
+
+        Args:
+            folder: where to; made where there is none.
+
+        Raises:
+            UnknownTrace: as for `explain`.
+            ServiceError: `no_adapter`: nothing was trained, or it is not kept any more.
         """
-        return _unpacked(self._send(_Request("GET", f"/v1/adapters/{trace_id}")).content, folder)
+        return _unpacked(self._send(_Request("GET", _path("adapters", trace_id))).content, folder)
 
     def close(self) -> None:
         """Close the connections."""
@@ -252,9 +287,9 @@ class AsyncClient:
     """As `Client`, for an event loop. Use it as an async context manager, or await `close`."""
 
     def __init__(
-        self, url: str, key: str, *, retries: int = 3, transport: httpx.AsyncBaseTransport | None = None
+        self, url: str, key: str, *, retries: int | None = None, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), transport=transport)
+        self._http = httpx.AsyncClient(base_url=_checked_url(url), headers=_headers(key), transport=transport)
         self._retries = retries
 
     async def solve(
@@ -281,7 +316,7 @@ class AsyncClient:
         deadline_s: float | None = None,
     ) -> list[Solution]:
         """See `Client.solve_many`."""
-        tasks = list(tasks)
+        tasks = _listed(tasks)
         return _solutions(tasks, await self._ask(_solving(tasks, arm, seed, deadline_s))) if tasks else []
 
     async def solve_later(
@@ -295,16 +330,16 @@ class AsyncClient:
     ) -> JobReply:
         """See `Client.solve_later`."""
         return JobReply.model_validate(
-            await self._ask(_solving(list(tasks), arm, seed, deadline_s, later=True, key=key))
+            await self._ask(_solving(_listed(tasks), arm, seed, deadline_s, later=True, key=key))
         )
 
     async def job(self, job_id: str) -> JobReply:
         """See `Client.job`."""
-        return JobReply.model_validate(await self._ask(_Request("GET", f"/v1/jobs/{job_id}")))
+        return JobReply.model_validate(await self._ask(_Request("GET", _path("jobs", job_id))))
 
     async def cancel(self, job_id: str) -> JobReply:
         """See `Client.cancel`."""
-        return JobReply.model_validate(await self._ask(_Request("DELETE", f"/v1/jobs/{job_id}")))
+        return JobReply.model_validate(await self._ask(_Request("DELETE", _path("jobs", job_id))))
 
     async def decide(self, task: Task, *, seed: int | None = None) -> Decision:
         """See `Client.decide`."""
@@ -337,15 +372,15 @@ class AsyncClient:
 
     async def trace(self, trace_id: str) -> TraceReply:
         """See `Client.trace`."""
-        return TraceReply.model_validate(await self._ask(_Request("GET", f"/v1/traces/{trace_id}")))
+        return TraceReply.model_validate(await self._ask(_Request("GET", _path("traces", trace_id))))
 
     async def explain(self, trace_id: str) -> str:
         """See `Client.explain`."""
-        return "\n".join((await self._ask(_Request("GET", f"/v1/traces/{trace_id}")))["why"])
+        return "\n".join((await self._ask(_Request("GET", _path("traces", trace_id))))["why"])
 
     async def adapter(self, trace_id: str, folder: Path) -> Path:
         """See `Client.adapter`."""
-        return _unpacked((await self._send(_Request("GET", f"/v1/adapters/{trace_id}"))).content, folder)
+        return _unpacked((await self._send(_Request("GET", _path("adapters", trace_id)))).content, folder)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -415,9 +450,11 @@ class _Request:
 class _Attempts:
     """A request and how often it has been sent: what is sent next, and when, up to one deadline for all of them."""
 
-    def __init__(self, request: _Request, retries: int) -> None:
-        self._request, self._left = request, retries
+    def __init__(self, request: _Request, retries: int | None) -> None:
         deadline_s = (request.body or {}).get("deadline_s")
+        if retries is None and deadline_s is None:
+            retries = _RETRIES
+        self._request, self._left = request, retries  # None: as often as the deadline lets
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._n_sent = 0
 
@@ -460,17 +497,47 @@ class _Attempts:
             ServiceError: asking again would be no use.
         """
         wait_s = _backoff_s(self._n_sent - 1)
-        if begun or isinstance(error, httpx.ReadTimeout) or not self._may_wait(wait_s):
+        never = isinstance(error, httpx.ReadTimeout | httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+        if begun or never or not self._may_wait(wait_s):
             raise _unreachable(error) from error
         return wait_s
 
     def _may_wait(self, wait_s: float) -> bool:
-        self._left -= 1
-        return self._left >= 0 and (self._deadline is None or time.monotonic() + wait_s < self._deadline)
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                return False
+        return self._deadline is None or time.monotonic() + wait_s < self._deadline
+
+
+def _checked_url(url: str) -> httpx.URL:
+    remedy = "Give it as http://HOST:PORT."
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise SettingsError(f"got {url!r}: {error}", variable="url", remedy=remedy) from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise SettingsError(f"got {url!r}", variable="url", remedy=remedy)
+    return parsed
+
+
+def _path(kind: str, id: str) -> str:
+    return f"/v1/{kind}/{quote(id, safe='')}"
 
 
 def _headers(key: str) -> dict[str, str]:
+    if not _KEY.fullmatch(key):  # of which nothing is shown
+        remedy = "Give the key alone, of printable characters without blanks or a line's end."
+        raise SettingsError("got what cannot be sent", variable="key", remedy=remedy)
     return {"Authorization": f"Bearer {key}"}
+
+
+def _listed(tasks: Iterable[Task]) -> list[Task]:
+    """Return the tasks; a single one and a dict can be gone through too, but hold none."""
+    if isinstance(tasks, Task | Mapping | str):
+        got = f"got a single {type(tasks).__name__}"
+        raise TaskRefused(got, field="tasks", remedy="Give a list of tasks: [task].")
+    return list(tasks)
 
 
 def _solving(
@@ -482,6 +549,8 @@ def _solving(
     later: bool = False,
     key: str | None = None,
 ) -> _Request:
+    if deadline_s is not None and not deadline_s > 0:
+        raise SettingsError(f"got {deadline_s}", variable="deadline_s", remedy="Give seconds above zero, or None.")
     options = {"arm": arm, "seed": seed, "deadline_s": deadline_s}
     given = {name: value for name, value in options.items() if value is not None}
     body = {"tasks": [_task_json(task) for task in tasks], **given}
@@ -507,6 +576,8 @@ def _feedback(
 
 
 def _task_json(task: Task) -> dict[str, Any]:
+    if not isinstance(task, Task):
+        raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=HOW_TO_MAKE_A_TASK)
     return task.model_dump(mode="json", exclude_none=True)
 
 
@@ -593,11 +664,12 @@ def _wait_s(answer: httpx.Response, attempt: int) -> float | None:
 
 
 def _backoff_s(attempt: int) -> float:
-    return min(_LONGEST_WAIT_S / 2, 0.1 * 2.0**attempt) * (0.5 + random.random())
+    return min(_LONGEST_BACKOFF_S, 0.1 * 2.0 ** min(attempt, 10)) * (0.5 + random.random())
 
 
 def _unreachable(error: httpx.TransportError) -> ServiceError:
-    said = f"the service cannot be reached: {str(error) or type(error).__name__}. Check its address, and that it runs."
+    why = str(error).rstrip(".") or type(error).__name__
+    said = f"the service cannot be reached: {why}. Check its address, and that it runs."
     return ServiceError({"detail": said, "code": "unreachable"})
 
 
@@ -619,6 +691,16 @@ def _error_of(document: Mapping[str, Any]) -> FewShotError:
         return kind(message, field=field, remedy=remedy, task_id=document.get("task_id"))
     if code == "arm_unavailable" and "arm" in document and "available" in document:
         return ArmUnavailable(document["arm"], document["available"], task_id=document.get("task_id"))
+    of_outcome = code == "record_refused" or (code == "body_refused" and field in _OUTCOME)
+    if of_outcome and isinstance(field, str) and isinstance(remedy, str):
+        got = str(detail).removeprefix(f"{field}: ").removesuffix(remedy).strip().rstrip(".")
+        return RecordRefused(field, got, remedy=remedy)
+    if code == "unknown_trace" and "trace_id" in document:
+        return UnknownTrace(document["trace_id"], "of the service")
+    if code == "trace_not_kept" and "trace_id" in document:
+        return TraceNotKept(document["trace_id"], "of the service")
+    if code == "deadline_passed" and "during" in document:
+        return DeadlinePassed(document["during"], task_id=document.get("task_id"))
     if code == "outcome_conflict" and "decision_id" in document:
         said = {name: document[name] for name in ("source", "kind", "recorded", "given")}
         return OutcomeConflict(document["decision_id"], **said)

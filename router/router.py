@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from icl_engine.errors import TaskRefused
-from icl_engine.task import Task, Value
+from icl_engine.task import HOW_TO_MAKE_A_TASK, Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, LedgerUnavailable, PolicyFileDamaged, RecordRefused
 from policies.records import OutcomeRow
@@ -583,8 +583,7 @@ class Router:
         self, task: Task, arm: str | None, seed: int | None, deadline_s: float | None, progress: Progress | None
     ) -> SolveState:
         if not isinstance(task, Task):
-            remedy = "Make one with Task.from_pairs or Task.parse."
-            raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=remedy)
+            raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=HOW_TO_MAKE_A_TASK)
         if arm is not None and arm not in (*Arm, REMOTE):
             raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s

@@ -11,21 +11,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from icl_engine.errors import FewShotError
+from policies.errors import ArmUnavailable, UnknownTrace
 from policies.trace_log import TraceFilter, Verdict
 from router.serve import messages as wire
 from router.serve.adapters import zipped
-from router.serve.errors import BodyRefused, BodyTooLarge, Stopping
+from router.serve.errors import BodyRefused, BodyTooLarge, QueryRefused, Stopping, UnknownJob
 from router.serve.events import MEDIA_TYPE, EventStream
-from router.serve.gate import Gate, declared_bytes
+from router.serve.gate import API, Gate, declared_bytes
 from router.serve.jobs import Asked, Job
 from router.serve.keys import ApiKeys
 from router.serve.metrics import CONTENT_TYPE
@@ -40,8 +42,10 @@ log = logging.getLogger("ttt_router.serve")
 _PARSED_ASIDE_BYTES = 64 * 2**10  # a longer body is read in another thread: others should not wait
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 _Body = TypeVar("_Body", wire.SolveBody, wire.DecideBody, wire.FeedbackBody)
-TraceId = Annotated[str, Path(pattern=wire.ID, description="as a solution names it")]
-JobId = Annotated[str, Path(pattern=wire.ID, description="as the answer 202 names it")]
+_ID = re.compile(wire.ID)
+_FORM: dict[str, Any] = {"pattern": wire.ID}  # for the document: what is of another form is unknown, not malformed
+TraceId = Annotated[str, Path(json_schema_extra=_FORM, description="as a solution names it")]
+JobId = Annotated[str, Path(json_schema_extra=_FORM, description="as the answer 202 names it")]
 
 
 def make_app(service: Service, keys: ApiKeys) -> Gate:
@@ -90,6 +94,9 @@ def make_api(service: Service) -> FastAPI:
         if path == "/health":
             del responses[401]
         about: dict[str, Any] = {"responses": responses, "openapi_extra": takes(path), "operation_id": route.__name__}
+        about["response_class"] = Response if reply is None else JSONResponse
+        if path.startswith(API):
+            about["dependencies"] = [Depends(_check_query)]
         app.add_api_route(path, route, methods=[method], **about)
     for path, route in (("/health", api.health), ("/ready", api.ready)):  # as some load balancers ask
         app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
@@ -142,7 +149,8 @@ class _Api:
         """Answer one task or several.
 
         The answer comes at once; with `Prefer: respond-async` as 202 with an id to ask for; with `Accept:
-        text/event-stream` as events: `step` (task, step, done, of), `result` (task and solution or problem), `done`.
+        text/event-stream` as events: `step` (task, step, done, of), `result` (task and solution or problem), `done`;
+        with both as events that begin with `job` (id).
         Whoever goes away before cancels, but for what was asked for with `respond-async`. With an `Idempotency-Key` the
         same request is done once.
         """
@@ -153,10 +161,11 @@ class _Api:
         asked = await self._read(request, wire.SolveBody, self._asked)
         followed = _wants_events(request)
         job = await self._service.submit(tenant, asked, kept=later, key=key, followed=followed)
+        promised = {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": "respond-async"}
         if followed:
-            return self._stream(job)
+            return self._stream(job, promised) if later else self._stream(job)
         if later:
-            return _json(job.as_json(), 202, {"Location": f"/v1/jobs/{job.id}", "Preference-Applied": "respond-async"})
+            return _json(job.as_json(), 202, promised)
         await self._wait(request, job)
         if job.handed_back:
             raise Stopping
@@ -189,7 +198,7 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def record() -> None:
-            service.tenants.check_own(tenant, given.trace_id)
+            self._check_own(tenant, given.trace_id)
             router = service.tenants.router(tenant)
             said = {"answer": given.answer, "reward": given.reward, "source": given.source, "reason": given.reason}
             router.feedback(given.trace_id, given.correct, **said)
@@ -202,6 +211,7 @@ class _Api:
 
         `Accept: text/event-stream` follows it, at the server that has it.
         """
+        _check_job_id(job_id)
         if _wants_events(request):
             return self._stream(self._service.jobs.get(request.state.tenant, job_id))
         job = await self._service.find(request.state.tenant, job_id)
@@ -209,6 +219,7 @@ class _Api:
 
     async def cancel_job(self, request: Request, job_id: JobId) -> Response:
         """Cancel a job for good: what waits is dropped, what runs stops before its next step of training."""
+        _check_job_id(job_id)
         job = self._service.jobs.get(request.state.tenant, job_id)
         await self._service.cancel_for_good(job)
         return _json(job.as_json())
@@ -237,7 +248,7 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def read() -> dict[str, Any]:
-            service.tenants.check_own(tenant, trace_id)
+            self._check_own(tenant, trace_id)
             service.tenants.router(tenant).flush()
             return trace_json(service.ledger, trace_id)
 
@@ -256,7 +267,7 @@ class _Api:
         tenant, service = request.state.tenant, self._service
 
         def make() -> str:
-            service.tenants.check_own(tenant, trace_id)
+            self._check_own(tenant, trace_id)
             router = service.tenants.router(tenant)
             router.flush()
             return zipped(router, service.ledger, trace_id)
@@ -300,16 +311,24 @@ class _Api:
         """Answer to what FastAPI itself finds wrong with a path or a query."""
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        return response_of(problem(422, "body_refused", f"{field}: {first['msg']}", field=field))
+        loc = first["loc"][1:]  # without "query"
+        got, remedy = wire.said_of(first["type"], first["msg"], first.get("input"), loc, ())
+        return await self.refused(request, QueryRefused(got, field=".".join(map(str, loc)), remedy=remedy))
 
     async def http_fault(self, request: Request, error: Exception) -> Response:
         """Answer where there is no such route, or the body is too long."""
         assert isinstance(error, HTTPException)
-        code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        asked = f"{request.method} {ascii(request.url.path[:80])[1:-1]}"
         if error.status_code == 413:
             return response_of(problem_of(BodyTooLarge(self._settings.serve_body_bytes)), error.headers)
-        return response_of(problem(error.status_code, code, str(error.detail)), error.headers)
+        if error.status_code == 404:
+            said = {"detail": f"there is no route {asked}.", "remedy": "GET /openapi.json names those that there are."}
+            return response_of(problem(404, "no_such_route", **said), error.headers)
+        if error.status_code == 405:
+            methods = ", ".join(_methods_of(request))
+            said = {"detail": f"{asked} is not taken.", "remedy": f"This path takes {methods}."}
+            return response_of(problem(405, "method_not_allowed", **said), {"Allow": methods})
+        return response_of(problem(error.status_code, "refused", str(error.detail)), error.headers)
 
     async def fault(self, request: Request, error: Exception) -> Response:
         """Answer to what nobody foresaw; the log says more."""
@@ -325,6 +344,8 @@ class _Api:
             remedy = f"At most {limit} are taken in one request."
             raise BodyRefused(f"got {len(body.tasks)} tasks", field="tasks", remedy=remedy)
         tasks = tuple(wire.read_task(raw, f"tasks[{i}]", self._settings.limits) for i, raw in enumerate(body.tasks))
+        if body.arm is not None and body.arm not in wire.ARM_NAMES:
+            raise ArmUnavailable(body.arm[:40], self._settings.arms)
         deadline_s = None if body.deadline_s is None else float(body.deadline_s)
         return Asked(tasks, body.arm, body.seed, deadline_s)
 
@@ -367,7 +388,12 @@ class _Api:
             gone.cancel()
             self._leave(job)
 
-    def _stream(self, job: Job) -> Response:
+    def _check_own(self, tenant: str, trace_id: str) -> None:
+        if not _ID.fullmatch(trace_id):
+            raise UnknownTrace(trace_id[:40], self._service.ledger.location)
+        self._service.tenants.check_own(tenant, trace_id)
+
+    def _stream(self, job: Job, promised: dict[str, str] | None = None) -> Response:
         listener = job.listener()
         job.n_waiting_for += 1
 
@@ -375,7 +401,8 @@ class _Api:
             job.listeners.discard(listener)
             self._leave(job)
 
-        return EventStream(listener, gone)
+        first = () if promised is None else (("job", {"id": job.id}),)
+        return EventStream(listener, gone, first=first, headers=promised)
 
     def _leave(self, job: Job) -> None:
         job.n_waiting_for -= 1
@@ -390,6 +417,25 @@ class _TemporaryFile(FileResponse):
             await super().__call__(scope, receive, send)
         finally:
             os.unlink(self.path)
+
+
+async def _check_query(request: Request) -> None:
+    names = [each.alias for each in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in names:
+            remedy = wire.nearest(name, names) if names else "This route takes none."
+            raise QueryRefused("no such parameter", field=ascii(name[:40])[1:-1], remedy=remedy)
+
+
+def _check_job_id(job_id: str) -> None:
+    if not _ID.fullmatch(job_id):
+        raise UnknownJob(job_id)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of a request is there for."""
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
 async def _gone(request: Request) -> None:

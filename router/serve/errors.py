@@ -109,6 +109,22 @@ class BodyRefused(FewShotError):
         self.status = status
 
 
+class QueryRefused(FewShotError):
+    """A parameter in an address that the route does not take, or not with this value.
+
+    Args:
+        field: its name.
+        remedy: what would do.
+    """
+
+    status = 422
+
+    def __init__(self, message: str, *, field: str, remedy: str) -> None:
+        super().__init__(f"{field}: {message.rstrip('.')}. {remedy}")
+        self.field = field
+        self.remedy = remedy
+
+
 class SolveFailed(FewShotError):
     """A task that was not answered, where a page needs its trace."""
 

@@ -6,15 +6,16 @@ what goes out are the documentation of what `solution_json` and its like write, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from icl_engine.answer import Answer
 from icl_engine.loaders import arc_task, is_arc_task
 from icl_engine.task import Limits, Task
-from icl_engine.values import decoded_json
+from icl_engine.values import DEFAULT_LIMITS, decoded_json, described
 from policies.decision import Decision
 from router.errors import TaskRefused
 from router.serve.errors import BodyRefused
@@ -23,13 +24,22 @@ from router.solution import Solution
 ID = r"^[0-9a-f]{32}$"  # of traces and of jobs
 _LONGEST_S = 7 * 24 * 3600.0
 _CELL: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 9}
-_ROW: dict[str, Any] = {"type": "array", "items": _CELL, "minItems": 1, "maxItems": 30}
+_SIDE, _LINE = DEFAULT_LIMITS.side, DEFAULT_LIMITS.line  # a grid of one row or one column may be longer than others
+
+
+def _grid(n_rows: int, n_columns: int) -> dict[str, Any]:
+    row = {"type": "array", "items": _CELL, "minItems": 1, "maxItems": n_columns}
+    return {"type": "array", "items": row, "minItems": 1, "maxItems": n_rows}
+
+
 _VALUE: dict[str, Any] = {
     "description": "a text, a grid as a list of rows of equal length, or a single row; all of one kind in a task",
     "anyOf": [
         {"type": "string", "minLength": 1},
-        {"type": "array", "items": _ROW, "minItems": 1, "maxItems": 30},
-        _ROW,
+        _grid(_SIDE, _SIDE),
+        _grid(1, _LINE),
+        _grid(_LINE, 1),
+        _grid(1, _LINE)["items"],
     ],
 }
 _TASK: dict[str, Any] = {
@@ -81,6 +91,7 @@ _ARC_TASK: dict[str, Any] = {
 }
 _ANY_TASK: dict[str, Any] = {"anyOf": [_TASK, _ARC_TASK]}
 ArmName = Literal["zero_shot", "icl", "icl_vote", "ttt_short", "ttt", "remote"]
+ARM_NAMES: tuple[str, ...] = get_args(ArmName)
 EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
     "demonstrations": [
@@ -110,7 +121,10 @@ class SolveBody(_Given):
     )
 
     tasks: Annotated[list[Any], Field(min_length=1, json_schema_extra={"items": _ANY_TASK})]
-    arm: ArmName | None = Field(None, description="answer with this arm, whatever the policy would do")
+    # which arms there are depends on the model: the route says it of one that is none
+    arm: Annotated[StrictStr, Field(json_schema_extra={"enum": [*ARM_NAMES]})] | None = Field(
+        None, description="answer with this arm, whatever the policy would do"
+    )
     seed: _SEED | None = None
     deadline_s: Annotated[StrictFloat | StrictInt, Field(gt=0, le=_LONGEST_S)] | None = Field(
         None, description="seconds from now, waiting included, after which the answer in context is given"
@@ -139,11 +153,15 @@ class FeedbackBody(_Given):
         }
     )
 
-    trace_id: Annotated[StrictStr, Field(pattern=ID)]
+    trace_id: Annotated[StrictStr, Field(json_schema_extra={"pattern": ID})]  # another is that of no trace: 404
     correct: StrictBool | Annotated[StrictFloat, Field(ge=0, le=1)] | None = Field(
         None, description="whether its answer was right"
     )
-    answer: Any = Field(None, description="what would have been right; for several queries a list, null: not known")
+    answer: Any = Field(
+        None,
+        description="what would have been right, in the form of the task's outputs; for several queries a list with "
+        "one for each, null where it is not known",
+    )
     reward: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1)] | None = Field(None, description="how good it was")
     source: Annotated[StrictStr, Field(pattern=r"^[!-~]([ -~]{0,98}[!-~])?$")] = Field(
         "user", description="who says so; the first report of a source counts, until it is corrected"
@@ -202,9 +220,9 @@ class Problem(BaseModel):
     title: str
     status: int
     code: str = Field(description="stable, for programs")
-    detail: str = Field(description="what was got and what would do, for people")
+    detail: str = Field(description="what was got, for people; also what would do, where there is no `remedy`")
     field: str | None = None
-    remedy: str | None = None
+    remedy: str | None = Field(None, description="what would do")
     retry_after_s: float | None = None
 
 
@@ -330,6 +348,18 @@ class ReadyReply(BaseModel):
 
 
 _Body = TypeVar("_Body", bound=_Given)
+_DOCUMENT = "GET /openapi.json says what is taken."
+_WRAPPED: dict[type[_Given], str] = {SolveBody: '{"tasks": [ ... ]}', DecideBody: '{"task": ... }'}
+_OF_TASKS = frozenset({"demonstrations", "queries", "train", "test"})
+_FORMS = {  # of what patterns, unions and bounds say less well
+    "tasks": "Give a list of one task or more.",
+    "seed": f"Give a whole number from 0 to {2**32 - 1}.",
+    "deadline_s": f"Give seconds above zero, at most {_LONGEST_S:.0f}.",
+    "correct": "Give true, false or a number with a point from 0.0 to 1.0.",
+    "reward": "Give a number from 0 to 1.",
+    "source": "Give 1 to 100 printable characters of ASCII, no blank at either end.",
+    "reason": "Give 1 to 500 characters on one line.",
+}
 
 
 def read_body(body: bytes, model: type[_Body], *, max_bytes: int) -> _Body:
@@ -339,13 +369,43 @@ def read_body(body: bytes, model: type[_Body], *, max_bytes: int) -> _Body:
         BodyRefused: it is no JSON, or not what the route takes; names the first field that is wrong.
     """
     try:
-        return model.model_validate(decoded_json(body, "body", max_bytes))
+        given = decoded_json(body, "body", max_bytes)
     except TaskRefused as error:
         raise BodyRefused(error.message, field=error.field, remedy=error.remedy) from None
+    if not isinstance(given, dict):
+        remedy = f"Give an object with {_listed([*model.model_fields])}. {_DOCUMENT}"
+        raise BodyRefused(f"got {described(given)}", field="body", remedy=remedy)
+    wrapped = _WRAPPED.get(model)
+    if wrapped is not None and not given.keys() & model.model_fields.keys() and given.keys() & _OF_TASKS:
+        raise BodyRefused("got a task by itself", field="body", remedy=f"Wrap it: {wrapped}.")
+    try:
+        return model.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = _path(first["loc"])
-        raise BodyRefused(first["msg"], field=field, remedy="The OpenAPI document says what is taken.") from None
+        first = error.errors(include_url=False)[0]
+        got, remedy = said_of(first["type"], first["msg"], first["input"], first["loc"], [*model.model_fields])
+        field = ascii(str(first["loc"][0])[:80])[1:-1]
+        raise BodyRefused(got, field=field, remedy=f"{remedy} {_DOCUMENT}") from None
+
+
+def said_of(kind: str, wanted: str, got: object, loc: Sequence[int | str], names: Sequence[str]) -> tuple[str, str]:
+    """Return in our words what pydantic found: what was got, and what would do.
+
+    Args:
+        kind, wanted, got, loc: the type, message, input and place of pydantic's error.
+        names: of the fields that there are.
+    """
+    name = str(loc[0]) if loc else ""
+    if kind == "extra_forbidden":
+        return "no such field", nearest(name, names)
+    if kind == "missing":
+        return "missing", f"Give {name}."
+    return f"got {described(got)}", _FORMS.get(name) or f"{wanted.replace('Input should', 'It should')}."
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Return what may have been meant by a name that is none of these."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {close[0]}?" if close else f"There are {_listed(names)}."
 
 
 def read_task(raw: object, field: str, limits: Limits) -> Task:
@@ -408,8 +468,5 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _path(parts: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return ascii(path[:80])[1:-1] or "body"
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -36,7 +36,7 @@ _HEADERS = [
     {
         "name": "Prefer",
         "in": "header",
-        "description": "`respond-async`: answer 202 with an id to ask for",
+        "description": "`respond-async`: answer 202 with an id to ask for; with events these begin with it",
         "schema": {"type": "string", "enum": ["respond-async"]},
     },
     {

@@ -60,7 +60,7 @@ _SAID: dict[type[Exception], str] = {  # in place of messages that name files or
 _RETRY_AFTER_S = {503: 5.0, 429: 1.0}
 _EXTRA = (
     "field", "remedy", "task_id", "retry_after_s", "arm", "available", "during",
-    "decision_id", "source", "kind", "recorded", "given",
+    "decision_id", "trace_id", "source", "kind", "recorded", "given",
 )  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def problem_of(error: Exception, redact: Callable[[str], str] = str) -> dict[str
     """Return the document for an error; what nobody foresaw says nothing of itself.
 
     Returns:
-        type, title, status, code, detail and, where known, field, remedy, task_id, retry_after_s.
+        type, title, status, code, detail and, where known, field, remedy (which `detail` then leaves out), task_id,
+        retry_after_s.
     """
     if not isinstance(error, library.FewShotError):
         return problem(500, "internal", "something went wrong in this server; its log says what")
@@ -77,8 +78,13 @@ def problem_of(error: Exception, redact: Callable[[str], str] = str) -> dict[str
     extra = {name: getattr(error, name, None) for name in _EXTRA}
     if isinstance(error, library.SettingsError):
         extra |= {"field": error.variable, "remedy": error.remedy}
+    if isinstance(error, library.ArmUnavailable):
+        extra["field"] = "arm"
     if detail != redact(str(error)):
         extra["remedy"] = None
+    elif extra["remedy"]:
+        extra["remedy"] = redact(extra["remedy"])
+        detail = detail.removesuffix(extra["remedy"]).rstrip() or detail
     return problem(status, code_of(type(error)), detail, **{k: v for k, v in extra.items() if v not in (None, "")})
 
 
@@ -91,6 +97,11 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]
     if status in _RETRY_AFTER_S:
         extra.setdefault("retry_after_s", _RETRY_AFTER_S[status])
     return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail, **extra}
+
+
+def words_of(document: Mapping[str, Any]) -> str:
+    """Return what a problem says to people: what was got, and what would do."""
+    return f"{document['detail']} {document.get('remedy') or ''}".strip()
 
 
 def code_of(kind: type[Exception]) -> str:

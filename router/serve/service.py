@@ -34,7 +34,7 @@ from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal
 from router.serve.messages import solution_json
 from router.serve.metrics import Metrics
-from router.serve.problems import problem_of
+from router.serve.problems import problem_of, words_of
 from router.serve.tenants import Tenants
 from router.serve.watch import Watch
 from router.solution import Solution
@@ -122,7 +122,7 @@ class Service:
         """
         result = job.ordered_results()[0]
         if "problem" in result:
-            raise SolveFailed(result["problem"]["detail"])
+            raise SolveFailed(words_of(result["problem"]))
         trace_id: str = result["solution"]["trace_id"]
         return trace_id
 

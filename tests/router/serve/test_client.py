@@ -20,7 +20,7 @@ import pytest
 import router.client
 from icl_engine.task import Task
 from router.client import AsyncClient, Client, ServiceError
-from router.errors import ArmUnavailable, OutcomeConflict, TaskRefused
+from router.errors import ArmUnavailable, OutcomeConflict, RecordRefused, SettingsError, TaskRefused, UnknownTrace
 from router.router import Router
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, text, until
@@ -144,17 +144,99 @@ def test_errors_are_those_of_the_library_where_it_has_them(running: Running) -> 
     with Client(running.url, LAB) as client:
         with pytest.raises(ArmUnavailable, match="Available: icl, icl_vote"):
             client.solve(TASK, arm="ttt")
+        with pytest.raises(ArmUnavailable) as magic, Client(running.url, LAB) as again:
+            again.solve(TASK, arm="magic")
+        with pytest.raises(ArmUnavailable) as by_the_library:
+            running.service.tenants.router("lab").solve(TASK, arm="magic")
         with pytest.raises(ServiceError) as unknown:
-            client.explain("0" * 32)
+            client.job("0" * 32)
         with pytest.raises(ServiceError) as wrong, Client(running.url, "wrong" * 5) as stranger:
             stranger.decide(TASK)
         too_long = TASK.replace(queries=("x" * 30_000,))
         with pytest.raises(TaskRefused, match="At most 20000 characters") as refused:
             client.solve(too_long)
 
-    assert (unknown.value.status, unknown.value.code) == (404, "unknown_trace")
+    assert (unknown.value.status, unknown.value.code) == (404, "unknown_job")
     assert (wrong.value.status, wrong.value.code) == (401, "key_required")
     assert refused.value.field == "tasks[0].queries[0]"
+    assert str(magic.value) == str(by_the_library.value)
+
+
+@pytest.mark.parametrize("trace_id", ["f" * 32, "last", "a?b", "é"])
+def test_a_trace_that_is_none_is_told_as_by_the_library(running: Running, trace_id: str) -> None:
+    with Client(running.url, LAB) as client:
+        for ask in (client.explain, client.trace, lambda trace_id: client.feedback(trace_id, correct=True)):
+            with pytest.raises(UnknownTrace) as told:
+                ask(trace_id)
+
+            assert told.value.trace_id == trace_id
+
+
+def test_feedback_that_will_not_do_is_told_as_by_the_library(running: Running) -> None:
+    with Client(running.url, LAB) as client:
+        trace_id = client.solve(TASK).trace_id
+        with pytest.raises(RecordRefused) as nothing:
+            client.feedback(trace_id)
+        with pytest.raises(RecordRefused) as by_the_library:
+            running.service.tenants.router("lab").feedback(trace_id)
+        with pytest.raises(RecordRefused, match=r"^reward: got 1.5 \(float\)\. Give a number from 0 to 1\."):
+            client.feedback(trace_id, reward=1.5)
+        with pytest.raises(RecordRefused, match=r"^answer: got 2 for 1 queries\."):
+            client.feedback(trace_id, answer=["D", "E"])
+
+    assert str(nothing.value) == str(by_the_library.value)
+
+
+def test_what_is_no_task_is_told_as_by_the_library_and_nothing_is_sent(running: Running) -> None:
+    raw: Any = text()
+    router, transport = running.service.tenants.router("lab"), Scripted()
+    with Client(running.url, LAB, transport=transport) as client:
+        with pytest.raises(TaskRefused) as by_the_library:
+            router.solve(raw)
+        for ask in (client.solve, client.decide, lambda task: client.solve_many([task])):
+            with pytest.raises(TaskRefused) as told:
+                ask(raw)
+            assert str(told.value) == str(by_the_library.value)
+        one: Any = TASK
+        for ask_many in (client.solve_many, client.solve_later):
+            with pytest.raises(TaskRefused, match=r"^tasks: got a single Task\. Give a list of tasks: \[task\]\.$"):
+                ask_many(one)
+        for deadline_s in (0.0, -1.0, float("nan")):
+            with pytest.raises(SettingsError, match=r"^deadline_s: got"):
+                client.solve(TASK, deadline_s=deadline_s)
+
+    assert transport.sent == []
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_cannot_be_sent_is_told_at_once_and_shows_no_key(kind: type[Client] | type[AsyncClient]) -> None:
+    for url in ("127.0.0.1:8770", "localhost", "", "ftp://x", "http://", "http://a:b:c"):
+        with pytest.raises(SettingsError, match=r"^url: got .* Give it as http://HOST:PORT\.$"):
+            kind(url, LAB)
+    for key in ("", LAB + "\n", "ké"):
+        with pytest.raises(SettingsError, match=r"^key: ") as told:
+            kind("http://127.0.0.1:8770", key)
+        assert not key or key not in str(told.value)
+
+
+def test_a_server_that_starts_again_is_waited_for_until_the_deadline(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router.client, "_LONGEST_BACKOFF_S", 0.01)
+    transport = Scripted(*[httpx.ConnectError("refused")] * 40)
+    with Client(running.url, LAB, transport=transport) as client:
+        solutions = client.solve_many([TASK, TASK], deadline_s=20)
+
+    assert [solution.answer for solution in solutions] == ["D", "D"]
+    assert len(transport.sent) == 41
+
+
+def test_a_server_that_is_not_there_is_given_up_at_the_deadline_and_not_long_before() -> None:
+    began = time.monotonic()
+    with Client("http://127.0.0.1:9", LAB) as client, pytest.raises(ServiceError, match="be reached"):
+        client.solve(TASK, deadline_s=1.0)
+
+    assert 0.2 < time.monotonic() - began < 1.0  # the last wait would have gone beyond it
 
 
 def test_a_server_that_is_full_is_asked_again_when_it_says(running: Running) -> None:

@@ -39,6 +39,9 @@ ROUTES = [  # all of them; what is not here is found by `test_this_table_is_whol
 ]
 
 
+BYTES = {"/metrics": ["text/plain"], "/v1/adapters/{trace_id}": ["application/zip"]}
+
+
 def solved(client: httpx.Client, task: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     answer = client.post("/v1/solve", json={"tasks": [task or text()], **options})
     assert answer.status_code == 200, answer.text
@@ -148,6 +151,90 @@ def test_a_body_that_will_not_do_is_refused_by_the_name_of_the_field(lab: httpx.
     assert answer.status_code == 422
     assert answer.json()["field"].startswith(field)
     assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "said"),
+    [
+        ("solve", {"tasks": [text()], "deadline": 3}, ("deadline", "no such field", "Did you mean deadline_s?")),
+        ("solve", {}, ("tasks", "missing", "Give tasks.")),
+        ("solve", {"tasks": []}, ("tasks", "got a list of 0", "Give a list of one task or more.")),
+        ("solve", {"tasks": [text()], "seed": "7"}, ("seed", "got the text '7'", "Give a whole number from 0 to")),
+        ("solve", {"tasks": [text()], "deadline_s": "x"}, ("deadline_s", "got the text 'x'", "Give seconds above")),
+        ("solve", text(), ("body", "got a task by itself", 'Wrap it: {"tasks": [ ... ]}.')),
+        ("solve", {"train": [], "test": []}, ("body", "got a task by itself", 'Wrap it: {"tasks": [ ... ]}.')),
+        ("decide", text(), ("body", "got a task by itself", 'Wrap it: {"task": ... }.')),
+        ("solve", [text()], ("body", "got a list of 1", "Give an object with tasks, arm, seed and deadline_s.")),
+        ("feedback", {"trace_id": "0" * 32, "correct": 2}, ("correct", "got 2 (int)", "Give true, false or a number")),
+    ],
+)
+def test_what_was_got_and_what_would_do_are_told_once_each_and_in_words(
+    lab: httpx.Client, route: str, body: Any, said: tuple[str, str, str]
+) -> None:
+    problem = lab.post(f"/v1/{route}", json=body).json()
+    field, got, remedy = said
+
+    assert (problem["code"], problem["field"], problem["detail"]) == ("body_refused", field, f"{field}: {got}.")
+    assert problem["remedy"].startswith(remedy)
+
+
+@pytest.mark.parametrize("id", ["last", "0" * 31, "0" * 33, "X" * 32, "0" * 31 + "%0A", "%00", "..%2e"])
+def test_an_id_of_another_form_is_that_of_nothing(lab: httpx.Client, id: str) -> None:
+    traces = [lab.get(f"/v1/{kind}/{id}") for kind in ("traces", "adapters")]
+    traces.append(lab.post("/v1/feedback", json={"trace_id": id, "correct": True}))
+    jobs = [lab.get(f"/v1/jobs/{id}"), lab.delete(f"/v1/jobs/{id}")]
+    jobs.append(lab.get(f"/v1/jobs/{id}", headers={"Accept": "text/event-stream"}))
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in traces} == {(404, "unknown_trace")}
+    assert all("all 32 characters" in answer.json()["detail"] for answer in traces)
+    assert {(answer.status_code, answer.json()["code"]) for answer in jobs} == {(404, "unknown_job")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "remedy"),
+    [
+        ("GET", "/v1/traces?arm=bogus", "arm", "It should be 'zero_shot', 'icl'"),
+        ("GET", "/v1/traces?n=0", "n", "It should be greater than or equal to 1."),
+        ("GET", "/v1/traces?arms=ttt", "arms", "Did you mean arm?"),
+        ("GET", "/v1/traces?x=1", "x", "There are n, before, arm, outcome and degraded."),
+        ("POST", "/v1/solve?arm=ttt", "arm", "This route takes none."),
+        ("GET", "/v1/policy?verbose=1", "verbose", "This route takes none."),
+    ],
+)
+def test_a_parameter_that_a_route_does_not_take_is_refused(
+    lab: httpx.Client, method: str, path: str, field: str, remedy: str
+) -> None:
+    answer = lab.request(method, path, json={"tasks": [text()]} if method == "POST" else None)
+    problem = answer.json()
+
+    assert (answer.status_code, problem["code"], problem["field"]) == (422, "query_refused", field)
+    assert problem["remedy"].startswith(remedy)
+
+
+def test_probes_may_be_asked_with_whatever_a_balancer_adds(lab: httpx.Client) -> None:
+    assert [lab.get(f"/{path}?at=1").status_code for path in ("health", "ready", "metrics")] == [200, 200, 200]
+
+
+def test_a_path_or_a_method_that_is_none_is_told_with_what_there_is(lab: httpx.Client) -> None:
+    path, method = lab.get("/v1/unheard-of"), lab.put(f"/v1/jobs/{'0' * 32}")
+
+    assert (path.status_code, path.json()["code"]) == (404, "no_such_route")
+    assert path.json()["detail"] == "there is no route GET /v1/unheard-of."
+    assert "GET /openapi.json" in path.json()["remedy"]
+    assert (method.status_code, method.headers["Allow"]) == (405, "DELETE, GET")
+    assert method.json()["remedy"] == "This path takes DELETE, GET."
+
+
+def test_what_is_promised_and_followed_begins_with_its_id(lab: httpx.Client) -> None:
+    headers = {"Prefer": "respond-async", "Accept": "text/event-stream"}
+    answer = lab.post("/v1/solve", json={"tasks": [text()]}, headers=headers)
+    first, data = answer.text.split("\n")[:2]
+    job_id = json.loads(data.removeprefix("data: "))["id"]
+
+    assert (answer.status_code, first) == (200, "event: job")
+    assert answer.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert answer.headers["Preference-Applied"] == "respond-async"
+    assert lab.get(answer.headers["Location"]).json()["state"] == "done"
 
 
 ARC = {
@@ -399,6 +486,8 @@ def test_the_document_says_that_a_key_is_needed_and_shows_examples(lab: httpx.Cl
     for path in document["paths"].values():
         for operation in path.values():
             assert operation["description"]
+    content = {path: document["paths"][path]["get"]["responses"]["200"]["content"] for path in BYTES}
+    assert {path: list(kinds) for path, kinds in content.items()} == BYTES
 
 
 def test_pages_may_be_used_with_the_same_key(running: Running) -> None:

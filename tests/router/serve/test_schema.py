@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from icl_engine.loaders import load_tasks
 from icl_engine.task import Task, Value
 from tests.icl_engine.task_strategies import grid_tasks, text_tasks
 from tests.router.serve.serving import LAB, Running, serving, shouting, text
@@ -25,6 +29,8 @@ HEADERS = {"Authorization": f"Bearer {LAB}"}
 BEYOND_A_SCHEMA: list[Any] = [
     positive_data_acceptance
 ]  # rows of one length, values of one kind: such a task is refused with 422
+ROOT = Path(__file__).parents[3]
+TASK_FILES = [ROOT / "examples" / "my_task.json", *sorted((ROOT / "router" / "demo_data").glob("*.json"))]
 ASKED = [
     (method, path, mode)
     for method, path in ROUTES
@@ -87,6 +93,19 @@ def test_requests_that_follow_from_each_other_keep_to_the_document(document: Any
             case.validate_response(response, excluded_checks=BEYOND_A_SCHEMA, headers=HEADERS)
 
     run_state_machine_as_test(Following, settings=settings(FAST, max_examples=8, stateful_step_count=6))
+
+
+@pytest.mark.parametrize("file", TASK_FILES, ids=lambda file: file.stem)
+def test_every_task_that_is_shipped_is_one_by_the_document(running: Running, file: Path) -> None:
+    document = httpx.get(f"{running.url}/openapi.json", headers=HEADERS).json()
+    body = jsonschema.Draft202012Validator({**document, "$ref": "#/components/schemas/SolveBody"})
+    content = json.loads(file.read_text())
+    in_arcs_form = [content] if "train" in content else list(content.values())
+    parsed = [each.task.model_dump(mode="json", exclude_none=True) for each in load_tasks(file)]
+
+    for task in (*in_arcs_form, *parsed):
+        body.validate({"tasks": [task]})
+    assert not body.is_valid({"tasks": [{**parsed[0], "queries": [[0] * 101]}]})
 
 
 @given(task=grid_tasks() | text_tasks())
