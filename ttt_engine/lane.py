@@ -41,7 +41,8 @@ class Lane:
 
         Args:
             check: called now and then while it waits; what it raises ends the waiting.
-            spent: told of its share of each serving, in seconds, also after it has given up.
+            spent: told of its share of each serving, in seconds; where it gives up, then of what was spent by then, and
+                of the rest at the end.
         """
         return LaneSeat(self, check, spent)
 
@@ -84,6 +85,9 @@ class Lane:
             asked.given_up = True
             if asked in self._waiting:
                 self._waiting.remove(asked)
+            elif not asked.done.is_set():  # else all of it has been told
+                asked.tell_spent()
+                asked.seat.seconds += asked.told_s
             self._coming.discard(asked.seat)
             self._changed.notify_all()
 
@@ -96,6 +100,10 @@ class Lane:
                     self._thread = None  # under the lock: whoever asks next starts another
                     return
                 batch = self._next()
+                began = time.perf_counter()
+                for asked in batch:
+                    asked.began, asked.n_together = began, len(batch)
+                    asked.seat.shared |= len(batch) > 1
             self._serve(batch)
 
     def _next(self) -> list[_Asked]:
@@ -106,23 +114,20 @@ class Lane:
         return batch
 
     def _serve(self, batch: list[_Asked]) -> None:
-        began = time.perf_counter()
         try:
             results = list(batch[0].serve([asked.request for asked in batch]))
             assert len(results) == len(batch)
         except BaseException as error:  # of all who asked for this; the thread goes on for the others
             failed = error if isinstance(error, Exception) else RuntimeError(f"broken off by {type(error).__name__}")
             results = [failed] * len(batch)
-        share = (time.perf_counter() - began) / len(batch)
         with self._changed:
             for asked, result in zip(batch, results, strict=True):
-                asked.seat.seconds += share
+                asked.tell_spent()
                 asked.seat.n_served += 1
-                asked.seat.shared |= len(batch) > 1
-                if not asked.given_up:
+                if not asked.given_up:  # else its solve has gone on without it
+                    asked.seat.seconds += asked.told_s
                     self._coming.add(asked.seat)
                 asked.result = result
-                asked.seat.spent(share)
                 asked.done.set()
 
 
@@ -166,3 +171,12 @@ class _Asked:
     result: Any = None
     done: threading.Event = field(default_factory=threading.Event)
     given_up: bool = False
+    began: float = 0.0  # to be served
+    n_together: int = 1
+    told_s: float = 0.0  # of its share, by now
+
+    def tell_spent(self) -> None:
+        """Tell of its share of the serving so far, as far as that was not told."""
+        share_s = (time.perf_counter() - self.began) / self.n_together
+        self.seat.spent(share_s - self.told_s)
+        self.told_s = share_s

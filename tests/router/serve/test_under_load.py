@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from icl_engine.task import Task, Value
 from policies.stages import Stage
 from router.router import Router
 from router.serve.server import forget_what_is_loaded
+from router.settings import Settings
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
 from tests.router.test_steps import StagedPolicy
@@ -492,6 +494,24 @@ def test_a_deadline_that_passes_in_training_gives_the_answer_in_context(tmp_path
     assert solution["answered_by"] == "icl"
     assert "deadline reached" in solution["degraded"][0]
     assert solution["cost"]["seconds"] < 10
+
+
+def test_a_training_that_the_deadline_cuts_is_told_and_charged_as_the_library_does(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"arm": "ttt", "seed": 7, "deadline_s": 1.0}
+    settings = Settings(home=tmp_path / "library", **LONG)
+    with Router(settings, model=tiny_model()) as router:
+        alone = router.solve(CONSTANT_TASK, **asked)
+    with serving(tmp_path / "service", tiny_model(), **LONG) as running, running.client() as lab:
+        paid = list[float]()
+        running.service.allowances.computed = lambda tenant, seconds: paid.append(seconds)  # type: ignore[method-assign]
+        solution = lab.post("/v1/solve", json={"tasks": [CONSTANT], **asked}).json()["results"][0]["solution"]
+        path = lab.get(f"/v1/traces/{solution['trace_id']}").json()["trace"]["path"]
+
+    told = r"training stopped: deadline reached after [1-9]\d* of 100000 steps\. The answer in context is used instead\."
+    assert all(re.fullmatch(told, *degraded) for degraded in (alone.degraded, solution["degraded"]))
+    assert solution["cost"]["seconds"] == pytest.approx(alone.cost.seconds, rel=0.2)
+    assert solution["cost"]["seconds"] == pytest.approx(sum(step["seconds"] for step in path), rel=0.2)
+    assert sum(paid) == pytest.approx(solution["cost"]["seconds"], rel=0.2)
 
 
 def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tmp_path: Path) -> None:
