@@ -392,7 +392,7 @@ class TttEngine:
 
         try:
             return seat.ask(self._run_all, replace(job, progress=progress))
-        except DeadlinePassed as error:  # the others are trained on, and what came of this one would be told with theirs
+        except DeadlinePassed as error:  # the lane does not wait for others that are trained beside it
             if seat.seconds == before_s:
                 raise  # it was not its turn yet
             done = "after {} of {} steps".format(*steps_done[0]) if steps_done else "before the first step was done"
