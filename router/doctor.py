@@ -182,9 +182,10 @@ def _disk(settings: Settings) -> Finding:
 def _ledger(settings: Settings) -> Finding:
     from policies.database import Place
     from policies.ledger import Ledger
-    from policies.sqlite import durability_for
+    from policies.sqlite import Durability, durability_for
 
     place = Place.of(settings.ledger_location)
+    how: Durability | None
     if place.file is not None and place.mark is not None and not place.file.exists() and not place.mark.exists():
         if not os.access(_nearest(place.file.parent), os.W_OK | os.X_OK):
             return Finding("ledger", "failed", f"{place.shown} cannot be made", "Name a folder that may be written.")
