@@ -35,6 +35,10 @@ from icl_engine.text_form import GRID_FORMS, GridForm
 EMBEDDED_WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FOUR_BIT = "4bit"
+_REMEDY = (
+    "Give a directory with config.json, safetensors weights and a tokenizer, or a hub id that can be reached; with no "
+    "model given the embedded one is used."
+)
 _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # prompt tokens in one pass, padding included
 _BATCH_LOGITS = {"cpu": 2**27, "cuda": 2**30}  # logits in one pass, rows * places * vocabulary; 4 to 12 bytes each
 _HASHED_WHOLE_BYTES = 64 * 2**20
@@ -71,6 +75,8 @@ class TransformersModel:
         """See `icl_engine.load_model`."""
         target = _device(device)
         source = str(EMBEDDED_WEIGHTS) if name_or_path is None else name_or_path
+        if _is_path(source) and not Path(source).is_dir():  # of which the hub would say that it is no name
+            raise ModelUnavailable(f"cannot load the model {source!r}: there is no such folder", remedy=_REMEDY)
         bars = hub_logging.is_progress_bar_enabled()
         hub_logging.disable_progress_bar()  # a bar for each loaded tensor says nothing to our callers
         try:
@@ -79,11 +85,7 @@ class TransformersModel:
             raise
         except Exception as error:  # the libraries that read configs, weights and tokenizers share no root
             first_line = str(error).strip().split("\n")[0]
-            raise ModelUnavailable(
-                f"cannot load the model {source!r}: {first_line}",
-                remedy="Give a directory with config.json, safetensors weights and a tokenizer, or a hub id that can "
-                "be reached; with no model given the embedded one is used.",
-            ) from error
+            raise ModelUnavailable(f"cannot load the model {source!r}: {first_line}", remedy=_REMEDY) from error
         finally:
             if bars:
                 hub_logging.enable_progress_bar()
@@ -438,6 +440,11 @@ def _scores(
             )
         )
     return scores
+
+
+def _is_path(source: str) -> bool:
+    """Tell a folder from a hub id, which is a name or an owner and a name."""
+    return Path(source).is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
 
 
 def _device(name: str) -> torch.device:

@@ -1,7 +1,7 @@
 """What is here and what is missing: Python, packages, home, disk, ledger, store, keys, workers, device and models.
 
-Each check says what was found and, where something is wrong, what to do. Nothing is changed but what a first solve
-would make too: the home folder and an empty ledger.
+Each check says what was found and, where something is wrong, what to do. Nothing is made: what a first solve would make
+is not there before it. A ledger that is there is opened as ever, so that an older schema is brought up to date.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -29,13 +30,18 @@ from router.router import store_of
 from router.settings import Settings, unknown_variables
 from router.values_shown import printable
 from ttt_engine.errors import ExecutorUnavailable, StoreMisconfigured, StoreUnavailable
+from ttt_engine.stores.signing import SECRET_FILE
+
+if TYPE_CHECKING:
+    from ttt_engine.stores import TieredAdapterStore
 
 PACKAGES = (
     "ttt-router", "torch", "transformers", "peft", "safetensors", "blake3", "langgraph", "numpy", "pydantic",
     "sqlalchemy", "alembic",
 )  # fmt: skip
 _LEAST_FREE_BYTES = 500_000_000
-_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+_MADE_LATER = "not there yet: the first solve makes it"
+_STYLES = {"ok": "green", "unset": "dim", "warning": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Finding:
     """What one check found."""
 
     check: str
-    state: Literal["ok", "warning", "failed"]
+    state: Literal["ok", "unset", "warning", "failed"]  # unset: works without, and is not there
     found: str
     remedy: str = ""  # what to do; empty where nothing need be
 
@@ -151,17 +157,21 @@ def _variables(settings: Settings) -> Finding:
 
 def _home(settings: Settings) -> Finding:
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=settings.home):
+        with tempfile.TemporaryFile(dir=_nearest(settings.home)):
             pass
     except OSError as error:
         remedy = "Make it a folder that may be written, or set TTT_ROUTER_HOME to one."
         return Finding("home", "failed", f"{settings.home}: {error.strerror or error}", remedy)
-    return Finding("home", "ok", str(settings.home))
+    return Finding("home", "ok", f"{settings.home}{'' if settings.home.exists() else f', {_MADE_LATER}'}")
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _disk(settings: Settings) -> Finding:
-    folder = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    folder = _nearest(settings.home)
     free = shutil.disk_usage(folder).free
     if free < _LEAST_FREE_BYTES:
         remedy = "Free some space, or set TTT_ROUTER_HOME to a folder on another disk."
@@ -170,21 +180,37 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _ledger(settings: Settings) -> Finding:
+    from policies.database import Place
     from policies.ledger import Ledger
+    from policies.sqlite import Durability, durability_for
 
-    with Ledger.open(settings.ledger_location) as ledger:
-        how = ledger.durability
-        kept = (
-            "as durable as its server"
-            if how is None
-            else (f"journal {how.journal_mode}, synchronous {how.synchronous}: {how.reason}")
-        )
-        return Finding("ledger", "ok", f"{_without_password(ledger.location)}, {kept}")
+    place = Place.of(settings.ledger_location)
+    how: Durability | None
+    if place.file is not None and place.mark is not None and not place.file.exists() and not place.mark.exists():
+        if not os.access(_nearest(place.file.parent), os.W_OK | os.X_OK):
+            return Finding("ledger", "failed", f"{place.shown} cannot be made", "Name a folder that may be written.")
+        how, later = durability_for(sqlite3.sqlite_version_info[:3]), f", {_MADE_LATER}"
+    else:
+        with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+            how, later = ledger.durability, ""
+    kept = (
+        "as durable as its server"
+        if how is None
+        else f"journal {how.journal_mode}, synchronous {how.synchronous}: {how.reason}"
+    )
+    return Finding("ledger", "ok", f"{_without_password(place.shown)}{later}, {kept}")
 
 
 def _store(settings: Settings) -> Finding:
+    """Look into the store; where there is no secret yet, with one that is thrown away."""
+    has_secret = settings.store_secrets is not None or (settings.home / SECRET_FILE).exists()
+    with tempfile.TemporaryDirectory() as stand_in:
+        opened = store_of(settings if has_secret else settings.model_copy(update={"home": Path(stand_in)}))
+        return _store_found(settings, opened)
+
+
+def _store_found(settings: Settings, store: TieredAdapterStore) -> Finding:
     scheme, _, rest = settings.store_url.partition(":")
-    store = store_of(settings)
     folder = Path(rest) if scheme == "local" and rest else settings.home / "adapters"
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)):
         return Finding("store", "failed", f"{folder} may not be read and written", "Change its owner or its mode.")
@@ -206,7 +232,8 @@ def _store(settings: Settings) -> Finding:
 
 def _service(settings: Settings) -> Finding:
     if settings.serve_keys is None and settings.serve_keys_file is None:
-        return Finding("service", "ok", "no keys are set, so `ttt-router serve` would not start")
+        found = "no keys are set; `ttt-router serve` needs --keys or TTT_ROUTER_SERVE_KEYS_FILE"
+        return Finding("service", "unset", found)
     if missing := lacking("serve"):
         return Finding("service", "warning", f"{', '.join(missing)} not installed", remedy_for("serve"))
     from router.serve.keys import ApiKeys
@@ -234,7 +261,7 @@ def _executor(settings: Settings) -> Finding:
 def _remote(settings: Settings) -> Finding:
     """Ask the model on a server, where one is set, a task of a few tokens, just as the arm would."""
     if settings.remote_url is None or settings.remote_model is None:
-        return Finding("remote", "ok", "no model on a server is set")
+        return Finding("remote", "unset", "no model on a server is set")
     from icl_engine.remote_model import RemoteModel
     from icl_engine.task import Task
 

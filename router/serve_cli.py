@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -72,19 +73,20 @@ def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
     with ExitStack() as held:
         listening = held.enter_context(bound(host, port))  # before what takes long
         ledger = held.enter_context(Ledger.open(settings.ledger_location, files=settings.policy_folder))
-        folder = held.enter_context(own_folder(settings.home / "jobs", port)) if port else None
-        service = Service(settings, ledger, jobs_folder=folder, secrets=known.secrets)
+        service = Service(settings, ledger, secrets=known.secrets)
         log_as_json(service.redact, log_level)
         for name, meant in unknown_variables().items():
             log.warning("%s is no setting", name, extra={} if meant is None else {"did_you_mean": meant})
         log_with_ours()
         favour_the_loop()
         service.tenants.open_here(known.tenants)
-        server = make_server(make_app(service, known), service)
-        forget_what_is_loaded()
+        if port:  # once the model is there: a start that fails leaves no folder
+            service.keep_jobs(held.enter_context(own_folder(settings.home / "jobs", port)))
         named = f"[{host}]" if ":" in host else host
         at = f"http://{named}:{listening.getsockname()[1]}"
-        log.info("serves %s at %s  (Ctrl-C stops)", ", ".join(known.tenants), at)
+        listens = partial(log.info, "serves %s at %s  (Ctrl-C stops)", ", ".join(known.tenants), at)
+        server = make_server(make_app(service, known), service, listens)
+        forget_what_is_loaded()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             run(server, listening, service.tenants.open_elsewhere)
     if not server.started:

@@ -50,6 +50,7 @@ PREFIX = "TTT_ROUTER_"
 FILE_NAME = "ttt-router.toml"
 DOTENV = ".env"
 
+_OPTIONS = {name: f"ttt-router serve --{name.replace('_', '-')}" for name in ("host", "port", "log_level")}
 _ORIGINS = "-origins-"  # no keyword can have this name
 # may hold a password
 _NEVER_SHOWN = ("ledger_url", "store_url", "store_secrets", "remote_url", "remote_api_key", "serve_keys")
@@ -499,12 +500,12 @@ def _together(names: Sequence[str]) -> str:
 
 def unknown_variables() -> dict[str, str | None]:
     """Return the `TTT_ROUTER_*` variables of the environment and of `.env` that are no setting, which likely are slips
-    of the pen, each with the one that may be meant.
+    of the pen, each with the one, or the option of a command, that may be meant.
 
     Those by which Kubernetes tells every pod of its services are let be: one that is named `ttt-router` makes
-    `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT_8770_TCP` and more.
+    `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT=tcp://...`, `TTT_ROUTER_PORT_8770_TCP` and more.
     """
-    here = {name: name.upper() for name in os.environ if not _is_of_kubernetes(name.upper())}
+    here = {name: name.upper() for name, value in os.environ.items() if not _is_of_kubernetes(name.upper(), value)}
     dotenv = DotEnvSettingsSource(Settings, env_file=DOTENV, env_file_encoding="utf-8").env_vars
     here |= {f"{name.upper()} in {DOTENV}": name.upper() for name in dotenv}
     unknown: dict[str, str | None] = {}
@@ -513,12 +514,15 @@ def unknown_variables() -> dict[str, str | None]:
         is_known = setting in Settings.model_fields and (not part or setting == "limits")
         if name.startswith(PREFIX) and not is_known:
             close = difflib.get_close_matches(setting, Settings.model_fields, n=1)
-            unknown[shown] = f"{PREFIX}{close[0].upper()}" if close else None
+            meant = f"{PREFIX}{close[0].upper()}" if close else None
+            unknown[shown] = _OPTIONS.get(setting.removeprefix("serve_"), meant)
     return unknown
 
 
-def _is_of_kubernetes(name: str) -> bool:
-    """Tell a variable of a service from a setting: where one is there, the service's host is too."""
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Tell a variable of a service from a setting: by its value, or because the service's host is there too."""
+    if value.startswith(("tcp://", "udp://", "sctp://")):
+        return True
     service = re.sub(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$", "", name)
     return service != name and f"{service}_SERVICE_HOST" in os.environ
 

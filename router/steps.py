@@ -257,15 +257,15 @@ class Steps:
             return self._floor(state)
         if not adapter.helps:  # by its own held-out demonstrations; the trace says so
             return self._floor(state)
+        late: SolveState = {"degraded": ("deadline reached before the trained answer; answered in context",)}
         if deadline is not None and time.monotonic() > deadline:
-            return {
-                **self._floor(state),
-                "degraded": ("deadline reached before the trained answer; answered in context",),
-            }
+            return {**self._floor(state), **late}
         try:
             answers = self.ttt.answer(
                 state["task"], adapter, settings=self.inference, seed=state["seed"], seat=state["seat"]
             )
+        except DeadlinePassed:
+            return {**self._floor(state), **late}
         except Exception as error:
             return {**self._floor(state), "degraded": (f"answering failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": self._ttt_arm(state), "tokens": _tokens(answers)}

@@ -22,7 +22,7 @@ from ttt_engine.auto import Choice, choose
 from ttt_engine.checks import LEAST_DEMONSTRATIONS
 from ttt_engine.cohort import Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.errors import AdapterRefused
+from ttt_engine.errors import AdapterRefused, DeadlinePassed, TrainingFailed
 from ttt_engine.neighbours import Neighbours
 from ttt_engine.stores import AdapterStore, SingleFlight, TieredAdapterStore
 from ttt_engine.stores.layout import tensor_layout
@@ -382,7 +382,21 @@ class TttEngine:
         )
 
     def _run(self, job: TrainingJob, seat: Seat | None) -> TrainingRun:
-        return train(self.model, self.lora, job) if seat is None else seat.ask(self._run_all, job)
+        if seat is None:
+            return train(self.model, self.lora, job)
+        before_s, steps_done = seat.seconds, list[tuple[int, int]]()
+
+        def progress(step: int, steps: int, loss: float) -> None:
+            steps_done[:] = [(step, steps)]
+            job.progress(step, steps, loss)
+
+        try:
+            return seat.ask(self._run_all, replace(job, progress=progress))
+        except DeadlinePassed as error:  # the lane does not wait for others that are trained beside it
+            if seat.seconds == before_s:
+                raise  # it was not its turn yet
+            done = "after {} of {} steps".format(*steps_done[0]) if steps_done else "before the first step was done"
+            raise TrainingFailed(f"deadline reached {done}", gave_up=True, task_id=job.task.id) from error
 
     def _run_all(self, jobs: Sequence[TrainingJob]) -> Sequence[TrainingRun | FewShotError]:
         return train_many(self.model, self.lora, jobs)

@@ -109,6 +109,8 @@ class Lane:
         batch = [asked for asked in by_progress if asked.serve == by_progress[0].serve][: self._at_once]
         self._waiting = [asked for asked in self._waiting if asked not in batch]
         self._served, self._shared_until = batch, time.perf_counter()
+        for asked in batch:
+            asked.seat.shared |= len(batch) > 1
         return batch
 
     def _serve(self, batch: list[_Asked]) -> None:
@@ -123,7 +125,6 @@ class Lane:
             self._served = []
             for asked, result in zip(batch, results, strict=True):
                 asked.seat.n_served += 1
-                asked.seat.shared |= len(batch) > 1
                 if not asked.given_up:
                     self._coming.add(asked.seat)
                 asked.result = result
@@ -136,7 +137,8 @@ class Lane:
         share = (now - self._shared_until) / len(bearing)
         self._shared_until = now
         for asked in bearing:
-            asked.seat.seconds += share
+            if not asked.given_up:  # else its solve has gone on without it
+                asked.seat.seconds += share
             asked.seat.spent(share)
 
 

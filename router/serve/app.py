@@ -218,7 +218,10 @@ class _Api:
         return _json(job.as_json(), headers=None if job.over.is_set() else {"Retry-After": "1"})
 
     async def cancel_job(self, request: Request, job_id: JobId) -> Response:
-        """Cancel a job for good: what waits is dropped, what runs stops before its next step of training."""
+        """Cancel a job for good: what waits is dropped, what runs stops before its next step of training.
+
+        Its state is `cancelling` until that has stopped, then `cancelled`.
+        """
         _check_job_id(job_id)
         job = self._service.jobs.get(request.state.tenant, job_id)
         await self._service.cancel_for_good(job)

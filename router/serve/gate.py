@@ -14,6 +14,7 @@ from router.serve.metrics import Metrics
 from router.serve.problems import problem_of, response_of
 
 OPEN = frozenset({"/health"})  # the only path that needs no key
+GONE = 499  # noted where whoever asked had gone before all of the answer was sent; such a status is never sent
 API = "/v1/"  # below it a key is given as a bearer's alone, and requests are counted
 
 log = logging.getLogger("ttt_router.access")
@@ -34,16 +35,24 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return  # there are no web sockets here
-        began, status = time.perf_counter(), 500
+        began, status, answered = time.perf_counter(), 500, False
 
         async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, answered
+            if message["type"] == "http.response.start" and status != GONE:
                 status = message["status"]
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
+        async def listening() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and not answered:
+                status = GONE
+            return message
+
         try:
-            await self._let_in(scope, receive, noting)
+            await self._let_in(scope, listening, noting)
         finally:
             self._note(scope, status, time.perf_counter() - began)
 

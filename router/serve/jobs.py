@@ -16,7 +16,7 @@ from typing import Any, Literal
 from icl_engine.task import Task
 from router.serve.errors import KeyReused, UnknownJob
 
-State = Literal["waiting", "running", "done", "cancelled"]
+State = Literal["waiting", "running", "cancelling", "done", "cancelled"]
 Event = tuple[str, dict[str, Any]]  # name, content
 _EVENTS_WAITING = 1000  # of one listener; steps beyond that are not told, results always are
 _EMPTY_JOB_BYTES = 3 * 2**10  # that a job takes beside its results, as measured
@@ -73,6 +73,8 @@ class Job:
             return "waiting"  # for the next start
         if self.over.is_set():
             return "cancelled" if self.unwanted.is_set() else "done"
+        if self.unwanted.is_set() and not self.handed_back:
+            return "cancelling"
         return "running" if self.is_begun else "waiting"
 
     @property
@@ -231,6 +233,10 @@ class Jobs:
     def running(self) -> Sequence[Job]:
         """Return those that are not over."""
         return [job for job in self._by_id.values() if job.ended_at is None]
+
+    def handed_back(self) -> Sequence[str]:
+        """Return the ids of those that were promised, and let go because the server stops."""
+        return [job.id for job in self._by_id.values() if job.kept and job.handed_back]
 
     def _prune(self) -> None:
         too_old = self._clock() - self._keep_s

@@ -243,7 +243,7 @@ class JobReply(BaseModel):
     """Where a job stands."""
 
     id: str
-    state: Literal["waiting", "running", "done", "cancelled"]
+    state: Literal["waiting", "running", "cancelling", "done", "cancelled"]
     n_tasks: int
     n_done: int
     results: list[ResultReply] | None = Field(None, description="once it is done or cancelled")

@@ -24,9 +24,14 @@ _LOOK_UP_S = 0.02  # from waiting for what runs
 class Server(uvicorn.Server):
     """A server that lets its service know at once when it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, listens: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._listens = service, listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._listens()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing more, let go of what is not done in time, then close.
@@ -61,8 +66,12 @@ def bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def make_server(app: Gate, service: Service) -> Server:
-    """Return a server, to be run with the socket it is to listen on."""
+def make_server(app: Gate, service: Service, listens: Callable[[], None] = lambda: None) -> Server:
+    """Return a server, to be run with the socket it is to listen on.
+
+    Args:
+        listens: called as soon as it does.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -71,7 +80,7 @@ def make_server(app: Gate, service: Service) -> Server:
         ws="none",
         timeout_graceful_shutdown=int(_LEFT_TO_SEND_S),
     )
-    return Server(config, service)
+    return Server(config, service, listens)
 
 
 def run(server: Server, listening: socket.socket, connect: Callable[[], None]) -> None:

@@ -80,7 +80,9 @@ class Service:
         self.metrics = Metrics()
         self.redact = Redactor.of(settings).knowing((*secrets, str(settings.home), settings.ledger_location))
         self.allowances = Allowances(settings.serve_rate, settings.serve_compute_s)
-        self.journal = None if jobs_folder is None else Journal(jobs_folder, settings.limits)
+        self.journal: Journal | None = None
+        if jobs_folder is not None:
+            self.keep_jobs(jobs_folder)
         self.jobs = Jobs(settings.serve_job_s, settings.serve_job_bytes, self._dropped)
         self.lanes = Lanes()
         self.stopping = False
@@ -101,6 +103,10 @@ class Service:
         self._mean_solve_s = 1.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch()
+
+    def keep_jobs(self, folder: Path) -> None:
+        """Keep in this folder what is promised, from now on; to be called before `begin`."""
+        self.journal = Journal(folder, self.settings.limits)
 
     def begin(self) -> None:
         """Go to work in the loop that is running; jobs that were promised before are taken up again.
@@ -296,6 +302,8 @@ class Service:
         """Take nothing more, and let go after a while of what is not done by then."""
         if not self.stopping:
             self.stopping = True
+            up_to = f"up to {self.settings.serve_stop_s:g} s" if self.is_busy else "nothing is left to do"
+            log.info("stopping: %s at work, %d waiting, %s", _tasks(self.n_running), self.n_waiting, up_to)
             asyncio.get_running_loop().call_later(self.settings.serve_stop_s, self._hand_back)
 
     @property
@@ -311,6 +319,13 @@ class Service:
         while self.is_busy:
             await asyncio.sleep(_LOOK_UP_S)
         await asyncio.to_thread(self._close)
+        left = self.jobs.handed_back()
+        if not left:
+            log.info("stopped")
+        elif self.journal is not None:
+            log.info("stopped: %s on disk for the next start", _stay(len(left)), extra={"jobs": left})
+        else:
+            log.warning("stopped: %s nowhere: a server without a port of its own (0) keeps none", _stay(len(left)))
 
     def _hand_back(self) -> None:
         """Let go of all that is not done; what was promised stays on disk, and is taken up at the next start."""
@@ -511,5 +526,14 @@ class Service:
         metrics.watch("running", "Tasks that are being solved", lambda: self.n_running)
         metrics.watch("waiting", "Tasks that wait for a worker", lambda: self.n_waiting)
         metrics.watch("deciding", "Decisions that are asked for", lambda: self.n_deciding)
-        metrics.watch("waiting_to_train", "Requests that wait for the model", lambda: self.lanes.training.n_waiting)
+        to_train = "Tasks that wait to be trained, or answered with what was trained"
+        metrics.watch("waiting_to_train", to_train, lambda: self.lanes.training.n_waiting)
         metrics.watch("jobs", "Jobs that are not over", lambda: len(self.jobs.running()))
+
+
+def _tasks(n: int) -> str:
+    return f"{n} task{'' if n == 1 else 's'}"
+
+
+def _stay(n: int) -> str:
+    return "1 promised job stays" if n == 1 else f"{n} promised jobs stay"

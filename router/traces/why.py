@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from policies.decision import TRAINING
+from policies.decision import TRAINING, Arm
 from policies.records import EffectiveOutcome
 from policies.trace_log import verdict_of
 from router.trace import DecisionTrace, Trace
@@ -37,7 +37,7 @@ def explained(trace: Trace, outcomes: Sequence[EffectiveOutcome] = ()) -> tuple[
     decision, values = trace.decision, arm_values(trace.decision)
     said = (
         ("verdict", verdict_line(trace, outcomes)),
-        ("reason", f"{_capital(decision.reason)}. Estimated difficulty {decision.difficulty:.2f}."),
+        ("reason", f"{_sentence(decision)}. Estimated difficulty {decision.difficulty:.2f}."),
         ("held_out", _held_out(trace)),
         ("estimates", _estimates(decision)),
         ("features", _features(decision)),
@@ -172,13 +172,15 @@ def _draw(decision: DecisionTrace) -> str:
 
 def _cost(trace: Trace) -> str:
     predicted, measured = predicted_seconds(trace.decision), measured_seconds(trace)
+    has_adapter = {Arm.TTT} if trace.decision.features.get("adapter_cached") else set()
     parts = []
     for arm in dict.fromkeys((*trace.decision.propensities, *predicted)):
-        expected = f"expected {predicted[arm]:.2f} s" if arm in predicted else "no expectation"
+        kept = " with the adapter that is kept" if arm in has_adapter else ""
+        expected = f"expected {predicted[arm]:.2f} s{kept}" if arm in predicted else "no expectation"
         if arm in measured:
             parts.append(f"{arm} {expected}, took {measured[arm]:.2f} s")
         elif arm in predicted:
-            parts.append(f"{arm} would have taken about {predicted[arm]:.2f} s (an estimate)")
+            parts.append(f"{arm} would have taken about {predicted[arm]:.2f} s{kept} (an estimate)")
     return f"Cost: {'; '.join(parts)}." if parts else ""
 
 
@@ -225,9 +227,10 @@ def _counted(n: int, how: str) -> str:
     return f"{n} {how} demonstration{'' if n == 1 else 's'}"
 
 
-def _capital(text: str) -> str:
-    text = text.rstrip(".")
-    return text[:1].upper() + text[1:]
+def _sentence(decision: DecisionTrace) -> str:
+    """Return the reason with a capital, unless it begins with the name of an arm."""
+    text = decision.reason.rstrip(".")
+    return text if text.partition(":")[0] in decision.propensities else text[:1].upper() + text[1:]
 
 
 def lines(sentences: Sequence[WhySentence]) -> Iterator[str]:

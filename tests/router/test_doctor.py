@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import router.doctor
+from policies.ledger import Ledger
 from router.doctor import Finding, examine, run_doctor
 from router.settings import Settings
 from tests.openai_server import openai_server
@@ -41,6 +42,29 @@ def test_a_sound_installation_has_no_failed_check(tmp_path: Path) -> None:
         "remote", "device", "model",
     ]  # fmt: skip
     assert "synchronous" in found["ledger"].found
+    assert (found["service"].state, "serve_keys_file" in found["service"].found.lower()) == ("unset", True)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_look_makes_nothing_and_says_what_the_first_solve_will_make(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    before = findings(Settings(home=empty / "new" / "home"))
+    inside = findings(Settings(home=empty))
+
+    assert list(empty.iterdir()) == []
+    for found in (before, inside):
+        assert {found[check].state for check in ("home", "disk", "ledger", "store")} == {"ok"}
+        assert "the first solve makes it" in found["ledger"].found
+    assert "the first solve makes it" in before["home"].found
+    assert inside["home"].found == str(empty)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_ledger_that_is_there_is_opened(tmp_path: Path) -> None:
+    Ledger.open(tmp_path).close()
+
+    assert "makes it" not in findings(Settings(home=tmp_path))["ledger"].found
 
 
 @pytest.mark.usefixtures("light")

@@ -177,7 +177,17 @@ def test_what_kubernetes_tells_of_its_services_is_no_slip_of_the_pen_and_no_sett
     monkeypatch.setenv("TTT_ROUTER_SERVE_PORT", "80")  # of no service
 
     assert Settings().model_fields_set == set()
-    assert set(unknown_variables()) == {"TTT_ROUTER_SERVE_PORT"}
+    assert unknown_variables() == {"TTT_ROUTER_SERVE_PORT": "ttt-router serve --port"}
+
+
+def test_an_address_of_kubernetes_is_let_be_though_nothing_else_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_PORT", "tcp://10.0.0.1:8770")
+    assert unknown_variables() == {}
+
+    monkeypatch.setenv("TTT_ROUTER_PORT", "8771")
+    assert unknown_variables() == {"TTT_ROUTER_PORT": "ttt-router serve --port"}
 
 
 def test_importing_the_settings_loads_no_torch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,8 @@ from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import AnswerRequest, TttEngine
-from ttt_engine.errors import AdapterRefused, AdapterRejected, StoreUnavailable, TrainingFailed
+from ttt_engine.errors import AdapterRefused, AdapterRejected, DeadlinePassed, StoreUnavailable, TrainingFailed
+from ttt_engine.lane import Lane
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
 from ttt_engine.stores.sketch import sketch_of
 from ttt_engine.training import TrainingJob, TrainingRun
@@ -287,6 +288,50 @@ def test_one_who_waits_too_long_for_another_s_training_is_told_so(
         go.set()
 
         assert not first.result().cached
+
+
+def test_one_whose_time_runs_out_in_a_lane_is_told_whether_it_was_its_turn(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    lane, begun, go = Lane(), threading.Event(), threading.Event()
+
+    def check() -> None:
+        if begun.is_set():
+            raise DeadlinePassed("waiting for the model")
+
+    def hold(requests: Sequence[int]) -> Sequence[int]:
+        assert go.wait(60)
+        return requests
+
+    with ThreadPoolExecutor(2) as pool:
+        holding = pool.submit(lane.seat().ask, hold, 1)
+        waiting = pool.submit(engine.adapt, CONSTANT_TASK, training, seed=0, seat=lane.seat(check))
+        _until(lambda: lane.n_waiting == 1)
+        begun.set()
+        with pytest.raises(DeadlinePassed, match="while waiting for the model"):
+            waiting.result(60)
+        begun.clear()
+        go.set()
+        holding.result(60)
+
+        with engine.model.lock:  # so that it cannot take a step
+            seat, left = lane.seat(check), begun.is_set
+            cut = pool.submit(engine.adapt, CONSTANT_TASK, training, seed=0, seat=seat, cancelled=left)
+            _until(lambda: bool(engine.flight._flights) and not lane.n_waiting)
+            time.sleep(0.05)
+            begun.set()
+            with pytest.raises(TrainingFailed, match="deadline reached before the first step was done") as stopped:
+                cut.result(60)
+        assert lane.seat().ask(hold, 2) == 2  # the lane is free again
+
+    assert stopped.value.gave_up
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end, "it does not come to that"
+        time.sleep(0.001)
 
 
 # Families

@@ -253,6 +253,17 @@ def over(jobs: Jobs, tenant: str = "lab", answer: str = "D", **asked: Any) -> Jo
     return job
 
 
+def test_a_running_job_that_is_cancelled_says_so_until_it_has_stopped() -> None:
+    job = Job("lab", Asked((Task.parse(text()),)), kept=True)
+    job.is_begun = True
+    states = [job.state]
+    job.unwanted.set()
+    states.append(job.state)
+    job.over.set()
+
+    assert [*states, job.state] == ["running", "cancelling", "cancelled"]
+
+
 def test_of_a_job_that_is_over_the_results_are_kept_and_not_the_tasks() -> None:
     jobs = Jobs(keep_s=60, keep_bytes=2**20)
     job = over(jobs, key="same")

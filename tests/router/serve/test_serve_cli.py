@@ -58,7 +58,10 @@ def test_from_its_start_to_its_end_all_it_says_is_json_and_a_misspelt_variable_i
     assert [(line["said"], line["did_you_mean"]) for line in misspelt] == [
         ("TTT_ROUTER_MODLE is no setting", "TTT_ROUTER_MODEL")
     ]
-    assert any(f"serves lab at http://127.0.0.1:{port}" in line["said"] for line in said)
+    whats = [line["said"] for line in said]
+    serves = next(i for i, what in enumerate(whats) if f"serves lab at http://127.0.0.1:{port}" in what)
+    assert serves > whats.index("Application startup complete.")
+    assert serves < whats.index("stopping: 0 tasks at work, 0 waiting, nothing is left to do") < whats.index("stopped")
     assert LAB not in (tmp_path / "said").read_text()
 
 
@@ -81,10 +84,15 @@ def test_where_it_does_not_start_the_setting_is_named_in_json_and_the_exit_code_
 
 def test_a_model_that_cannot_be_loaded_is_told_in_json_with_the_exit_code_of_a_dependency(tmp_path: Path) -> None:
     given = {"serve_keys": f"lab={LAB}", "model": str(tmp_path / "none"), "device": "cpu"}
-    with started(tmp_path, "--port", "0", **given) as server:
+    with started(tmp_path, "--port", str(free_port()), **given) as server:
         code = server.wait(60)
+    last = lines(tmp_path)[-1]
 
-    assert (code, lines(tmp_path)[-1]["level"]) == (4, "error")
+    assert (code, last["level"]) == (4, "error")
+    assert last["said"].startswith(
+        "cannot load the model '…/none': there is no such folder. Give"
+    )  # the home is masked
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_warnings_and_what_ends_a_thread_are_lines_of_the_log() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -25,6 +27,7 @@ from icl_engine.task import Task, Value
 from policies.stages import Stage
 from router.router import Router
 from router.serve.server import forget_what_is_loaded
+from router.settings import Settings
 from tests.models import CONSTANT_TASK, tiny_model
 from tests.router.serve.serving import LAB, OTHER, Held, Running, serving, shouting, text, until
 from tests.router.test_steps import StagedPolicy
@@ -494,6 +497,25 @@ def test_a_deadline_that_passes_in_training_gives_the_answer_in_context(tmp_path
     assert solution["cost"]["seconds"] < 10
 
 
+def test_a_training_that_the_deadline_cuts_is_told_and_charged_as_the_library_does(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"arm": "ttt", "seed": 7, "deadline_s": 1.0}
+    settings = Settings(home=tmp_path / "library", **LONG)
+    with Router(settings, model=tiny_model()) as router:
+        alone = router.solve(CONSTANT_TASK, **asked)
+    with serving(tmp_path / "service", tiny_model(), **LONG) as running, running.client() as lab:
+        paid = list[float]()
+        running.service.allowances.computed = lambda tenant, seconds: paid.append(seconds)  # type: ignore[method-assign]
+        solution = lab.post("/v1/solve", json={"tasks": [CONSTANT], **asked}).json()["results"][0]["solution"]
+        path = lab.get(f"/v1/traces/{solution['trace_id']}").json()["trace"]["path"]
+
+    told = r"training stopped: deadline reached after [1-9]\d* of 100000 steps\. The answer in context is used instead."
+    assert all(re.fullmatch(told, degraded[0]) for degraded in (alone.degraded, solution["degraded"]))
+    assert solution["degraded"][1:] == [*alone.degraded[1:]]
+    assert solution["cost"]["seconds"] == pytest.approx(alone.cost.seconds, rel=0.2)
+    assert solution["cost"]["seconds"] == pytest.approx(sum(step["seconds"] for step in path), rel=0.2)
+    assert sum(paid) == pytest.approx(solution["cost"]["seconds"], rel=0.2)
+
+
 def test_a_deadline_that_passes_while_another_is_trained_does_not_wait_for_it(tmp_path: Path) -> None:
     other = {**CONSTANT, "demonstrations": CONSTANT["demonstrations"][:2]}
     with serving(tmp_path, tiny_model(), **LONG) as running, running.client() as lab, running.client() as second:
@@ -576,8 +598,9 @@ def test_a_stop_lets_what_runs_finish_and_takes_nothing_more(tmp_path: Path) -> 
 
 
 def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_at_the_next_start(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "ttt_router.serve")
     with serving(tmp_path, tiny_model(), serve_stop_s=0.3, **LONG) as running, running.client() as lab:
         body = {"tasks": [CONSTANT], "arm": "ttt"}
         promised = lab.post("/v1/solve", json=body, headers={"Prefer": "respond-async"}).headers["Location"]
@@ -586,6 +609,7 @@ def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_a
             told = running.service.jobs.get("lab", promised.rpartition("/")[2])
             running.stop()
         running.thread.join(20)
+    said = [record.getMessage() for record in caplog.records]
     with serving(tmp_path, tiny_model(), ttt_steps=2, ttt_rank=2, n_views=2) as again, again.client() as lab:
         until(lambda: lab.get(promised).json()["state"] == "done", "it was not taken up again")
         job = lab.get(promised).json()
@@ -595,6 +619,29 @@ def test_what_is_not_done_in_time_is_handed_back_and_what_was_promised_is_done_a
     assert (told.state, told.as_json()["results"]) == ("waiting", None)
     assert [result["problem"]["code"] for result in told.ordered_results()] == ["stopping"]
     assert job["results"][0]["solution"]["answered_by"] in ("ttt", "icl")
+    assert said == [
+        "stopping: 2 tasks at work, 0 waiting, up to 0.3 s",
+        "stopped: 1 promised job stays on disk for the next start",
+    ]
+
+
+@pytest.mark.parametrize("how", ["at once", "as events"])
+def test_a_request_whose_client_has_gone_is_not_noted_as_answered(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ttt_router.access")
+    held, accept = Held(), {"Accept": "text/event-stream"} if how == "as events" else {}
+    with serving(tmp_path, held) as running, running.client() as lab:
+        with running.client() as leaving, pytest.raises(httpx.ReadTimeout):
+            leaving.post("/v1/solve", json={"tasks": [text("wait")]}, headers=accept, timeout=0.5)
+        until(lambda: 'route="/v1/solve",status="499"} 1.0' in lab.get("/metrics").text, "it is not noted")
+        held.go.set()
+        assert lab.post("/v1/solve", json={"tasks": [text()]}, headers=accept).status_code == 200
+        noted = lab.get("/metrics").text
+    statuses = [vars(each)["status"] for each in caplog.records if vars(each)["route"] == "/v1/solve"]
+
+    assert statuses == [499, 200]
+    assert 'route="/v1/solve",status="200"} 1.0' in noted
 
 
 def test_the_garbage_collector_leaves_alone_what_was_loaded_and_takes_what_came_since() -> None:

@@ -95,6 +95,17 @@ def test_costs_are_told_predicted_beside_measured_and_the_others_as_estimates(le
     assert "ttt would have taken about 9.00 s (an estimate)" in said(read_trace(ledger, "trace-2"))["cost"]
 
 
+def test_an_estimate_that_rests_on_a_kept_adapter_says_so_and_an_arm_keeps_its_small_letter(ledger: Ledger) -> None:
+    keep(ledger, "trace-2", policy=LooThreshold(epsilon=0.0))
+    stored = read_trace(ledger, "trace-2")
+    features = {**stored.trace.decision.features, "adapter_cached": True}
+    decision = stored.trace.decision.model_copy(update={"features": features, "reason": "ttt: an expected gain of 0.5"})
+    told = said(replace(stored, trace=stored.trace.model_copy(update={"decision": decision})))
+
+    assert "ttt expected 9.00 s with the adapter that is kept, took 8.62 s" in told["cost"]
+    assert told["reason"].startswith("ttt: an expected gain of 0.5. Estimated")
+
+
 def test_outcomes_and_faults_are_told_as_the_ledger_holds_them_today(ledger: Ledger) -> None:
     keep(ledger, "trace-1", degraded=("no GPU", "store away."))
     assert verdict_of_stored(read_trace(ledger, "trace-1")).endswith("Whether it was right is not known yet.")
