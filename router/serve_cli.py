@@ -18,6 +18,8 @@ from router.settings import Settings, unknown_variables
 
 log = logging.getLogger("ttt_router.serve")
 
+_INTERRUPTED = 130  # as shells have it
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -48,6 +50,11 @@ def serve(
     except FewShotError as error:
         log.error("%s", error)
         raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:  # while the model is loaded, say
+        log.warning("interrupted before it served")
+        raise typer.Exit(_INTERRUPTED) from None
+    except SystemExit:  # of uvicorn, which has said why; its code is another thing with us
+        raise typer.Exit(1) from None
     except Exception as error:  # a trace on stderr would be no JSON
         log.critical("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, OSError))
         raise typer.Exit(1) from None
@@ -84,5 +91,3 @@ def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         log.info("serves %s at %s  (Ctrl-C stops)", ", ".join(known.tenants), at)
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=[listening])
-    if not server.started:
-        raise typer.Exit(1)

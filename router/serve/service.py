@@ -90,7 +90,7 @@ class Service:
         self.watch = Watch(
             {
                 LEDGER_LOST: ledger.last_seq,
-                "the store of adapters cannot be reached": self.tenants.check_store,
+                "the store of adapters cannot be reached": self.tenants.ping_store,
             }
         )
         self._taking_over: asyncio.Task[None] | None = None

@@ -426,9 +426,8 @@ def test_a_job_that_is_handed_back_over_and_over_is_not_given_up(tmp_path: Path)
         held = Held()
         with serving(tmp_path, held, serve_stop_s=0.0) as running:
             held.wait_begun()
-            (at_work,) = running.service.jobs.running()
             running.stop()
-            until(lambda: at_work.handed_back, "it is not handed back")
+            until(lambda: running.service.jobs.get("lab", job.id).handed_back, "it is not handed back")
             held.go.set()
     (found,) = Journal(tmp_path / "jobs", Limits()).read()
 
