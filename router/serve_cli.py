@@ -51,7 +51,7 @@ def serve(
         log.error("%s", error)
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:  # while the model is loaded, say
-        log.warning("interrupted before it served")
+        log.warning("interrupted: it does not serve")
         raise typer.Exit(_INTERRUPTED) from None
     except SystemExit:  # of uvicorn, which has said why; its code is another thing with us
         raise typer.Exit(1) from None

@@ -52,14 +52,14 @@ def bound(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # it names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.bind((host, port))
         made.listen(_WAITING_CONNECTIONS)
     except OSError as error:
         made.close()
         remedy = "Give another (--host, --port), or 0 for any port that is free."
         raise SettingsError(f"{host}:{port}: {error.strerror}", variable="port", remedy=remedy) from None
-    # it names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -325,14 +325,19 @@ class Service:
             self.cancel(job)
 
     async def _take_over(self, journal: Journal) -> None:
-        while not self.stopping:
+        while True:
             await asyncio.sleep(_LOOK_FOR_LEFT_S)
+            if self.stopping:
+                return
             try:
-                for job in [] if self.stopping else await asyncio.to_thread(journal.take_over):
-                    if not self.stopping:  # else it lies in our folder, for whoever comes next
-                        self._take_up(job)
+                self._take_up_all(await asyncio.to_thread(journal.take_over))
             except Exception as error:  # whatever it is: the next look may do better
                 log.error("nothing was taken over: %s", self.redact(repr(error)), exc_info=True)
+
+    def _take_up_all(self, left: Sequence[Job]) -> None:
+        if not self.stopping:  # since the look began; else they lie in our folder, for whoever comes next
+            for job in left:
+                self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
         if job.key is not None and self.jobs.knows(job.tenant, job.key):

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -196,7 +197,9 @@ def test_a_line_to_a_server_that_is_gone_without_a_word_breaks_in_seconds(
     postgres_url: str, given: str, keeps_ms: str
 ) -> None:
     with Ledger.open(f"{postgres_url}{given}") as ledger, ledger.database.reading() as connection:
-        set_to = connection.connection.driver_connection.info.get_parameters()
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        set_to = driver.info.get_parameters()
 
     names = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
     assert [set_to[name] for name in names] == ["1", "4", "2", "3"]

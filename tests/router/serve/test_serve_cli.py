@@ -120,7 +120,7 @@ Tenants.open = is_interrupted
     ("first", "code", "level", "said"),
     [
         (FAILS_TO_BEGIN, 1, "error", "nobody foresaw this"),
-        (IS_INTERRUPTED, 130, "warning", "interrupted before it served"),
+        (IS_INTERRUPTED, 130, "warning", "interrupted: it does not serve"),
     ],
     ids=["a start that fails", "Ctrl-C while the model is loaded"],
 )
