@@ -5,6 +5,13 @@ from __future__ import annotations
 from sqlalchemy import URL, Connection, Engine, create_engine
 
 CONNECT_TIMEOUT_S = 5
+_LINE = {  # of libpq: a connection whose other end is gone without a word breaks within about 10 s, not many minutes
+    "keepalives": 1,
+    "keepalives_idle": 4,  # s
+    "keepalives_interval": 2,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms, for what was sent and not acknowledged
+}
 _WRITE_LOCK = 0x747474_6C6564  # any number that no other program takes an advisory lock on
 
 
@@ -17,11 +24,12 @@ def postgresql_engine(url: URL, busy_timeout_s: float) -> Engine:
     given = url.query.get("options", ())  # such as a search_path; ours come last and win
     options = [given] if isinstance(given, str) else list(given)
     options += [f"-c {name}={value}" for name, value in settings.items()]
+    line = {name: value for name, value in _LINE.items() if name not in url.query}
     return create_engine(
         url,
         isolation_level="READ COMMITTED",  # a writer has to see what was committed while it waited for its turn
         pool_pre_ping=True,  # a server that was restarted costs a new connection, not a failed write
-        connect_args={"options": " ".join(options), "connect_timeout": CONNECT_TIMEOUT_S},
+        connect_args={"options": " ".join(options), "connect_timeout": CONNECT_TIMEOUT_S, **line},
     )
 
 

@@ -21,6 +21,8 @@ from router.settings import Settings, unknown_variables
 
 log = logging.getLogger("ttt_router.serve")
 
+_INTERRUPTED = 130  # as shells have it
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -51,6 +53,11 @@ def serve(
     except FewShotError as error:
         log.error("%s", error)
         raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:  # while the model is loaded, say
+        log.warning("interrupted: it does not serve")
+        raise typer.Exit(_INTERRUPTED) from None
+    except SystemExit as ended:  # well, or by uvicorn, which has said why: its code is another thing with us
+        raise typer.Exit(1 if ended.code else 0) from None
     except Exception as error:  # a trace on stderr would be no JSON
         log.critical("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, OSError))
         raise typer.Exit(1) from None
@@ -89,8 +96,6 @@ def _serve(settings: Settings, host: str, port: int, log_level: str) -> None:
         forget_what_is_loaded()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             run(server, listening, service.tenants.open_elsewhere)
-    if not server.started:
-        raise typer.Exit(1)
 
 
 def _ended(signal: int, frame: FrameType | None) -> None:

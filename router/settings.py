@@ -498,14 +498,19 @@ def _together(names: Sequence[str]) -> str:
     return " and ".join(f"{PREFIX}{name.upper()}" for name in names)
 
 
+_OF_THE_TESTS = f"{PREFIX}DATA"  # where they look for public data, see the README
+
+
 def unknown_variables() -> dict[str, str | None]:
     """Return the `TTT_ROUTER_*` variables of the environment and of `.env` that are no setting, which likely are slips
     of the pen, each with the one, or the option of a command, that may be meant.
 
     Those by which Kubernetes tells every pod of its services are let be: one that is named `ttt-router` makes
-    `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT=tcp://...`, `TTT_ROUTER_PORT_8770_TCP` and more.
+    `TTT_ROUTER_SERVICE_HOST`, `TTT_ROUTER_PORT=tcp://...`, `TTT_ROUTER_PORT_8770_TCP` and more. So is what the
+    project's own tests read.
     """
     here = {name: name.upper() for name, value in os.environ.items() if not _is_of_kubernetes(name.upper(), value)}
+    here.pop(_OF_THE_TESTS, None)
     dotenv = DotEnvSettingsSource(Settings, env_file=DOTENV, env_file_encoding="utf-8").env_vars
     here |= {f"{name.upper()} in {DOTENV}": name.upper() for name in dotenv}
     unknown: dict[str, str | None] = {}

@@ -44,6 +44,20 @@ class CancellationNotKept(FewShotError):
         super().__init__(f"it is cancelled, but would be done after a crash: {problem}. Delete it again later.")
 
 
+class JobGivenUp(FewShotError):
+    """A promised job that one server after the other has ended with; it answers for its idempotency key.
+
+    Args:
+        n_tries: that were broken off, after the first.
+    """
+
+    def __init__(self, n_tries: int) -> None:
+        super().__init__(
+            f"given up: the server ended while it was at work on this, and {n_tries} times more when it was taken up "
+            "again. Send the tasks one by one, under keys of their own; the server's log says what ended it, if it can."
+        )
+
+
 class RateExceeded(FewShotError):
     """A tenant asks more often than it may."""
 

@@ -45,6 +45,9 @@ class Job:
     Attributes:
         kept: its result is to be had by its id, after whoever asked has gone.
         handed_back: it was let go because the server stops; on disk it is as it was.
+        may_go_otherwise: a task was not answered for a reason that may have gone when it is asked again; known once it
+            is put away.
+        n_tries: how often a server has begun with it after another had gone.
     """
 
     tenant: str
@@ -56,6 +59,9 @@ class Job:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)  # by place among the tasks
     packed: bytes | None = None  # the results of all tasks, in order, once it is over and kept
     known_digest: str | None = None  # of what was asked, where the tasks are gone
+    may_go_otherwise: bool = False
+    n_tries: int = 0
+    is_uncounted: bool = False  # it was taken up, and the next try is not yet written down
     handed_back: bool = False
     promise: asyncio.Future[None] | None = None  # on its way to disk, or there
     is_begun: bool = False  # set by a worker
@@ -78,12 +84,6 @@ class Job:
         return "running" if self.is_begun else "waiting"
 
     @property
-    def may_go_otherwise(self) -> bool:
-        """Whether a task was not answered for a reason that may have gone when it is asked again."""
-        problems = [result["problem"]["status"] for result in self.results.values() if "problem" in result]
-        return any(status >= 500 or status == 429 for status in problems)
-
-    @property
     def digest(self) -> str:
         """See `Asked.digest`."""
         return self.known_digest or self.asked.digest
@@ -94,10 +94,22 @@ class Job:
         return _EMPTY_JOB_BYTES + len(self.packed or b"")
 
     def put_away(self) -> None:
-        """Keep no more of it than those can want who ask for it later."""
+        """Keep no more of it than those can want who ask for it later; the first call counts."""
+        if self.packed is not None:
+            return
+        problems = [result["problem"]["status"] for result in self.results.values() if "problem" in result]
+        self.may_go_otherwise = any(status >= 500 or status == 429 for status in problems)
         self.known_digest = self.digest
         self.packed = json.dumps(self.ordered_results()).encode()
         self.asked, self.results = replace(self.asked, tasks=()), {}  # last: another thread may be writing it down
+
+    def stays_undone(self, result: dict[str, Any]) -> None:
+        """Say this of every task without a solution, of a job that was handed back and is done by nobody after all."""
+        said = {place: each if "solution" in each else result for place, each in self.by_place().items()}
+        if self.packed is None:
+            self.results = said
+        else:
+            self.packed = json.dumps([each for _, each in sorted(said.items())]).encode()
 
     def as_json(self) -> dict[str, Any]:
         """Return what is told of it; see `JobReply`."""
@@ -222,12 +234,12 @@ class Jobs:
 
     def over(self, job: Job) -> None:
         """Note that a job is over; what was cancelled, or may go otherwise, does not answer for its key any more."""
-        if job.unwanted.is_set() or job.may_go_otherwise:
-            self._forget_key(job)
         job.ended_at = self._clock()
         if job.id in self._by_id:
             job.put_away()
             self._ended[job.tenant].add(job)
+        if job.unwanted.is_set() or job.may_go_otherwise:
+            self._forget_key(job)
         self._prune()
 
     def running(self) -> Sequence[Job]:

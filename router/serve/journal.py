@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -46,6 +47,7 @@ class _Kept(BaseModel):
     results: dict[int, dict[str, Any]] | None
     digest: str | None = None  # of what was asked, where it is over
     cancelled: bool = False
+    n_tries: int = 0  # see `Job`
 
 
 @contextmanager
@@ -92,6 +94,8 @@ class Journal:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder, self._limits = folder, limits
         self._writing = threading.Lock()  # a job may be promised and over at the same time
+        self._unread: set[Path] = set()  # of our own, to be tried again
+        self._out_of_reach: set[Path] = set()  # folders of others that could not be looked through the last time
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left_over in folder.glob(f"*{UNFINISHED}"):
             left_over.unlink(missing_ok=True)
@@ -105,9 +109,37 @@ class Journal:
         with self._writing:
             self._write(job)
 
+    def count_try(self, job: Job) -> None:
+        """Have it on disk, before anything is done, that a job that was taken up is tried once more.
+
+        Of several threads that begin with its tasks the first does so, and the others wait for it.
+
+        Raises:
+            OSError: it cannot be written; the try is not counted.
+        """
+        with self._writing:
+            if job.is_uncounted:
+                job.n_tries += 1
+                try:
+                    self._write(job)
+                finally:
+                    job.is_uncounted = False
+
+    def write_back(self, job: Job) -> None:
+        """Keep a job that is handed back: what this server has tried of it does not count, since nothing ended with it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._writing:
+            job.n_tries -= 1
+            self._write(job)
+
     def _write(self, job: Job) -> None:
         left_s = None if job.deadline is None else job.deadline - time.monotonic()
         asked, done = job.asked, job.by_place()  # in this order: the tasks go when all results are there
+        if job.handed_back:  # what it has is no result: whoever waited was told that the server stops
+            done = {}
         cancelled = job.unwanted.is_set() and not job.handed_back
         if cancelled:  # what is at work on it may not know yet
             done = {place: {"problem": problem_of(Cancelled())} for place in range(len(asked.tasks))} | done
@@ -123,6 +155,7 @@ class Journal:
             until=None if left_s is None else time.time() + left_s,
             results=done if is_over else None,
             cancelled=cancelled,
+            n_tries=job.n_tries,
             digest=job.digest if is_over else None,
         )
         write_whole(self._path(job.id), kept.model_dump_json().encode(), mode=0o600)
@@ -132,22 +165,36 @@ class Journal:
         self._path(job_id).unlink(missing_ok=True)
 
     def read(self) -> Iterator[Job]:
-        """Yield all jobs that are kept, oldest first; what cannot be read is put aside under another name."""
+        """Yield all jobs that are kept, oldest first.
+
+        What is no job is put aside under another name; what cannot be read now is tried again by `take_over`.
+        """
         yield from self._read(_oldest_first(self._folder))
 
     def take_over(self) -> list[Job]:
-        """Return what servers have left that are no more, oldest first; from now on it is in this folder."""
-        moved = []
-        try:
-            for folder in self._others():
-                with _held(folder) as is_left:
-                    for path in _oldest_first(folder) if is_left else ():
-                        moved.append(path.replace(self._folder / path.name))
-            if moved:
+        """Return what servers have left that are no more, oldest first; from now on it is in this folder.
+
+        Beside it what could not be read of our own before.
+        """
+        moved: list[Path] = []
+        for folder in self._others():
+            try:
+                self._move_from(folder, moved)
+            except OSError as error:  # what has been moved is ours, and the next look tries the rest again
+                if folder not in self._out_of_reach:
+                    log.error("%s: what is left there cannot be taken over: %s", folder.name, error.strerror)
+                self._out_of_reach.add(folder)
+            else:
+                self._out_of_reach.discard(folder)
+        return list(self._read([*sorted(self._unread), *moved]))
+
+    def _move_from(self, folder: Path, moved: list[Path]) -> None:
+        with _held(folder) as is_left:
+            left = _oldest_first(folder) if is_left else []
+            for path in left:
+                moved.append(path.replace(self._folder / path.name))
+            if left:
                 sync_folder(self._folder)
-        except OSError as error:  # what has been moved is ours, and the next look tries the rest again
-            log.error("what another server has left cannot be taken over: %s", error.strerror)
-        return list(self._read(moved))
 
     def find(self, job_id: str) -> Job | None:
         """Return a job as it was last written down, whichever server of this home and port has it; None: none has."""
@@ -157,17 +204,29 @@ class Journal:
         return None
 
     def _others(self) -> tuple[Path, ...]:
+        """Return the folders that `own_folder` may have made for others, and no other: `8770.bak` is somebody's own."""
         port = self._folder.name.partition(".")[0]
-        beside = (self._folder.parent / port, *sorted(self._folder.parent.glob(f"{port}.*")))
-        return tuple(folder for folder in beside if folder != self._folder and folder.is_dir())
+        beside = sorted(self._folder.parent.glob(f"{port}*"))
+        ours = [folder for folder in beside if re.fullmatch(rf"{re.escape(port)}(\.[0-9]+)?", folder.name)]
+        return tuple(folder for folder in ours if folder != self._folder and folder.is_dir())
 
     def _read(self, paths: Iterable[Path]) -> Iterator[Job]:
         for path in paths:
             try:
-                yield self._restored(_Kept.model_validate_json(path.read_bytes()))
-            except (OSError, ValidationError, TaskRefused):
+                job = self._restored(_Kept.model_validate_json(path.read_bytes()))
+            except OSError as error:  # too many open files, say, or a disk that is away: it is there all the same
+                if path not in self._unread:
+                    log.error("a job cannot be read now: %s", error.strerror, extra={"job": path.stem})
+                self._unread.add(path)
+                continue
+            except (ValidationError, TaskRefused) as error:
+                log.error("a file is no job that can be done, and is put aside", extra=_about(path, error))
                 with suppress(OSError):  # it is read again at the next start, then
                     path.replace(path.with_suffix(".unreadable"))
+                self._unread.discard(path)
+                continue
+            self._unread.discard(path)
+            yield job
 
     def _restored(self, kept: _Kept) -> Job:
         tasks = tuple(Task.parse(raw, self._limits) for raw in kept.tasks)
@@ -176,6 +235,7 @@ class Journal:
         if kept.until is not None:
             job.deadline = time.monotonic() + kept.until - time.time()
         job.results, job.known_digest = kept.results or {}, kept.digest
+        job.n_tries, job.is_uncounted = kept.n_tries, kept.results is None
         if kept.cancelled:
             job.unwanted.set()
         if kept.results is not None:
@@ -188,4 +248,16 @@ class Journal:
 
 
 def _oldest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json"), key=lambda each: each.stat().st_mtime)
+    return sorted(folder.glob("*.json"), key=_written_at)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # which says so again when it is read, and keeps nobody from the others
+        return 0.0
+
+
+def _about(path: Path, error: Exception) -> dict[str, str]:
+    """Say which, and why; not what is in it, which is a tenant's."""
+    return {"job": path.stem, "why": type(error).__name__}

@@ -28,6 +28,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (  # the first that fits
     (own.UnknownJob, 404),
     (own.NoAdapter, 404),
     (own.KeyReused, 422),
+    (own.JobGivenUp, 422),  # not 5xx, which would have it done anew under its key
     (library.TaskRefused, 422),
     (library.ArmUnavailable, 422),
     (library.SettingsError, 422),

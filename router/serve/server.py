@@ -18,6 +18,7 @@ from router.settings import SettingsError
 
 _KEEP_INTERPRETER_S = 0.0005
 _LEFT_TO_SEND_S = 10.0  # after the last task is over or let go: for whoever reads slowly
+_WAITING_CONNECTIONS = 2048  # as uvicorn has it
 _LOOK_UP_S = 0.02  # from waiting for what runs
 
 
@@ -47,7 +48,9 @@ class Server(uvicorn.Server):
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that has an address; who asks is refused until the server listens.
+    """Return a socket that has an address and listens; who asks waits until the server runs.
+
+    Only one that listens keeps others from the same address: those that are merely bound can be several.
 
     Raises:
         SettingsError: the address cannot be had.
@@ -56,13 +59,14 @@ def bound(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # it names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.bind((host, port))
+        made.listen(_WAITING_CONNECTIONS)
     except OSError as error:
         made.close()
         remedy = "Give another (--host, --port), or 0 for any port that is free."
         raise SettingsError(f"{host}:{port}: {error.strerror}", variable="port", remedy=remedy) from None
-    # it names no protocol, so asyncio leaves it, and the body of an answer would wait 40 ms for its head
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,7 @@ from router.serve.allowances import Allowances
 from router.serve.errors import (
     CancellationNotKept,
     ComputeSpent,
+    JobGivenUp,
     JobNotKept,
     Overloaded,
     SolveFailed,
@@ -52,6 +53,7 @@ _LONGEST_RETRY_S = 60.0
 LEDGER_LOST = "the ledger cannot be reached"
 _LOOK_UP_S = 0.02  # from waiting for what runs
 _LOOK_FOR_LEFT_S = 5.0  # whether another server has gone and left promised jobs
+_MOST_TRIES = 3  # of a job that was taken up: one that ends its server ends all of them in turn
 _BODIES_AT_ONCE = 8  # of the longest that is taken; parsed they take five times as much
 
 
@@ -90,7 +92,7 @@ class Service:
         self.watch = Watch(
             {
                 LEDGER_LOST: ledger.last_seq,
-                "the store of adapters cannot be reached": self.tenants.check_store,
+                "the store of adapters cannot be reached": self.tenants.ping_store,
             }
         )
         self._taking_over: asyncio.Task[None] | None = None
@@ -259,11 +261,15 @@ class Service:
             CancellationNotKept: that could not be written down; it is cancelled until the next start.
         """
         self.cancel(job)
-        job.handed_back = False  # who cancels it is heard, also while the server stops
-        if self.journal is not None and job.kept and not job.over.is_set():
+        was_handed_back = job.handed_back
+        if was_handed_back:  # who cancels it is heard, also while the server stops
+            job.handed_back = False
+            job.stays_undone({"problem": problem_of(Cancelled())})
+        if self.journal is not None and job.kept and (was_handed_back or not job.over.is_set()):
             try:
                 await asyncio.to_thread(self.journal.write, job)
             except OSError as error:
+                job.handed_back = was_handed_back  # as it is on disk
                 raise CancellationNotKept(error.strerror or type(error).__name__) from error
 
     async def decide(self, tenant: str, task: Task, seed: int | None, gone: asyncio.Future[None]) -> Decision:
@@ -338,7 +344,14 @@ class Service:
             await asyncio.sleep(_LOOK_FOR_LEFT_S)
             if self.stopping:
                 return
-            for job in await asyncio.to_thread(journal.take_over):
+            try:
+                self._take_up_all(await asyncio.to_thread(journal.take_over))
+            except Exception as error:  # whatever it is: the next look may do better
+                log.error("nothing was taken over: %s", self.redact(repr(error)), exc_info=True)
+
+    def _take_up_all(self, left: Sequence[Job]) -> None:
+        if not self.stopping:  # since the look began; else they lie in our folder, for whoever comes next
+            for job in left:
                 self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
@@ -347,6 +360,11 @@ class Service:
         self.jobs.add(job)
         if job.over.is_set():
             self.jobs.over(job)
+        elif job.n_tries >= _MOST_TRIES:
+            log.error("given up: servers have ended with it", extra={"job": job.id, "tries": job.n_tries})
+            given_up = {"problem": problem_of(JobGivenUp(job.n_tries))}
+            job.results = dict.fromkeys(range(len(job.asked.tasks)), given_up)
+            self._ended(job)
         else:
             log.info("taken up again", extra={"job": job.id})
             self._start(job)
@@ -403,6 +421,7 @@ class Service:
         began = time.perf_counter()
         solution = None
         try:
+            self._count_try(job)
             solution = self._solve(job, place)
             result = {"solution": solution_json(solution, self.redact)}
         except Exception as error:  # whatever it is, whoever asked gets to know that it is over
@@ -414,6 +433,14 @@ class Service:
         except Exception as error:  # a number that is no number, say; its place must be free again all the same
             log.error("a solve could not be counted: %s", self.redact(repr(error)), extra={"job": job.id})
         self._tell(self._finished, job, place, result)
+
+    def _count_try(self, job: Job) -> None:
+        if not job.is_uncounted or self.journal is None:
+            return
+        try:
+            self.journal.count_try(job)
+        except OSError as error:  # it is done all the same, and may be tried once more often
+            log.error("that a job is tried again could not be kept: %s", error.strerror, extra={"job": job.id})
 
     def _solve(self, job: Job, place: int) -> Solution:
         task, asked = job.asked.tasks[place], job.asked
@@ -461,9 +488,13 @@ class Service:
             result = {"problem": problem_of(Stopping())}
         job.results[place] = result
         job.tell("result", {"task": place, **result})
-        if len(job.results) < len(job.asked.tasks):
-            return
-        if job.kept and self.journal is not None and not job.handed_back:
+        if len(job.results) == len(job.asked.tasks):
+            self._ended(job)
+
+    def _ended(self, job: Job) -> None:
+        """Write down, where it was promised, what came of a job, and let everybody know who waits."""
+        was_counted = job.n_tries > 0 and not job.is_uncounted
+        if job.kept and self.journal is not None and (was_counted or not job.handed_back):
             self._writing += 1
             written = asyncio.get_running_loop().run_in_executor(None, self._write, job)
             written.add_done_callback(lambda _: self._kept(job))
@@ -490,7 +521,10 @@ class Service:
     def _write(self, job: Job) -> None:
         assert self.journal is not None
         try:
-            self.journal.write(job)
+            if job.handed_back:
+                self.journal.write_back(job)
+            else:
+                self.journal.write(job)
         except OSError as error:  # its results are still here, and after a crash it is done once more
             log.error("the results of a job could not be kept: %s", error.strerror, extra={"job": job.id})
 

@@ -82,15 +82,15 @@ class Tenants:
             found = self._routers.setdefault(tenant, found)
         return found
 
-    def check_store(self) -> None:
-        """See whether the store of adapters answers, where it is on a server.
+    def ping_store(self) -> None:
+        """See whether the store of adapters answers, where it is on a server; `open` has tried all that it does.
 
         Raises:
             StoreUnavailable: it does not.
         """
         engine = self._base.steps.ttt
         if engine is not None:
-            engine.store.check()
+            engine.store.ping()
 
     def check_own(self, tenant: str, trace_id: str) -> None:
         """Make sure that a trace is this tenant's.

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -189,3 +190,17 @@ def test_a_row_changed_on_the_server_is_not_handed_out(postgres_url: str) -> Non
         with pytest.raises(LedgerCorrupt, match="not as it was written"):
             ledger.decision("trace-1")
     engine.dispose()
+
+
+@pytest.mark.parametrize(("given", "keeps_ms"), [("", "10000"), ("&tcp_user_timeout=3000", "3000")])
+def test_a_line_to_a_server_that_is_gone_without_a_word_breaks_in_seconds(
+    postgres_url: str, given: str, keeps_ms: str
+) -> None:
+    with Ledger.open(f"{postgres_url}{given}") as ledger, ledger.database.reading() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        set_to = driver.info.get_parameters()
+
+    names = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    assert [set_to[name] for name in names] == ["1", "4", "2", "3"]
+    assert set_to["tcp_user_timeout"] == keeps_ms

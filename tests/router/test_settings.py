@@ -149,6 +149,7 @@ def test_variables_that_are_no_setting_are_found(folder: Path, monkeypatch: pyte
     monkeypatch.setenv("TTT_ROUTER_LIMITS__SIDE", "3")
     monkeypatch.setenv("TTT_ROUTER_LIMIT__SIDE", "3")
     monkeypatch.setenv("TTT_ROUTER_ZZZ", "3")
+    monkeypatch.setenv("TTT_ROUTER_DATA", "/data")  # of the project's tests, which the README tells to set
     (folder / ".env").write_text("TTT_ROUTER_MODLE=x\nOTHER=1\n")
 
     assert unknown_variables() == {

@@ -337,6 +337,32 @@ def test_missing_rights_are_said_with_what_to_do(
     assert "pw" not in str(refused.value).replace("password", "")
 
 
+def test_what_a_check_leaves_behind_that_is_broken_off_goes_by_itself(connect: Connect) -> None:
+    with redis_server() as server, server.client() as client:
+        client.execute_command(*"ACL SETUSER hasty on >pw ~* +@all -hdel".split())  # noqa: SIM905
+        with pytest.raises(StoreMisconfigured):
+            connect(with_user(server, "hasty:pw")).check()
+        left = client.keys("*")
+        ttls_s = [client.ttl(name) for name in left]
+
+    assert len(left) == 2
+    assert all(0 < ttl_s <= 10 for ttl_s in ttls_s)
+
+
+def test_a_ping_that_fails_takes_the_store_from_nobody(connect: Connect) -> None:
+    with redis_server() as server:
+        store = connect(server.url)
+        store.put(adapter_of())
+        server.kill()
+        for _ in range(5):
+            with pytest.raises(StoreUnavailable):
+                store.ping()
+        server.start()
+
+        store.put(adapter_of())  # at once: nothing is paused
+        store.ping()
+
+
 def test_a_tenant_s_user_cannot_read_another_tenant_s_adapters(connect: Connect, guarded: RedisServer) -> None:
     foreign = RedisAdapterStore(with_user(guarded, "router:pw"), signer("acme"))
 

@@ -118,8 +118,18 @@ class TieredAdapterStore:
             if isinstance(leases, NamedLeases):
                 leases.bury(holder)
 
+    def ping(self) -> None:
+        """See whether every tier that is on a server answers now, at little cost.
+
+        Raises:
+            StoreMisconfigured, StoreUnavailable: one does not.
+        """
+        for tier in self.tiers:
+            if hasattr(tier, "ping"):
+                tier.ping()
+
     def check(self) -> tuple[str, ...]:
-        """Ask every tier that can be asked how it is; return what each says.
+        """Ask every tier that can be asked how it is, with all that it does; return what each says.
 
         Raises:
             StoreMisconfigured: one will never work as it is set up.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import threading
 import time
@@ -21,6 +22,7 @@ from router.errors import DeadlinePassed, OutOfMemory
 from router.serve.errors import KeyReused, UnknownJob
 from router.serve.jobs import Asked, Job, Jobs
 from router.serve.journal import Journal, own_folder
+from router.serve.problems import problem_of
 from tests.router.serve.serving import OTHER, Held, serving, shouting, text, until
 
 LATER = {"Prefer": "respond-async", "Idempotency-Key": "same"}
@@ -323,3 +325,199 @@ def test_a_solve_that_cannot_be_counted_leaves_its_place_to_the_next(tmp_path: P
         codes = [lab.post("/v1/solve", json={"tasks": [text()]}).status_code for _ in range(2)]
 
     assert codes == [200, 200]
+
+
+def test_a_failure_that_may_pass_does_not_answer_for_its_key_after_a_restart_either(tmp_path: Path) -> None:
+    failed = Job("lab", Asked((Task.parse(text()),)), kept=True, key="same")
+    failed.results = {0: {"problem": problem_of(OutOfMemory("the device is full"))}}
+    Journal(tmp_path / "jobs", Limits()).write(failed)
+    with serving(tmp_path) as running, running.client() as lab:
+        found = lab.get(f"/v1/jobs/{failed.id}").json()
+        again = lab.post("/v1/solve", json={"tasks": [text()]}, headers=LATER).json()["id"]
+
+    assert (found["state"], found["n_tasks"], found["results"][0]["problem"]["code"]) == ("done", 1, "out_of_memory")
+    assert again != failed.id
+
+
+def test_what_is_packed_already_is_not_packed_again() -> None:
+    jobs = Jobs(keep_s=60, keep_bytes=2**20)
+    job = over(jobs)
+    packed = job.packed
+    jobs.over(job)
+
+    assert packed is not None
+    assert job.packed is packed
+
+
+def test_a_job_that_cannot_be_read_for_now_is_kept_told_once_and_done_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, read_bytes = Job("lab", Asked((Task.parse(text()),)), kept=True), Path.read_bytes
+
+    def too_many(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with own_folder(tmp_path, 8770) as folder:
+        Journal(folder, Limits()).write(job)
+        journal = Journal(folder, Limits())
+        monkeypatch.setattr(Path, "read_bytes", too_many)
+        at_first = [*journal.read(), *journal.take_over(), *journal.take_over()]
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        then = [each.id for each in journal.take_over()]
+        at_last = journal.take_over()
+
+    assert (at_first, then, at_last) == ([], [job.id], [])
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("ERROR", "a job cannot be read now: Too many open files")
+    ]
+
+
+def test_what_is_no_job_is_put_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "broken.json").write_text("{")
+
+    assert list(Journal(tmp_path, Limits()).read()) == []
+    assert (tmp_path / "broken.unreadable").read_text() == "{"
+    assert [(r.levelname, r.__dict__["job"]) for r in caplog.records] == [("ERROR", "broken")]
+
+
+def test_a_folder_that_cannot_be_taken_over_is_told_once_and_keeps_nobody_from_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job("lab", Asked((Task.parse(text()),)), kept=True)
+    Journal(tmp_path / "8770.2", Limits()).write(job)
+    (tmp_path / "8770.1" / "lock").mkdir(parents=True)  # so that it cannot be held
+    with own_folder(tmp_path, 8770) as folder:
+        journal = Journal(folder, Limits())
+        taken = [[each.id for each in journal.take_over()] for _ in range(2)]
+
+    assert taken == [[job.id], []]
+    assert [r.message for r in caplog.records] == ["8770.1: what is left there cannot be taken over: Is a directory"]
+
+
+@pytest.mark.parametrize("name", ["8770.bak", "87701", "8771", "8770.1.old"])
+def test_a_folder_that_is_no_server_s_is_let_be(tmp_path: Path, name: str) -> None:
+    Journal(tmp_path / name, Limits()).write(Job("lab", Asked((Task.parse(text()),)), kept=True))
+    with own_folder(tmp_path, 8770) as folder:
+        taken = Journal(folder, Limits()).take_over()
+
+    assert taken == []
+    assert [path.suffix for path in (tmp_path / name).iterdir()] == [".json"]
+
+
+def test_a_job_that_ends_one_server_after_the_other_is_given_up_and_answers_for_its_key(tmp_path: Path) -> None:
+    poison, held = Job("lab", Asked((Task.parse(text("wait")),)), kept=True, key="same"), Held()
+    innocent = Job("lab", Asked((Task.parse(text()),)), kept=True)
+    for job in (poison, innocent):
+        Journal(tmp_path / "0" / "jobs", Limits()).write(job)
+    for n in range(3):
+        with serving(tmp_path / str(n), held, serve_workers=1) as running:
+            held.wait_begun()
+            shutil.copytree(tmp_path / str(n) / "jobs", tmp_path / str(n + 1) / "jobs")  # what a kill now would leave
+            held.go.set()
+            until(lambda: not running.service.is_busy, "it is still at work")
+        held.go.clear()
+    with serving(tmp_path / "3", held) as running, running.client() as lab:
+        until(lambda: lab.get(f"/v1/jobs/{poison.id}").json()["state"] == "done", "it is not given up")
+        result = lab.get(f"/v1/jobs/{poison.id}").json()["results"][0]
+        again = lab.post("/v1/solve", json={"tasks": [text("wait")]}, headers=LATER).json()["id"]
+        until(lambda: lab.get(f"/v1/jobs/{innocent.id}").json()["state"] == "done", "what only waited is given up too")
+        waited = lab.get(f"/v1/jobs/{innocent.id}").json()["results"][0]
+    with serving(tmp_path / "3", held) as running, running.client() as lab:
+        still = lab.get(f"/v1/jobs/{poison.id}").json()["results"][0]
+
+    assert (result["problem"]["code"], held.n) == ("job_given_up", 3)
+    assert (again, still) == (poison.id, result)
+    assert waited["solution"]["answers"][0]["value"] == "D"
+
+
+def test_a_job_that_is_handed_back_over_and_over_is_not_given_up(tmp_path: Path) -> None:
+    job = Job("lab", Asked((Task.parse(text("wait")),)), kept=True)
+    Journal(tmp_path / "jobs", Limits()).write(job)
+    for _ in range(4):
+        held = Held()
+        with serving(tmp_path, held, serve_stop_s=0.0) as running:
+            held.wait_begun()
+            running.stop()
+            until(lambda: running.service.jobs.get("lab", job.id).handed_back, "it is not handed back")
+            held.go.set()
+    (found,) = Journal(tmp_path / "jobs", Limits()).read()
+
+    assert (found.n_tries, found.over.is_set(), len(found.asked.tasks)) == (0, False, 1)
+
+
+def test_what_is_deleted_after_it_was_handed_back_is_done_by_no_later_start(tmp_path: Path) -> None:
+    held, slow = Held(), {"tasks": [text("wait")]}
+    with serving(tmp_path, held, serve_workers=1, serve_stop_s=0.0) as running, running.client() as lab:
+        at_work = lab.post("/v1/solve", json=slow, headers={"Prefer": "respond-async"}).json()["id"]
+        held.wait_begun()
+        job = lab.post("/v1/solve", json=slow, headers=LATER).headers["Location"]
+        running.stop()
+        until(lambda: lab.get(job).json()["n_done"] == 1, "it is not handed back")
+        before = lab.get(job).json()["state"]
+        told = lab.delete(job).json()
+        held.go.set()
+    with serving(tmp_path) as running, running.client() as lab:
+        found = lab.get(job).json()
+        until(lambda: lab.get(f"/v1/jobs/{at_work}").json()["state"] == "done", "what was not deleted is not done")
+
+    assert (before, told["state"], found["state"]) == ("waiting", "cancelled", "cancelled")
+    assert found["results"][0]["problem"]["code"] == told["results"][0]["problem"]["code"] == "cancelled"
+
+
+def test_a_server_that_was_told_to_stop_begins_with_nothing_that_it_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
+    looking, go, take_over = threading.Event(), threading.Event(), Journal.take_over
+    left = Job("lab", Asked((Task.parse(text()),)), kept=True)
+
+    def slowly(journal: Journal) -> list[Job]:
+        found = take_over(journal)
+        if found:
+            looking.set()
+            assert go.wait(20)
+        return found
+
+    monkeypatch.setattr(Journal, "take_over", slowly)
+    held = Held()
+    with own_folder(tmp_path / "jobs", 8770) as staying:
+        with serving(tmp_path, held, jobs=staying) as running, running.client() as lab:
+            lab.post("/v1/solve", json={"tasks": [text("wait")]}, headers=LATER)
+            held.wait_begun()
+            Journal(tmp_path / "jobs" / "8770.1", Limits()).write(left)
+            assert looking.wait(20)
+            running.stop()
+            until(lambda: running.service.stopping, "it does not stop")
+            go.set()
+            time.sleep(0.1)  # it is back from its look
+            n_at_work = running.service.n_running + running.service.n_waiting
+            held.go.set()
+        kept = [job.id for job in Journal(staying, Limits()).read() if not job.over.is_set()]
+
+    assert (n_at_work, kept) == (1, [left.id])
+
+
+def test_whatever_goes_wrong_in_a_look_for_what_is_left_the_next_look_takes_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(router.serve.service, "_LOOK_FOR_LEFT_S", 0.02)
+    take_over, faults = Journal.take_over, [RuntimeError("nobody foresaw this")]
+
+    def fails_once(journal: Journal) -> list[Job]:
+        if faults:
+            raise faults.pop()
+        return take_over(journal)
+
+    monkeypatch.setattr(Journal, "take_over", fails_once)
+    left = Job("lab", Asked((Task.parse(text()),)), kept=True)
+    Journal(tmp_path / "jobs" / "8770.1", Limits()).write(left)
+    with (
+        own_folder(tmp_path / "jobs", 8770) as staying,
+        serving(tmp_path, jobs=staying) as running,
+        running.client() as lab,
+    ):
+        until(lambda: running.service.jobs.running() or running.solves(), "it is not taken over")
+        until(lambda: lab.get(f"/v1/jobs/{left.id}").json()["state"] == "done", "it is not done")
+
+    told = [r.message for r in caplog.records if r.levelno == logging.ERROR]
+    assert told == ["nothing was taken over: RuntimeError('nobody foresaw this')"]

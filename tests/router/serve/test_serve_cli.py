@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from router.settings import PREFIX
+from router.serve.server import bound
+from router.settings import PREFIX, SettingsError
 from tests.models import save_tiny_llama
 from tests.redis_server import free_port
 from tests.router.serve.serving import LAB, until
@@ -23,12 +24,12 @@ from tests.router.serve.test_two_servers import ROOT, SERVE, is_healthy
 
 
 @contextmanager
-def started(home: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process of its own, whose stderr is the file `said` in its home."""
+def started(home: Path, *arguments: str, first: str = "", **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process of its own, whose stderr is the file `said` in its home; `first` is run before it."""
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     environment = {**others, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {f"{PREFIX}{name.upper()}": value for name, value in variables.items()}
-    command = [sys.executable, "-c", SERVE, "--home", str(home), *arguments]
+    command = [sys.executable, "-c", f"{first}\n{SERVE}", "--home", str(home), *arguments]
     with (home / "said").open("wb") as said:
         server = subprocess.Popen(command, cwd=home, env=environment, stderr=said)
     try:
@@ -93,6 +94,53 @@ def test_a_model_that_cannot_be_loaded_is_told_in_json_with_the_exit_code_of_a_d
         "cannot load the model '…/none': there is no such folder. Give"
     )  # the home is masked
     assert not (tmp_path / "jobs").exists()
+
+
+def test_of_two_that_start_at_the_same_time_one_has_the_port_from_the_first_moment() -> None:
+    with bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(SettingsError, match="Address already in use"):
+            bound("127.0.0.1", port)
+
+
+FAILS_TO_BEGIN = """
+from router.serve.service import Service
+
+def fails(self):
+    raise RuntimeError("nobody foresaw this")
+
+Service.begin = fails
+"""
+IS_INTERRUPTED = """
+import os, signal, time
+from router.serve.tenants import Tenants
+
+def is_interrupted(self, known):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+
+Tenants.open = is_interrupted
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "level", "said"),
+    [
+        (FAILS_TO_BEGIN, 1, "error", "nobody foresaw this"),
+        (IS_INTERRUPTED, 130, "warning", "interrupted: it does not serve"),
+    ],
+    ids=["a start that fails", "Ctrl-C while the model is loaded"],
+)
+def test_what_ends_it_before_it_serves_is_told_in_json_with_a_code_of_its_own(
+    tmp_path: Path, first: str, code: int, level: str, said: str
+) -> None:
+    given = {"serve_keys": f"lab={LAB}", "model": str(save_tiny_llama(tmp_path / "model")), "device": "cpu"}
+    with started(tmp_path, "--port", "0", first=first, **given) as server:
+        ended = server.wait(60)
+    told = lines(tmp_path)
+
+    assert ended == code
+    assert any(line["level"] == level and said in json.dumps(line) for line in told)
 
 
 def test_warnings_and_what_ends_a_thread_are_lines_of_the_log() -> None:

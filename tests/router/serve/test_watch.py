@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -60,7 +61,10 @@ def test_a_redis_that_is_lost_is_told_and_the_server_stays_ready(tmp_path: Path)
     assert str(redis.folder) not in ready.text
 
 
-def test_a_check_that_hangs_keeps_nobody_from_what_is_known_or_from_stopping() -> None:
+def test_a_check_that_hangs_is_told_as_a_fault_and_keeps_nobody_waiting_or_from_stopping(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(router.serve.watch, "_LATE_S", 0.2)
     begun, go = threading.Event(), threading.Event()
 
     def hangs() -> None:
@@ -70,10 +74,59 @@ def test_a_check_that_hangs_keeps_nobody_from_what_is_known_or_from_stopping() -
     watch = Watch({"it hangs": hangs})
     watch.start()
     assert begun.wait(20)
+    at_first = watch.faults
+    looked = watch.look()  # waits until it is late, and no longer
     began = time.monotonic()
-    known = watch.faults
-    watch.stop()
+    again = watch.look()
     took_s = time.monotonic() - began
     go.set()
+    until(lambda: watch.faults == (), "it is not taken back")
+    watch.stop()
 
-    assert (known, took_s < 0.1) == ((), True)
+    assert (at_first, looked, again, took_s < 0.1) == ((), ("it hangs",), ("it hangs",), True)
+    assert [(r.message, r.__dict__.get("why")) for r in caplog.records] == [
+        ("it hangs", "no answer within 0.2 s"),
+        ("no longer: it hangs", None),
+    ]
+
+
+def test_however_many_ask_there_is_one_look_at_a_time_and_they_join_it() -> None:
+    begun, go, n_at_work, most = threading.Event(), threading.Event(), 0, 0
+
+    def check() -> None:
+        nonlocal n_at_work, most
+        n_at_work += 1
+        most = max(most, n_at_work)
+        begun.set()
+        assert go.wait(20)
+        n_at_work -= 1
+        raise RuntimeError("lost")
+
+    watch = Watch({"it is lost": check})
+    watch.start()
+    assert begun.wait(20)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(watch.look) for _ in range(8)]
+        go.set()
+        found = [each.result(20) for each in asked]
+    watch.stop()
+
+    assert (set(found), most) == ({("it is lost",)}, 1)
+    assert watch.look() == ("it is lost",)  # nobody looks any more, and nobody waits
+
+
+def test_to_look_after_a_redis_writes_nothing_to_it(tmp_path: Path) -> None:
+    with (
+        RedisServer() as redis,
+        serving(tmp_path, tiny_model(), store_url=redis.url) as running,
+        running.client() as lab,
+        redis.client() as client,
+    ):
+        client.config_resetstat()
+        for _ in range(5):
+            assert lab.get("/ready").status_code == 200
+        commands = {
+            name for name in client.info("commandstats") if not name.startswith(("cmdstat_config", "cmdstat_info"))
+        }
+
+    assert commands == {"cmdstat_ping"}

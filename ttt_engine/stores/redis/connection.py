@@ -64,7 +64,7 @@ class RedisConnection:
         self._url, self._is_cluster = _checked_url(url)
         self._client: Any = None  # made with the first call: a cluster's client connects at once
         self._lock = threading.Lock()
-        self._breaker = Breaker(self._ping, pause_s=breaker_pause_s)
+        self._breaker = Breaker(self.ping, pause_s=breaker_pause_s)
 
     def call(self, call: Callable[[Any], _T], how: str) -> _T:
         """Make a call, with one retry where a connection broke; the breaker hears how it went.
@@ -127,7 +127,12 @@ class RedisConnection:
         if self._client is not None:
             self._client.close()
 
-    def _ping(self) -> None:
+    def ping(self) -> None:
+        """Ask whether the server answers; the breaker is neither asked nor told.
+
+        Raises:
+            StoreMisconfigured, StoreUnavailable: it does not.
+        """
         with _typed("reached"):
             self._connected().ping()
 

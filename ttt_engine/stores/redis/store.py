@@ -167,6 +167,15 @@ class RedisAdapterStore:
 
     # Health
 
+    def ping(self) -> None:
+        """See whether the server answers, in one round trip; what is lost by that costs no solve its store.
+
+        Raises:
+            StoreMisconfigured: password or rights are wrong.
+            StoreUnavailable: it does not answer.
+        """
+        self._redis.ping()
+
     def check(self) -> str:
         """Say what server answers; everything the store does is tried under a name of its own.
 
@@ -183,6 +192,7 @@ class RedisAdapterStore:
             client.expire(f"{name}b", 10)
             client.exists(f"{name}b")
             client.hset(f"{name}kin", "a", "1")
+            client.expire(f"{name}kin", 10)  # whatever comes of the rest
             client.hdel(f"{name}kin", *client.hrandfield(f"{name}kin", client.hlen(f"{name}kin")))
             client.hgetall(f"{name}kin")
             with client.pipeline(transaction=True) as pipe:
