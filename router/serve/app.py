@@ -319,17 +319,16 @@ class _Api:
         return await self.refused(request, QueryRefused(got, field=".".join(map(str, loc)), remedy=remedy))
 
     async def http_fault(self, request: Request, error: Exception) -> Response:
-        """Answer where there is no such route, or the body is too long."""
+        """Answer where there is no such route, or the body is too long. What was asked for is not said: it may be a key."""
         assert isinstance(error, HTTPException)
-        asked = f"{request.method} {ascii(request.url.path[:80])[1:-1]}"
         if error.status_code == 413:
             return response_of(problem_of(BodyTooLarge(self._settings.serve_body_bytes)), error.headers)
         if error.status_code == 404:
-            said = {"detail": f"there is no route {asked}.", "remedy": "GET /openapi.json names those that there are."}
+            said = {"detail": "there is no such route.", "remedy": "GET /openapi.json names those that there are."}
             return response_of(problem(404, "no_such_route", **said), error.headers)
         if error.status_code == 405:
             methods = ", ".join(_methods_of(request))
-            said = {"detail": f"{asked} is not taken.", "remedy": f"This path takes {methods}."}
+            said = {"detail": f"{request.method} is not taken.", "remedy": f"This path takes {methods}."}
             return response_of(problem(405, "method_not_allowed", **said), {"Allow": methods})
         return response_of(problem(error.status_code, "refused", str(error.detail)), error.headers)
 

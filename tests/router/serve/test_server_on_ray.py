@@ -49,7 +49,7 @@ def test_a_server_is_not_ready_until_ray_has_started_and_ends_with_nothing_left_
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
             stopped = time.monotonic() - began
-            until(lambda: not processes_of(tmp_path), "processes of Ray are left", within_s=20)
+            until(lambda: not processes_of(tmp_path), "processes of Ray are left", within_s=60)
         finally:
             server.kill()
 
