@@ -74,7 +74,7 @@ def head(client_port: int) -> Iterator[None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         warnings.simplefilter("ignore")  # Ray's own
-        head = {"num_cpus": 1, "ray_client_server_port": client_port, **_FEW_PROCESSES}
+        head = {"num_cpus": 1, "ray_client_server_port": client_port}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             until = time.monotonic() + 60

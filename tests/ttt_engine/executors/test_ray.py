@@ -215,7 +215,7 @@ def test_what_a_worker_did_is_told_whatever_came_of_it(executor: RayExecutor[Wha
     with pytest.raises(TaskRefused):
         executor.run([Batch((task_of(2),), "refuse", spent=refused.append)])
     with ThreadPoolExecutor(1) as pool:
-        unwanted = Batch[What]((task_of(3),), "wait", cancelled=cancelled.is_set, spent=given_up.append)
+        unwanted: Batch[What] = Batch((task_of(3),), "wait", cancelled=cancelled.is_set, spent=given_up.append)
         asked = pool.submit(executor.run, [unwanted])
         until(lambda: "3" in begun(notes))
         cancelled.set()

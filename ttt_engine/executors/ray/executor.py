@@ -280,10 +280,11 @@ class RayExecutor(Generic[Asked, Result]):
             if begun:
                 self._keep_at_work(actor, hand)
         except (Exception, SystemExit) as error:  # of Ray, which exits where it is shut down; nobody waits for ever
-            connection_lost = self._connection.is_lost
             with self._changed:
                 self._lose(hand, error)
-                if not connection_lost and not self._has_workers():  # else it is seen now whether there is a way back
+                if (
+                    not self._connection.is_ended and not self._has_workers()
+                ):  # else it is seen now whether there is a way back
                     self._fail(self._waiting.jobs, _unavailable(error))
         finally:
             with self._changed:  # first, so that nothing waits for Ray to hear of it
@@ -372,7 +373,7 @@ class RayExecutor(Generic[Asked, Result]):
         except _LOST:
             raise
         except Exception as error:  # as of a task that cannot be sent
-            if self._connection.is_lost:
+            if self._connection.is_ended:
                 raise
             came = concurrent.futures.Future()
             came.set_exception(error)
