@@ -319,7 +319,7 @@ class _Api:
         return await self.refused(request, QueryRefused(got, field=".".join(map(str, loc)), remedy=remedy))
 
     async def http_fault(self, request: Request, error: Exception) -> Response:
-        """Answer where there is no such route, or the body is too long. What was asked for is not said: it may be a key."""
+        """Answer where there is no such route, or the body is too long. The path is not said back: it may be a key."""
         assert isinstance(error, HTTPException)
         if error.status_code == 413:
             return response_of(problem_of(BodyTooLarge(self._settings.serve_body_bytes)), error.headers)
