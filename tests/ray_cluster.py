@@ -18,8 +18,6 @@ from tests.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_FEW_PROCESSES = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # which take seconds
-
 
 @dataclass(slots=True)
 class RayCluster:
@@ -52,7 +50,7 @@ def ray_cluster(*, n_workers: int) -> Iterator[RayCluster]:
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
         patch.setenv("RAY_worker_niceness", "0")  # not behind what else this machine does
         warnings.simplefilter("ignore")  # Ray's own
-        head = {"num_cpus": 0, "ray_client_server_port": port, **_FEW_PROCESSES}
+        head = {"num_cpus": 0, "ray_client_server_port": port, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             made = RayCluster(cluster, [], port)
