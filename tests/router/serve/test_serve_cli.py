@@ -115,6 +115,9 @@ IS_INTERRUPTED = """
 import os, signal, time
 from router.serve.tenants import Tenants
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may have been told to ignore it
+
+
 def is_interrupted(self, known):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(20)
