@@ -145,20 +145,25 @@ def say_answer(
 def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, source: str, revision: int) -> None:
     """Say anew what a corrected verdict says of the answer in context. Where that is nothing any more, nothing is
     written: `ExperienceReader` leaves out what was said before the correction.
+
+    Where both are one answer, what the source said of it by a right answer is corrected as well.
     """
     try:
         trace = read_trace(ledger, trace_id).trace
     except (TraceNotKept, UnreadableTrace):
         return
-    kind = implied_as(SUNK)
-    follows = [row for row in outcomes_of_verdict(trace, quality, source=source) if row.kind == kind]
-    said = [each.reported for each in ledger.effective_outcomes(trace_id) if each.reported.kind == kind]
-    if not any(each.source == source for each in said):
+    reason = f"follows from correction {revision} of what was said of the answer given"
+    said = {each.reported.kind: each for each in ledger.effective_outcomes(trace_id) if each.reported.source == source}
+    known, implied = known_as(SUNK), implied_as(SUNK)
+    is_one = _values(trace.answers) == _values(trace.icl)
+    if is_one and known in said and said[known].value != quality:
+        ledger.correct_outcome(trace_id, source=source, kind=known, value=quality, reason=reason)
+    follows = [row for row in outcomes_of_verdict(trace, quality, source=source) if row.kind == implied]
+    if implied not in said:
         ledger.add_outcomes(follows)
         return
     for row in follows:
-        reason = f"follows from correction {revision} of what was said of the answer given"
-        ledger.correct_outcome(trace_id, source=source, kind=kind, value=row.value, reason=reason)
+        ledger.correct_outcome(trace_id, source=source, kind=implied, value=row.value, reason=reason)
 
 
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:

@@ -414,7 +414,7 @@ class Router:
             reward: how good the answer was, 0 to 1.
             source: who says so; the first report of a source counts, until it is corrected.
             reason: why what this source may have said before is corrected; kept with the correction. What an answer has
-                said of the one in context is corrected by another answer alone.
+                said of the one in context, where that is another than was given, is corrected by an answer alone.
 
         Raises:
             UnknownTrace: no such solve is recorded.

@@ -88,6 +88,7 @@ _ARC_TASK: dict[str, Any] = {
         },
     },
     "required": ["train", "test"],
+    "additionalProperties": False,
 }
 _ANY_TASK: dict[str, Any] = {"anyOf": [_TASK, _ARC_TASK]}
 ArmName = Literal["zero_shot", "icl", "icl_vote", "ttt_short", "ttt", "remote"]
@@ -415,7 +416,7 @@ def read_task(raw: object, field: str, limits: Limits) -> Task:
         TaskRefused: as for `Task.parse` and `arc_task`.
     """
     try:
-        return arc_task(raw, limits=limits).task if is_arc_task(raw) else Task.parse(raw, limits)
+        return _of_arc(raw, limits) if is_arc_task(raw) else Task.parse(raw, limits)
     except TaskRefused as error:
         place = field if error.field == "task" else f"{field}.{error.field}"
         raise type(error)(error.message, field=place, remedy=error.remedy, task_id=error.task_id) from None
@@ -448,6 +449,14 @@ def decision_json(task: Task, decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "policy": decision.policy,
     }
+
+
+def _of_arc(raw: Any, limits: Limits) -> Task:
+    for name in raw:
+        if name not in _ARC_TASK["properties"]:  # such as an instruction, which would be left out without a word
+            remedy = "In ARC's form there are train and test; `demonstrations` and `queries` go with other fields."
+            raise TaskRefused(f"unknown field {name[:40]!a}", field="task", remedy=remedy)
+    return arc_task(raw, limits=limits).task
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:

@@ -129,11 +129,12 @@ def test_with_a_reason_what_was_said_before_is_corrected_with_all_that_followed_
     router.feedback(trace_id, answer=[[0, 5, 4]], reason="the wrong row")  # the same again changes nothing
     said = {each.reported.kind: each for each in router._open_ledger().effective_outcomes(trace_id)}
     router.feedback(trace_id, False, reason="no, it was not")
-    verdict = router._open_ledger().effective_outcomes(trace_id)[0]
+    after = {each.reported.kind: each for each in router._open_ledger().effective_outcomes(trace_id)}
 
     assert {kind: each.value for kind, each in said.items()} == {"exact": 1.0, known_as("icl"): 1.0}
     assert [len(each.corrections) for each in said.values()] == [1, 1]
-    assert [each.reason for each in verdict.corrections] == ["the wrong row", "no, it was not"]
+    assert [each.reason for each in after["exact"].corrections] == ["the wrong row", "no, it was not"]
+    assert after[known_as("icl")].value == 0.0  # the answer in context is the one that was given
     with pytest.raises(RecordRefused, match="correct_outcome"):
         router.feedback(trace_id, False, kind="style", reason="of one's own")
 

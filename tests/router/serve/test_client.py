@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-import router.client
+import router.client_exchange
 from icl_engine.task import Task
 from router.client import AsyncClient, Client, ServiceError
 from router.errors import ArmUnavailable, OutcomeConflict, RecordRefused, SettingsError, TaskRefused, UnknownTrace
@@ -222,7 +222,7 @@ def test_what_cannot_be_sent_is_told_at_once_and_shows_no_key(kind: type[Client]
 def test_a_server_that_starts_again_is_waited_for_until_the_deadline(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router.client, "_LONGEST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(router.client_exchange, "_LONGEST_BACKOFF_S", 0.01)
     transport = Scripted(*[httpx.ConnectError("refused")] * 40)
     with Client(running.url, LAB, transport=transport) as client:
         solutions = client.solve_many([TASK, TASK], deadline_s=20)
@@ -338,8 +338,8 @@ class BreaksOff(httpx.SyncByteStream):
 
 
 def test_a_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router.client, "_SILENT_S", 0.2)
-    monkeypatch.setattr(router.client, "_LATE_S", 0.2)
+    monkeypatch.setattr(router.client_exchange, "_SILENT_S", 0.2)
+    monkeypatch.setattr(router.client_exchange, "_LATE_S", 0.2)
 
     async def decide(url: str) -> None:
         async with AsyncClient(url, LAB) as client:
@@ -353,6 +353,7 @@ def test_a_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
                 lambda: client.feedback("0" * 32, correct=True),
                 lambda: client.decide(TASK),
                 lambda: client.solve(TASK, deadline_s=0.1),
+                lambda: client.solve_later([TASK], deadline_s=3600, key="42"),  # who promises does so at once
                 lambda: client.solve(TASK, progress=lambda step, done, of: None),
                 lambda: asyncio.run(decide(url)),
             ):

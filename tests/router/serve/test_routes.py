@@ -259,6 +259,7 @@ def test_a_task_in_the_form_of_arc_files_is_answered_as_the_library_reads_it(lab
         ({"test": ARC["test"]}, "tasks[1].train"),
         ({**ARC, "test": [{"input": "d"}, {"input": [[11]]}]}, "tasks[1].test[1].input"),
         ({**ARC, "test": [{"input": "d", "output": [[1]]}]}, "tasks[1].test[0].output"),
+        ({**ARC, "instruction": "In capitals."}, "tasks[1]"),  # which would be left out
     ],
 )
 def test_what_is_wrong_with_it_is_told_in_its_own_words(lab: httpx.Client, given: dict[str, Any], field: str) -> None:

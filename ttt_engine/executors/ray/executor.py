@@ -282,9 +282,8 @@ class RayExecutor(Generic[Asked, Result]):
         except (Exception, SystemExit) as error:  # of Ray, which exits where it is shut down; nobody waits for ever
             with self._changed:
                 self._lose(hand, error)
-                if (
-                    not self._connection.is_ended and not self._has_workers()
-                ):  # else it is seen now whether there is a way back
+                # of a connection that was ended it is seen now whether there is a way back
+                if not self._connection.is_ended and not self._has_workers():
                     self._fail(self._waiting.jobs, _unavailable(error))
         finally:
             with self._changed:  # first, so that nothing waits for Ray to hear of it
