@@ -97,6 +97,12 @@ _ALL: tuple[Variant, ...] = (
         {"ttt_steps": 10, "ttt_token_budget": 40_000, "ttt_learning_rate": 5e-3},
         kinds=GRID,
     ),
+    Variant(
+        "as `ttt_short`: a quarter of the steps, half the sequences, twice the rate",
+        "training",
+        {"ttt_steps": 10, "ttt_batch_size": 2, "ttt_token_budget": 20_000, "ttt_learning_rate": 4e-3},
+        kinds=GRID,
+    ),
     Variant("early stop and giving up", "training", {"ttt_check_every": 4}),
     Variant("rate, rank and steps by the task", "training", {"ttt_auto": True}),
     Variant("leave-two-out as well", "training", {"ttt_data": "leave_two_out"}),

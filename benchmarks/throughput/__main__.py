@@ -46,7 +46,7 @@ COMPARED = (
     *(each.name for each in PEERS if each.name != "P1 merged"),
     "all together",
     "bf16",
-    "bf16, a quarter, quicker",
+    "bf16, short",
 )
 LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 
