@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _VOTES = "vote_agreement"
 # mean costs of the tasks that the prior is fitted to, with the embedded model (docs/experiments.md)
-_COSTS = ((Arm.ICL_VOTE.value, 0.06), (Arm.TTT.value, 1.0), (Arm.TTT_SHORT.value, 0.19))
+_COSTS = ((Arm.ICL_VOTE.value, 0.06), (Arm.TTT.value, 1.0), (Arm.TTT_SHORT.value, 0.31))
 _NAMED = re.compile(
     r"learned@1:model=prior-[^,]+,price=([^,]+),costs=[^,]+,tokens=[^,]+,explore=([^,]+),temperature=0.0,"
 )

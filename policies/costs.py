@@ -16,7 +16,6 @@ Kind = Literal["grid", "text"]
 # A training sequence in prompts: forward, backward, and the adapter beside the weights; a short text's steps cost more
 # than their tokens. Measured with the embedded model on the tasks that the prior is fitted to (docs/experiments.md).
 _SEQUENCE: dict[Kind, float] = {"grid": 2.3, "text": 5.8}
-_SHORT = 0.125  # of the sequences of `ttt`, those of `ttt_short`
 _MEMORY = 0.8  # share of the old correction that each new measurement leaves
 
 
@@ -84,6 +83,6 @@ class CostModel:
         """Return the seconds of an arm by the work alone; 0 where it is not known."""
         if arm == REMOTE:
             return (self._remote_s or 0.0) * work.n_queries
-        training = {str(Arm.TTT_SHORT): _SHORT, str(Arm.TTT): 1.0}.get(arm, 0.0) * self._training[work.kind]
+        training = {str(Arm.TTT_SHORT): 0.25, str(Arm.TTT): 1.0}.get(arm, 0.0) * self._training[work.kind]
         per_query = {str(Arm.ZERO_SHOT): 0.5, str(Arm.ICL): 1.0}.get(arm, float(self._n_views))
         return (training + per_query * work.n_queries) * work.prompt_s if arm in tuple(Arm) else 0.0

@@ -171,21 +171,15 @@ def evaluate(
     return results
 
 
-def describe(settings: Settings, *, short: bool = False) -> tuple[str, str]:
-    """Return the fingerprint of the model and, as text, the settings that its answers hang on.
-
-    Args:
-        short: say also what is otherwise in the training of `ttt_short`.
-    """
+def describe(settings: Settings) -> tuple[str, str]:
+    """Return the fingerprint of the model and, as text, the settings that its answers hang on."""
     from icl_engine.language_model import load_model
 
     model = load_model(settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form)
     preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
     grid, text = asdict(preset.training), asdict(preset.training_for("text"))
     of_text = {f"text_{name}": value for name, value in text.items() if value != grid[name]}
-    shortened = asdict(preset.training.shortened()).items() if short else ()
-    of_short = {f"short_{name}": value for name, value in shortened if value != grid[name]}
-    chosen = {**asdict(settings.inference), **asdict(preset.lora), **grid, **of_text, **of_short, "seed": settings.seed}
+    chosen = {**asdict(settings.inference), **asdict(preset.lora), **grid, **of_text, "seed": settings.seed}
     # what is as it was before it could be chosen is not said, so that results stay comparable as choices are added
     said = {name: value for name, value in chosen.items() if name in _ALWAYS_SAID or value != _UNCHOSEN.get(name)}
     return model.fingerprint, ", ".join(f"{name}={value}" for name, value in sorted(said.items()))

@@ -157,9 +157,7 @@ def _train_on(model: TransformersModel, plan: Plan, item: Item, shared: _Trained
     assert plan.training is not None, "a block's adapter was trained"
     if shared.run is None:
         return shared
-    whole = plan.training
-    settings = replace(whole, steps=max(1, whole.steps // 4), token_budget=max(1, whole.token_budget // 4))
-    job = TrainingJob(item.labelled.task, settings, SEED, start=shared.run.tensors)
+    job = TrainingJob(item.labelled.task, plan.training.shortened(), SEED, start=shared.run.tensors)
     further = _run(model, plan.lora, job, 1)
     return replace(further, seconds=shared.seconds + further.seconds, tokens=shared.tokens + further.tokens)
 

@@ -98,7 +98,7 @@ _ALL: tuple[Variant, ...] = (
         kinds=GRID,
     ),
     Variant(
-        "as `ttt_short`: a quarter of the steps, half the sequences, twice the rate",
+        "a quarter of the steps, half the sequences, twice the rate",
         "training",
         {"ttt_steps": 10, "ttt_batch_size": 2, "ttt_token_budget": 20_000, "ttt_learning_rate": 4e-3},
         kinds=GRID,

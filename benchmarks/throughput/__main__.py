@@ -47,6 +47,7 @@ COMPARED = (
     "all together",
     "bf16",
     "bf16, short",
+    "bf16, shorter",
 )
 LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 

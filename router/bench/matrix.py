@@ -115,7 +115,7 @@ def fill(
     Returns:
         The outcomes in `file` of this model and these settings, those of earlier runs included.
     """
-    model, said = describe(settings, short=Arm.TTT_SHORT in arms)
+    model, said = describe(settings)
     about = model, f"{said}, deadline_s={deadline_s}"
     outcomes = [each for each in read_finished(file) if (each.model, each.settings) == about]
     done = {each.place for each in outcomes}

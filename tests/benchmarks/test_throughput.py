@@ -70,7 +70,7 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
     document, results = tmp_path / "performance.md", tmp_path / "results.jsonl"
     document.write_text("\n".join(["before", *marks("cpu"), "after", ""]))
     options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--out", str(document)]
-    for name in (PEERS[0].name, FAIR, "all together", "bf16, short, four views", "bf16, early stop"):
+    for name in (PEERS[0].name, FAIR, "all together", "bf16, shorter, four views", "bf16, early stop"):
         options += ["--variant", name]
     main([*options, "--device", "cpu", "--results", str(results)])
     tables = capsys.readouterr().out

@@ -84,12 +84,11 @@ def test_a_key_is_the_same_under_another_hash_seed(task: Task) -> None:
     assert told.stdout.strip() == key(task)
 
 
-def test_the_short_loop_takes_a_quarter_of_the_steps_with_half_the_sequences_at_twice_the_rate() -> None:
-    whole = TrainingSettings(steps=40, batch_size=4, learning_rate=0.5, max_norm=2.0, token_budget=1000)
-    least = TrainingSettings(steps=1, batch_size=1, token_budget=1).shortened()
+def test_the_short_loop_takes_a_quarter_of_the_steps_and_at_least_one() -> None:
+    whole = TrainingSettings(steps=40, batch_size=3, learning_rate=0.5, max_norm=2.0, token_budget=1000)
 
-    assert whole.shortened() == replace(whole, steps=10, batch_size=2, learning_rate=1.0, token_budget=125)
-    assert (least.steps, least.batch_size, least.token_budget) == (1, 1, 1)
+    assert whole.shortened() == replace(whole, steps=10, token_budget=250)
+    assert TrainingSettings(steps=1).shortened().steps == 1
 
 
 def test_the_budget_of_tokens_cuts_the_steps_of_long_tasks_and_leaves_at_least_one() -> None:

@@ -66,7 +66,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: 
     file, tasks = tmp_path / "rows.jsonl", [bench_task("a"), bench_task("b")]
     told: list[tuple[str, int, int]] = []
 
-    model, said = describe(settings, short=True)
+    model, said = describe(settings)
     job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, 1, model, f"{said}, deadline_s=None")
     with Router(settings) as router:
         first = _outcomes_of(router, job)
