@@ -14,10 +14,8 @@ import argparse
 import os
 import random
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -32,6 +30,7 @@ from icl_engine.loaders import load_tasks
 from icl_engine.probe import probe
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
+from icl_engine.worker_processes import worker_pool
 from router.settings import Settings
 from ttt_engine.engine import TttEngine
 from ttt_engine.stores import MemoryAdapterStore
@@ -155,9 +154,7 @@ def main() -> None:
         if len(encoding.encode(each.task).ids) <= given.max_tokens
     ]
     threads = max(1, (os.cpu_count() or 1) // given.processes)
-    with ProcessPoolExecutor(
-        given.processes, mp_context=get_context("spawn"), initializer=start, initargs=(given.model, threads)
-    ) as pool:
+    with worker_pool(given.processes, start, (given.model, threads)) as pool:
         jobs = [pool.submit(in_context, kind, each) for kind, each in tasks]
         print(line("icl", [job.result() for job in jobs]), flush=True)
         for text in given.setting or [""]:

@@ -10,12 +10,12 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from icl_engine.worker_processes import worker_pool
 from router.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ class Workers:
     def __init__(self, settings: Settings, processes: int) -> None:
         self._home = tempfile.TemporaryDirectory()
         self._processes = processes
-        self._pool = ProcessPoolExecutor(
-            processes,
-            mp_context=get_context("spawn"),  # torch's threads do not survive a fork
-            initializer=_start,
-            initargs=(settings, self._home.name, processes),
-        )
+        self._pool = worker_pool(processes, _start, (settings, self._home.name, processes))
 
     def each(
         self, work: Callable[[Router, J], R], jobs: Iterable[J], *, stop_after_s: float | None = None

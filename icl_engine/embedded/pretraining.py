@@ -12,9 +12,8 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from icl_engine.embedded.positions import positions_of, same_task
 from icl_engine.embedded.vocabulary import BYTE_0, END, OUTPUT, PAD, PIECE_0, START, VOCABULARY_SIZE
 from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
+from icl_engine.worker_processes import worker_pool
 
 _EMBEDDING = "model.embed_tokens.weight"
 N_VALIDATION_TASKS = 60  # of each kind
@@ -172,9 +172,7 @@ def _rows_ahead(
             yield step, corpus.rows(config.rows, config.row_tokens, config.seed, step)
         return
     n_workers = max(1, min(8, (os.cpu_count() or 2) - 1))
-    with ProcessPoolExecutor(
-        n_workers, mp_context=get_context("spawn"), initializer=_open_corpus, initargs=(extra_data,)
-    ) as pool:
+    with worker_pool(n_workers, _open_corpus, (extra_data,)) as pool:
         made: deque[tuple[int, Future[npt.NDArray[np.int64]]]] = deque()
         for step in steps:
             made.append((step, pool.submit(_rows_of, config.rows, config.row_tokens, config.seed, step)))
