@@ -64,7 +64,6 @@ class Service:
         settings: the `serve_` ones are about this.
         ledger: one for all tenants.
         model: instead of the one the settings name.
-        jobs_folder: where jobs are kept that were promised; None: in memory alone.
         secrets: masked in whatever is told, beside those that the settings hold.
     """
 
@@ -74,7 +73,6 @@ class Service:
         ledger: Ledger,
         *,
         model: LanguageModel | None = None,
-        jobs_folder: Path | None = None,
         secrets: tuple[str, ...] = (),
     ) -> None:
         self.settings = settings
@@ -82,9 +80,7 @@ class Service:
         self.metrics = Metrics()
         self.redact = Redactor.of(settings).knowing((*secrets, str(settings.home), settings.ledger_location))
         self.allowances = Allowances(settings.serve_rate, settings.serve_compute_s)
-        self.journal: Journal | None = None
-        if jobs_folder is not None:
-            self.keep_jobs(jobs_folder)
+        self.journal: Journal | None = None  # until `keep_jobs`, promised jobs are kept in memory alone
         self.jobs = Jobs(settings.serve_job_s, settings.serve_job_bytes, self._dropped)
         self.lanes = Lanes()
         self.stopping = False

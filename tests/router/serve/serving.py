@@ -94,7 +94,8 @@ def serving(
     )  # which is easily foretold
     scripted = ScriptedModel(model) if callable(model) else model
     with Ledger.open(home) as ledger:
-        service = Service(settings, ledger, model=scripted, jobs_folder=jobs or home / "jobs", secrets=KEYS.secrets)
+        service = Service(settings, ledger, model=scripted, secrets=KEYS.secrets)
+        service.keep_jobs(jobs or home / "jobs")
         service.tenants.open()
         server, listening = make_server(make_app(service, KEYS), service), bound("127.0.0.1", 0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
