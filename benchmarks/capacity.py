@@ -40,7 +40,7 @@ class UnitCosts:
     icl_s: float = 0.18  # docs/model.md: embedded model, two cores, median of 36 tasks of 1D-ARC
     trained_s: float = 5.4  # likewise; training takes most of it
     hit_s: float = 0.38  # 0.07 of a trained answer: --measure, median of 6 tasks of 1D-ARC
-    trained_share: float = 0.43  # README: 77 of 180 tasks of 1D-ARC are not solved in context
+    trained_share: float = 0.43  # docs/model.md: 77 of 180 tasks of 1D-ARC are not solved in context
     adapter_bytes: float = 1.2e6  # docs/reliability.md
     fetch_s: float = 0.006  # docs/reliability.md: a cached adapter from Redis, 1.5 s / 249
     redis_bytes_per_s: float = 50e6 / 0.034  # docs/reliability.md: 50 MB over TCP

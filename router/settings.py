@@ -348,7 +348,7 @@ class Settings(BaseSettings):
         Args:
             bfloat16: whether products in it are quicker where the model is (`TransformersModel.prefers_bfloat16`).
         """
-        name = preset_for(n_parameters, "grid") if self.ttt_preset == "by_size" else self.ttt_preset
+        name = preset_for(n_parameters) if self.ttt_preset == "by_size" else self.ttt_preset
         chosen = preset(name)
         given = {
             field.removeprefix("ttt_"): getattr(self, field)

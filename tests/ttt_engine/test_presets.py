@@ -17,10 +17,10 @@ def test_small_is_the_default() -> None:
 
 
 def test_text_is_trained_on_as_grids_are_where_a_preset_says_nothing_else() -> None:
-    small, paper = PRESETS["small"], PRESETS["paper_1b"]
+    small, bbh = PRESETS["small"], PRESETS["bbh"]
 
     assert small.training_for("grid") == small.training != small.training_for("text") == small.text
-    assert paper.training_for("text") == paper.training_for("grid") == paper.training
+    assert bbh.training_for("text") == bbh.training_for("grid") == bbh.training
 
 
 @pytest.mark.parametrize(("name", "rate"), [("paper_1b", 5e-5), ("paper_8b", 1e-4)])
@@ -49,13 +49,13 @@ def test_an_unknown_preset_is_refused() -> None:
 @pytest.mark.parametrize(
     ("n_parameters", "name"), [(2_300_000, "small"), (1_200_000_000, "paper_1b"), (8_000_000_000, "paper_8b")]
 )
-def test_the_preset_for_grids_goes_by_size(n_parameters: int, name: str) -> None:
-    assert preset_for(n_parameters, "grid") == name
+def test_a_preset_goes_by_size(n_parameters: int, name: str) -> None:
+    assert preset_for(n_parameters) == name
 
 
-def test_large_models_have_another_preset_for_text() -> None:
-    assert preset_for(8_000_000_000, "text") == "bbh"
-    assert preset_for(2_300_000, "text") == "small"
+@pytest.mark.parametrize("name", ["paper_1b", "paper_8b"])
+def test_the_paper_s_presets_train_on_text_as_its_text_half_does(name: str) -> None:
+    assert PRESETS[name].training_for("text") == PRESETS["bbh"].training
 
 
 # How the rate goes
