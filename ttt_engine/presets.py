@@ -40,7 +40,7 @@ _BBH = TrainingSettings(
 
 
 def _paper(learning_rate: float) -> Preset:
-    """Two epochs over at most 250 sequences, two a step; text as in the BIG-Bench Hard half, in an adapter of this shape."""
+    """Two epochs over at most 250 sequences, two a step; text as in its text half, in an adapter of this shape."""
     return Preset(
         LoraSettings(rank=128, alpha=16.0, target_modules=("q_proj", "v_proj", *_MLP)),
         TrainingSettings(
@@ -58,7 +58,8 @@ def _paper(learning_rate: float) -> Preset:
     )
 
 
-# The paper: Akyürek et al. 2024 (arXiv 2411.07279), Table 6 for grids, its BIG-Bench Hard settings for text. `small` is chosen on held-out families with the embedded model (docs/experiments.md).
+# The paper: Akyürek et al. 2024 (arXiv 2411.07279), Table 6 for grids, its BIG-Bench Hard settings for text.
+# `small` is chosen on held-out families with the embedded model (docs/experiments.md).
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "small": Preset(

@@ -130,8 +130,8 @@ def main() -> None:
     settings = Settings(home=given.home, **named)
     keys = ApiKeys([("bench", KEY)])
     with Ledger.open(settings.ledger_location) as ledger:
-        folder = settings.home / "jobs"
-        service = Service(settings, ledger, model=SlowModel(given.arm_s), jobs_folder=folder, secrets=keys.secrets)
+        service = Service(settings, ledger, model=SlowModel(given.arm_s), secrets=keys.secrets)
+        service.keep_jobs(settings.home / "jobs")
         log_as_json(service.redact, "warning")
         favour_the_loop()
         service.tenants.open()
