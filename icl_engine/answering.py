@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from icl_engine.answer import MAX_CANDIDATES, Answer
 from icl_engine.augmentations import Augmentation, views
+from icl_engine.errors import released
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import Found, Generation, LanguageModel, RowAdapters, Search
 from icl_engine.paper_views import LeaveOutView, paper_views
@@ -139,7 +140,7 @@ def _at_once_or_each(
         return [*work(asked)]
     except Exception as error:
         if len(asked) == 1:
-            return [error]
+            return [released(error)]
     return [_at_once_or_each(work, [each])[0] for each in asked]
 
 

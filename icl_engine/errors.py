@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import traceback
+from typing import Any, TypeVar
+
+Kept = TypeVar("Kept", bound=Exception)
 
 
 class FewShotError(Exception):
@@ -87,3 +90,16 @@ def _restored(kind: type[FewShotError], args: tuple[Any, ...], state: dict[str, 
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
+
+
+def released(error: Kept) -> Kept:
+    """Return a caught error, to be kept, that no longer holds what the failed calls held: a pass's memory, above all.
+
+    It still says which calls they were.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
+    catching = error.__traceback__  # its first frame is that of the caller, which is not done
+    return error.with_traceback(catching.tb_next if catching else None)

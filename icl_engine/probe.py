@@ -7,6 +7,7 @@ few augmentations of the task are asked besides, to see whether they agree; a vo
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,8 @@ class Prober:
         self._model = model
         self._n_remembered = n_remembered
         self.n_views = n_views
-        self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()
+        self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()  # what was used last is last
+        self._lock = threading.Lock()  # of what is remembered; not held while the model scores
 
     def probe(self, task: Task, *, seed: int = 0) -> ProbeResult:
         """See `probe`; the seed is of the views."""
@@ -176,7 +178,7 @@ class Prober:
     def _held_out_scores(self, tasks: Sequence[Task]) -> tuple[list[tuple[OutputScore, ...]], list[bool]]:
         """Return the scores of each task's demonstrations, each held out in turn, and whether they are new."""
         sets = {task.demonstrations_fingerprint: task for task in tasks}
-        scores = {key: self._held_out[key] for key in list(self._held_out) if key in sets}
+        scores = {key: found for key in sets if (found := self._remembered(key)) is not None}
         new = {key: task for key, task in sets.items() if key not in scores}
         scores.update(zip(new, self._score_held_out(list(new.values())), strict=True))
         keys = [task.demonstrations_fingerprint for task in tasks]
@@ -187,12 +189,19 @@ class Prober:
         sequences = [list(leave_one_out(task)) if len(task.demonstrations) > 1 else [] for task in tasks]
         scored = iter(self._model.score([each for of_task in sequences for each in of_task]))
         scores = [tuple(next(scored)[-1] for _ in of_task) for of_task in sequences]
-        for task, of_task in zip(tasks, scores, strict=True):
-            if of_task:
-                self._held_out[task.demonstrations_fingerprint] = of_task
-        while len(self._held_out) > self._n_remembered:
-            self._held_out.popitem(last=False)
+        with self._lock:
+            for task, of_task in zip(tasks, scores, strict=True):
+                if of_task:
+                    self._held_out[task.demonstrations_fingerprint] = of_task
+            while len(self._held_out) > self._n_remembered:
+                self._held_out.popitem(last=False)
         return scores
+
+    def _remembered(self, key: str) -> tuple[OutputScore, ...] | None:
+        with self._lock:
+            if key in self._held_out:
+                self._held_out.move_to_end(key)
+            return self._held_out.get(key)
 
 
 def _questions(task: Task) -> list[Task]:

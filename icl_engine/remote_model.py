@@ -90,7 +90,8 @@ class RemoteModel:
         try:
             (choice, *_) = reply["choices"]
             text, said = choice["message"]["content"] or "", choice.get("logprobs") or {}
-            log_probability = sum(float(token["logprob"]) for token in said.get("content") or ()) or _UNKNOWN
+            told = said.get("content") or ()
+            log_probability = sum(float(token["logprob"]) for token in told) if told else _UNKNOWN
             tokens = max(0, int((reply.get("usage") or {}).get("total_tokens", 0)))
             value = value_of(task, text.removeprefix("Output:"))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -38,7 +38,7 @@ def value_of(task: Task, text: str, grid_form: GridForm = "spaced") -> Value | N
         return text or None
     try:
         return checked_value(_read(text, grid_form), "answer")
-    except (TaskRefused, ValueError):
+    except (TaskRefused, ValueError, RecursionError):
         return None
 
 

@@ -2,8 +2,8 @@
 
 Every input and output is tokenised by itself, so that the place of each output is known exactly whatever merges the
 tokenizer makes. A grid is its rows, cells parted by spaces, unless another form is chosen: Llama's and Qwen's
-tokenizers then keep every digit a token of its own. A text answer is cut at its first empty line, since that is what
-parts demonstrations.
+tokenizers then keep every digit a token of its own. A text answer is cut at its first empty line, or whatever else
+the tokenizer has one token for to part demonstrations.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class TokenizerEncoding:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos)
         self._head, self._tail = self._frame()
         self._separator = next((ids[0] for ids in map(self._ids, _SEPARATORS) if len(ids) == 1), self._end)
+        self._separator_text = str(tokenizer.decode([self._separator]))
         self._answer_end = self._turn_end() if tokenizer.chat_template else self._separator
         self.end_ids = frozenset({self._separator, self._end, self._answer_end, *turn_ends})
         self._allowed: dict[str, torch.Tensor] | None = None  # by kind of task
@@ -75,7 +76,10 @@ class TokenizerEncoding:
     def decode(self, task: Task, ids: Sequence[int]) -> Value | None:
         """Read a grid or a text."""
         decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return value_of(task, str(decoded), self.grid_form)
+        text = str(decoded)
+        if task.kind == "text":  # of several tokens, what parts demonstrations is none that decoding ends at
+            text = text.strip().partition(self._separator_text)[0]
+        return value_of(task, text, self.grid_form)
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
         """Return the tokens that may stand in each answer: for grids what their form is made of; for text any but those
@@ -118,11 +122,10 @@ class TokenizerEncoding:
         return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else self._end
 
     def _allowed_by_kind(self) -> dict[str, torch.Tensor]:
-        separator = str(self.tokenizer.decode([self._separator]))
         text, grid = torch.zeros(2, self.vocabulary_size, dtype=torch.bool)
         for token in range(min(self.vocabulary_size, len(self.tokenizer))):
             piece = str(self.tokenizer.decode([token]))
-            text[token] = separator not in piece
+            text[token] = self._separator_text not in piece
             grid[token] = text[token] and is_grid_piece(piece, self.grid_form)
         for allowed in (text, grid):
             allowed[list(self.end_ids)] = True

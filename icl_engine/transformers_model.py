@@ -346,11 +346,12 @@ class TransformersModel:
         those before the query where several prompts of one slot share them, else none.
         """
         slots = slots or [0] * len(prompts)
+        may_share = can_forget(self.module)  # a layer with a window would see the padding behind what is shared in it
         sharing: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for i, each in enumerate(prompts):
             sharing.setdefault((slots[i], each.encoded.ids[: each.encoded.query_start]), []).append(i)
-        groups = [(group, len(shared)) for (_, shared), group in sharing.items() if len(group) > 1]
-        alone = [i for group in sharing.values() if len(group) == 1 for i in group]
+        groups = [(group, len(shared)) for (_, shared), group in sharing.items() if may_share and len(group) > 1]
+        alone = [i for group in sharing.values() if not may_share or len(group) == 1 for i in group]
         for group, n_shared in [*groups, (alone, 0)]:
             for places in self._batches([prompts[i].whole for i in group], n_branches):
                 yield sorted((group[place] for place in places), key=lambda i: slots[i]), n_shared
@@ -403,7 +404,7 @@ def typed_out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error).lower():
             raise
         raise OutOfMemory(
             "the device's memory does not hold a pass of the model; give a smaller task or model"

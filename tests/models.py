@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from icl_engine.embedded.encoding import EmbeddedEncoding
 from icl_engine.embedded.grid_llama import GridLlamaForCausalLM
@@ -123,6 +131,10 @@ def save_tiny_llama(folder: Path, *, chat: bool = False, eos: bool = True, seed:
 
 def save_tiny_qwen(folder: Path, *, chat: bool = True, eos: bool = True, seed: int = 0) -> Path:
     return _save(Qwen3ForCausalLM, Qwen3Config, folder, chat=chat, eos=eos, seed=seed, head_dim=16)
+
+
+def save_tiny_mistral(folder: Path, *, sliding_window: int) -> Path:
+    return _save(MistralForCausalLM, MistralConfig, folder, chat=False, eos=True, seed=0, sliding_window=sliding_window)
 
 
 def _save(module_class: Any, config_class: Any, folder: Path, *, chat: bool, eos: bool, seed: int, **more: int) -> Path:

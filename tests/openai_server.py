@@ -52,6 +52,7 @@ class OpenAiServer:
         choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
         if self.fault != "no logprobs":
             tokens = [{"token": "?", "logprob": math.log(p)} for p in (0.5, 0.8)]
+            tokens = [{**token, "logprob": 0.0} for token in tokens] if self.fault == "sure" else tokens
             choice["logprobs"] = {"content": tokens}
         usage = {"prompt_tokens": 40, "completion_tokens": 2, "total_tokens": 42}
         if self.fault in ("endless tokens", "owed tokens"):

@@ -34,6 +34,8 @@ def choose(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Ch
     """
     asked = replace(job.settings, auto=False, check_every=job.settings.check_every or _TRIAL_STEPS)
     steps = min(_TRIAL_STEPS, asked.steps)
+    if steps == 0:
+        return Choice(asked, 0, 0.0)
     candidates = [
         replace(asked, learning_rate=rate * asked.learning_rate, used_rank=max(1, round(share * lora.rank)))
         for rate, share in product(_RATES, _RANK_SHARES)
@@ -42,8 +44,6 @@ def choose(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Ch
         replace(job, settings=replace(each, steps=steps, check_every=steps, schedule="constant"), progress=_nothing)
         for each in candidates
     ]
-    if steps == 0:
-        return Choice(asked, 0, 0.0)
     runs = train_many(model, lora, trials)
     done = [run for run in runs if isinstance(run, TrainingRun)]
     best = _best(runs)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from icl_engine.errors import released
+
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 Serve = Callable[[Sequence[Request]], Sequence[Result | Exception]]  # an exception is raised to the one who asked
@@ -59,7 +61,7 @@ class Cohort:
                     results = serve([asked[member][1] for member in members])
                     self._results.update(zip(members, results, strict=True))
                 except Exception as error:  # of all who asked for this
-                    self._results.update(dict.fromkeys(members, error))
+                    self._results.update(dict.fromkeys(members, released(error)))
                 for member in members:
                     self.seats[member].seconds += (time.perf_counter() - began) / len(members)
         finally:  # also where an interrupt breaks it off: nobody is to wait for ever

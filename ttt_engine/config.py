@@ -67,7 +67,9 @@ class TrainingSettings:
     data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
     loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss
-    max_sequences: int | None = None  # different sequences drawn on (the paper: 250); None: each is drawn anew
+    # different sequences drawn on (the paper: 250), with check_every between one look and the next; None: each is drawn
+    # anew
+    max_sequences: int | None = None
     used_rank: int | None = None  # of the adapter's rank, how much is trained; the rest stays 0; None: all
     auto: bool = False  # choose learning rate, rank and steps by the task's early curve (ttt_engine.auto)
     check_every: int | None = None  # steps between looks at a held-out demonstration (ttt_engine.checks); None: none

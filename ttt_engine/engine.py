@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_many_by_vote
-from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused, released
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import RowAdapters
 from icl_engine.task import Task
@@ -268,7 +268,7 @@ class TttEngine:
 
         Args:
             n_views: at most so many, in place of the settings' number.
-            merged: add the adapter to the weights while answering (faster), or compute it beside them: same answers.
+            merged: add the adapter to fp32 weights while answering (faster), or compute it beside them: same answers.
             seat: in a cohort, whose members are answered together.
 
         Raises:
@@ -310,31 +310,44 @@ class TttEngine:
             try:
                 results.append(self.answer(each.task, each.adapter, seed=seed, settings=settings))
             except Exception as error:  # of the one who asked for this
-                results.append(error)
+                results.append(released(error))
         return results
 
     def _answer_together(
         self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
     ) -> list[tuple[Answer, ...] | Exception]:
+        try:
+            return self._answer_side_by_side(requests, settings, seed)
+        except (ContextOverflow, OutOfMemory):  # one of them does not fit; or all need more than one by one
+            pass  # what the failed pass held is let go first
+        return self._answer_one_by_one(requests, settings, seed)
+
+    def _answer_side_by_side(
+        self, requests: Sequence[AnswerRequest], settings: InferenceSettings, seed: int
+    ) -> list[tuple[Answer, ...] | Exception]:
+        """Answer all in the same passes.
+
+        Raises:
+            OutOfMemory: they hold too much.
+            ContextOverflow: a task does not fit the model under any of the paper's views.
+        """
         slots = {key: slot for slot, key in enumerate(dict.fromkeys(each.adapter.key for each in requests))}
         refused: dict[int, Exception] = {}
-        try:
-            with self.model.lock, typed_out_of_memory():
-                stack = adaptation_of(self.model, self.lora, len(slots))
-                for i, each in enumerate(requests):
-                    try:
-                        self._fill(stack, each.adapter, slots[each.adapter.key])
+        with self.model.lock, typed_out_of_memory():
+            stack = adaptation_of(self.model, self.lora, len(slots))
+            for i, each in enumerate(requests):
+                try:
+                    self._fill(stack, each.adapter, slots[each.adapter.key])
+                    if settings.views != "paper":  # whose views are shorter than the task
                         for place in range(len(each.task.queries)):
                             self.model.encode(each.task.for_query(place))
-                    except (AdapterRefused, ContextOverflow) as error:
-                        refused[i] = error
-                asked = [i for i in range(len(requests)) if i not in refused]
-                adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
-                tasks = [requests[i].task for i in asked]
-                with stack.active():
-                    answers = answer_many_by_vote(self.model, tasks, settings, adapters, seed=seed)
-        except OutOfMemory:  # side by side they need more than one by one
-            return self._answer_one_by_one(requests, settings, seed)
+                except (AdapterRefused, ContextOverflow) as error:
+                    refused[i] = released(error)
+            asked = [i for i in range(len(requests)) if i not in refused]
+            adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
+            tasks = [requests[i].task for i in asked]
+            with stack.active():
+                answers = answer_many_by_vote(self.model, tasks, settings, adapters, seed=seed)
         answered = dict(zip(asked, answers, strict=True))
         return [refused.get(i) or answered[i] for i in range(len(requests))]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from icl_engine.errors import released
 from ttt_engine.cohort import Request, Result, Seat, Serve
 
 _LOOK_UP_S = 0.05  # from waiting, to see whether one still has to
@@ -119,7 +120,7 @@ class Lane:
             assert len(results) == len(batch)
         except BaseException as error:  # of all who asked for this; the thread goes on for the others
             failed = error if isinstance(error, Exception) else RuntimeError(f"broken off by {type(error).__name__}")
-            results = [failed] * len(batch)
+            results = [released(failed)] * len(batch)
         with self._changed:
             self._share()
             self._served = []

@@ -27,12 +27,13 @@ class Neighbours:
         """Take an adapter in; one whose task has no sketch, as a family has none, is passed over."""
         if len(sketch) != PLACES:
             return
+        numbers = np.array(sketch, dtype=np.int64)  # before anything makes room for it
         with self._lock:
             if key in self._keys:
                 return
             full = len(self._keys) == len(self._sketches)
             row = self._keys.pop(next(iter(self._keys))) if full else len(self._keys)
-            self._sketches[row], self._keys[key] = sketch, row
+            self._sketches[row], self._keys[key] = numbers, row
 
     def distance(self, sketch: Sequence[int]) -> float:
         """Return 1 - the likeness of the nearest, 0 to 1; 1 where none is known."""

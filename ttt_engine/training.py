@@ -15,7 +15,7 @@ import torch
 from transformers import modeling_utils
 
 from icl_engine.encoding import Encoded
-from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, released
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
@@ -101,7 +101,7 @@ def train_many(
             try:
                 runs.append(_Run.of(model, job, place))
             except FewShotError as error:
-                done[place] = error
+                done[place] = released(error)
         for alike in _alike(runs):
             first = alike[0]
             limit = pass_tokens or _pass_tokens(model.device, first.job.settings.precision)
@@ -155,9 +155,11 @@ class _Run:
     def of(cls, model: TransformersModel, job: TrainingJob, place: int) -> _Run:
         if job.family:  # a look would judge the first task alone, so that all steps are taken
             job = replace(job, settings=replace(job.settings, check_every=None))
-        settings = job.settings
         length = _sequence_tokens(model, job)
-        steps = settings.steps_for(length)
+        steps = job.settings.steps_for(length)
+        if job.settings.check_every is not None and steps > 0:  # a budget of fewer steps still ends with a look
+            job = replace(job, settings=replace(job.settings, check_every=min(job.settings.check_every, steps)))
+        settings = job.settings
         watched = held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None
         untrained = _untrained_nll(model, job) if watched else ()
         if not untrained:  # then there are no looks
@@ -383,7 +385,7 @@ class _Loop:
         try:
             yield
         except TrainingFailed as failed:
-            self._fail(slot, failed)
+            self._fail(slot, failed.with_traceback(None))  # which leads to this loop and all it holds
         except ContextOverflow:
             task_id = self.live[slot].job.task.id
             self._fail(slot, TrainingFailed("a training sequence is longer than the context", task_id=task_id))

@@ -50,7 +50,9 @@ def trial_job(
 
 
 def trial_of(run: TrainingRun) -> Trial | None:
-    """Return what the run of a trial showed; None where no demonstration could be spared, which takes three."""
+    """Return what the run of a trial showed; None where it could not look at a held-out demonstration: of fewer than
+    three none is spared, and one that is held out may not fit the model.
+    """
     if not run.checks:
         return None
     look = run.checks[-1]

@@ -5,6 +5,7 @@
 Weights belong to the pieces they were trained with: a new list needs new weights.
 """
 
+import json
 import random
 from collections import Counter
 
@@ -26,9 +27,14 @@ def common_pieces(n_tasks: int, n_pieces: int, seed: int = 0) -> list[str]:
     return sorted(sorted(several, key=lambda piece: (-several[piece], piece))[:n_pieces])
 
 
+def written(piece: str) -> str:
+    """Return a piece as it stands in the list: in double quotes, unless it holds one."""
+    return repr(piece) if '"' in piece else json.dumps(piece)
+
+
 if __name__ == "__main__":
     print('"""Words, digits and marks with ids of their own, each with the space before it; see count_pieces.py."""\n')
     print("PIECES: tuple[str, ...] = (")
     for piece in common_pieces(N_TASKS, N_PIECES):
-        print(f"    {piece!r},".replace("'", '"') if '"' not in piece else f"    {piece!r},")
+        print(f"    {written(piece)},")
     print(")")

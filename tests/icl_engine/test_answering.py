@@ -5,7 +5,9 @@ Other views, votes and decodings are other ways to the same; checking drafts is 
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Sequence
 from random import Random
 from typing import Literal
@@ -16,8 +18,17 @@ from hypothesis import settings as testing
 from hypothesis import strategies as st
 
 from icl_engine.answer import MAX_CANDIDATES
-from icl_engine.answering import Asked, answer_by_vote, answer_in_context, answer_of, answer_zero_shot, ask_under_views
+from icl_engine.answering import (
+    Asked,
+    answer_all_zero_shot,
+    answer_by_vote,
+    answer_in_context,
+    answer_of,
+    answer_zero_shot,
+    ask_under_views,
+)
 from icl_engine.augmentations import TRANSFORMS, views
+from icl_engine.errors import OutOfMemory
 from icl_engine.families import FAMILIES, sample_task
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import Generation, OutputScore, load_model
@@ -300,3 +311,21 @@ def test_checking_a_draft_gives_what_writing_every_view_gives_with_the_shipped_m
 def test_a_number_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         InferenceSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_error_that_is_handed_on_holds_nothing_of_the_pass_that_failed() -> None:
+    held: list[weakref.ref[Task]] = []
+
+    def fail(task: Task) -> Value | None:
+        copy = task.replace(queries=("a copy",))
+        held.append(weakref.ref(copy))
+        raise OutOfMemory("full")
+
+    gc.disable()
+    try:
+        (error,) = answer_all_zero_shot(ScriptedModel(fail), [TEXT_TASK])
+    finally:
+        gc.enable()
+
+    assert isinstance(error, OutOfMemory)
+    assert [reference() for reference in held] == [None]

@@ -16,8 +16,8 @@ from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import Generation, OutputScore, load_model
 from icl_engine.reading import can_forget
 from icl_engine.task import Task, Value
-from icl_engine.transformers_model import TransformersModel
-from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, tiny_module
+from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
+from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, save_tiny_mistral, tiny_module
 
 ANSWERED = list(zip(TASKS, ANSWERS, strict=True))
 WRONG: list[tuple[Task, Value]] = [(ROW_TASK, ((0, 5, 5),)), (GRID_TASK, ((5, 4),)), (TEXT_TASK, "größe")]
@@ -192,6 +192,22 @@ def test_a_model_that_keeps_a_window_of_tokens_cannot_take_them_back() -> None:
 
     assert not can_forget(module)
     assert can_forget(tiny_module())
+
+
+def test_a_model_that_keeps_a_window_of_tokens_answers_each_of_several_queries_as_it_does_alone(
+    tmp_path: Path,
+) -> None:
+    model = load_model(str(save_tiny_mistral(tmp_path, sliding_window=16)), device="cpu")
+    tasks = [TEXT_TASK.replace(queries=(query,)) for query in ("a", "not True and " * 4)]
+
+    for one, task in zip(model.generate(tasks), tasks, strict=True):
+        assert same(one, model.generate([task])[0])
+
+
+@pytest.mark.parametrize("said", ["CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "can't allocate memory"])
+def test_every_way_to_say_that_memory_ran_out_is_one_error(said: str) -> None:
+    with pytest.raises(OutOfMemory), typed_out_of_memory():
+        raise RuntimeError(said)
 
 
 def test_answers_come_in_the_order_of_the_tasks(taught: TransformersModel) -> None:

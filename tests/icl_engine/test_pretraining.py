@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 from dataclasses import replace
@@ -26,6 +27,7 @@ from icl_engine.embedded.corpus import (
     task_ids,
     validation_tasks,
 )
+from icl_engine.embedded.count_pieces import written
 from icl_engine.embedded.pieces import PIECES
 from icl_engine.embedded.pretraining import (
     LARGE,
@@ -317,3 +319,9 @@ def test_a_file_of_extra_pairs_that_cannot_be_read_is_named(tmp_path: Path, cont
 
     with pytest.raises(UnreadableTaskFile, match=r"pairs\.gz"):
         load_extra(path)
+
+
+@pytest.mark.parametrize("piece", [" a", ' "', "don't", 'it\'s "so"'])
+def test_a_piece_is_written_as_python_reads_it(piece: str) -> None:
+    assert ast.literal_eval(written(piece)) == piece
+    assert written(" a") == '" a"'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from icl_engine.answering import answer_by_vote
@@ -206,6 +209,35 @@ def test_several_tasks_are_asked_at_once_and_each_gets_its_own() -> None:
     found = prober.ask_views(requests)
 
     assert [[asked.greedy_values for asked in each.asked] for each in found] == [[("D",) * 3, ("E",) * 3], [("X",) * 3]]
+
+
+def test_the_scores_that_are_remembered_are_those_used_last() -> None:
+    model = ScriptedModel(upper)
+    prober = Prober(model, n_remembered=2)
+    first, second, third = (UPPER.replace(demonstrations=UPPER.demonstrations[i:] * 2) for i in range(3))
+    for task in (first, second, first, third):
+        prober.probe(task)
+
+    assert prober.probe(first).n_prompts == len(first.queries)
+    assert prober.probe(second).n_prompts == len(second.queries) + len(second.demonstrations)
+
+
+def test_what_another_thread_has_just_forgotten_is_scored_again() -> None:
+    prober = Prober(ScriptedModel(upper), n_remembered=1)
+    tasks = [UPPER.replace(demonstrations=UPPER.demonstrations[:2] * n) for n in range(1, 5)]
+
+    def probe_all(start: int) -> list[int]:
+        return [len(prober.probe(tasks[(start + i) % 4]).loo_nll) for i in range(100)]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(probe_all, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+
+    assert all(set(lengths) == {2, 4, 6, 8} for lengths in found)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=["row", "grid", "text"])

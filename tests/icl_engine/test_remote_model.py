@@ -50,6 +50,13 @@ def test_a_server_that_tells_no_probability_gives_an_answer_nobody_is_sure_of() 
     assert (answer.value, answer.confidence) == ("yes", 0.0)
 
 
+def test_a_server_that_is_sure_of_each_token_is_sure_of_the_answer() -> None:
+    with openai_server(lambda asked: "yes", fault="sure") as server:
+        (answer,) = answered(server.url, TEXT_TASK)
+
+    assert (answer.value, answer.confidence) == ("yes", 1.0)
+
+
 def test_a_server_that_counts_below_zero_has_cost_nothing() -> None:
     with openai_server(lambda asked: "yes", fault="owed tokens") as server:
         (answer,) = answered(server.url, TEXT_TASK)

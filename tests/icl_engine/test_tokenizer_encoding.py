@@ -165,6 +165,17 @@ def test_what_forms_no_grid_is_no_grid(text: str) -> None:
     assert PLAIN.decode(GRID_TASK, PLAIN.tokenizer(text, add_special_tokens=False)["input_ids"]) is None
 
 
+def test_brackets_without_end_are_no_grid() -> None:
+    assert value_of(GRID_TASK, "[" * 100_000, "list") is None
+
+
+@pytest.mark.parametrize("text", ["yes\n\nInput:\nno", "yes\n\n\nno", "\nyes\n\n"])
+def test_a_text_s_answer_is_cut_at_its_first_empty_line_whatever_tokens_that_is_made_of(text: str) -> None:
+    ids = [id for mark in text for id in PLAIN.tokenizer(mark, add_special_tokens=False)["input_ids"]]
+
+    assert PLAIN.decode(TEXT_TASK, ids) == "yes"
+
+
 def test_the_plain_prompt_begins_a_sequence_and_parts_demonstrations_by_an_empty_line() -> None:
     assert read(PLAIN, PLAIN.encode(ROW_TASK).ids) == (
         "<s>Input:\n1 2 0\nOutput:\n0 2 1\n\nInput:\n3 0 0\nOutput:\n0 0 3\n\n"

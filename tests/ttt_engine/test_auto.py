@@ -88,3 +88,19 @@ def test_an_adapter_of_chosen_settings_is_kept_under_what_was_asked_for(
     assert again.cached
     assert again.adapter.key == engine.key(ROW_TASK, asked, seed=0)
     assert first.adapter.train_tokens > 0
+
+
+def test_of_no_steps_nothing_is_chosen(model: TransformersModel, lora: LoraSettings, asked: TrainingSettings) -> None:
+    choice = choose(model, lora, TrainingJob(CONSTANT_TASK, replace(asked, steps=0), 0))
+
+    assert (choice.training.steps, choice.tokens) == (0, 0)
+
+
+def test_candidates_are_judged_also_where_the_budget_allows_fewer_steps_than_a_trial_asks_for(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[object] = []
+    monkeypatch.setattr(auto, "train_many", lambda *given: runs.extend(train_many(*given)) or runs)
+    choose(model, lora, TrainingJob(CONSTANT_TASK, replace(asked, token_budget=1), 0))
+
+    assert [len(run.checks) for run in runs if isinstance(run, TrainingRun)] == [1] * 6

@@ -159,3 +159,20 @@ def test_after_a_fork_the_question_is_asked_anew() -> None:
     go.set()
 
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_where_no_thread_can_be_started_the_next_to_come_asks(
+    breaker: Breaker, other: Other, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    open_(breaker)
+    clock.now += 2.0
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with pytest.raises(StoreUnavailable, match="away"):
+            breaker.check()
+    asked(breaker, other)
+
+    assert other.n_asked == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,12 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
-from icl_engine.errors import ContextOverflow, FewShotError, TaskRefused
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
 from icl_engine.task import Task
-from icl_engine.transformers_model import TransformersModel
+from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
 from ttt_engine.adapter import Adapter
@@ -603,3 +607,70 @@ def test_the_nearest_task_is_one_that_was_trained_on_or_that_the_store_had(
 
 def test_a_store_that_is_away_has_no_neighbours(model: TransformersModel, lora: LoraSettings) -> None:
     assert TttEngine(model, DownStore(), lora).nearest_distance(ROW_TASK) is None
+
+
+def fails(held: list[weakref.ref[torch.Tensor]]) -> Callable[..., object]:
+    """A pass that runs out of memory, and takes note of what it held."""
+
+    def run_out(*_: object, **__: object) -> object:
+        activations = torch.zeros(1)
+        held.append(weakref.ref(activations))
+        with typed_out_of_memory():
+            raise torch.OutOfMemoryError("out of memory")
+
+    return run_out
+
+
+def test_what_a_failed_pass_held_is_let_go_before_its_tasks_are_answered_one_by_one(
+    engine: TttEngine, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    requests = [AnswerRequest(CONSTANT_TASK, adapter, InferenceSettings(n_views=2))] * 2
+    held: list[weakref.ref[torch.Tensor]] = []
+    still_held: list[bool] = []
+
+    def answer(*_: object, **__: object) -> tuple[Answer, ...]:
+        still_held.append(held[0]() is not None)
+        return ()
+
+    monkeypatch.setattr("ttt_engine.engine.answer_many_by_vote", fails(held))
+    monkeypatch.setattr(engine, "answer", answer)
+    gc.disable()
+    try:
+        answers = engine.answer_many(requests)
+    finally:
+        gc.enable()
+
+    assert answers == [(), ()]
+    assert still_held == [False, False]
+
+
+def test_an_error_that_is_handed_on_holds_nothing_of_its_pass_and_still_says_where_it_was(
+    engine: TttEngine, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    held: list[weakref.ref[torch.Tensor]] = []
+    monkeypatch.setattr(engine, "answer", fails(held))
+    gc.disable()
+    try:
+        (error,) = engine.answer_many([AnswerRequest(CONSTANT_TASK, adapter, InferenceSettings())])
+    finally:
+        gc.enable()
+
+    assert isinstance(error, OutOfMemory)
+    assert [reference() for reference in held] == [None]
+    assert "run_out" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def test_a_task_that_fits_under_the_papers_views_alone_is_answered_in_company_as_it_is_alone(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    settings = InferenceSettings(n_views=2, views="paper")
+    long = Task.from_pairs([("x" * 150 + mark, "a") for mark in "bcd"], ["x"])
+    longer = TEXT_TASK.replace(queries=("x" * 600,))
+    answers = engine.answer_many([AnswerRequest(task, adapter, settings) for task in (long, CONSTANT_TASK, longer)])
+
+    assert not engine.model.fits(long)
+    assert answers[:2] == [engine.answer(task, adapter, settings=settings) for task in (long, CONSTANT_TASK)]
+    assert isinstance(answers[2], ContextOverflow)

@@ -36,6 +36,12 @@ def test_sealing_twice_gives_the_same_bytes() -> None:
     assert blob_of(ADAPTER) == BLOB
 
 
+@pytest.mark.parametrize("spec", ["", spec_of("another").document])
+def test_an_adapter_that_would_not_be_given_back_is_not_sealed(spec: str) -> None:
+    with pytest.raises(ValueError, match="spec"):
+        seal(replace(ADAPTER, spec=spec), signer())
+
+
 def test_a_head_says_how_long_it_is() -> None:
     sealed = seal(ADAPTER, signer())
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.models import CONSTANT_TASK, ROW_TASK, TEXT_TASK
 from ttt_engine.neighbours import Neighbours
-from ttt_engine.stores.sketch import likeness, sketch_of
+from ttt_engine.stores.sketch import PLACES, likeness, sketch_of
 
 
 def test_the_distance_is_one_less_the_likeness_of_the_nearest() -> None:
@@ -41,3 +41,12 @@ def test_an_adapter_without_a_sketch_is_passed_over() -> None:
     index.add("family", ())
 
     assert len(index) == 0
+
+
+def test_what_is_no_sketch_costs_no_neighbour() -> None:
+    index = Neighbours(n_most=1)
+    index.add("row", sketch_of(ROW_TASK))
+    with pytest.raises(OverflowError):
+        index.add("broken", [2**63] * PLACES)
+
+    assert index.distance(sketch_of(ROW_TASK)) == 0.0

@@ -155,6 +155,7 @@ def test_memory_keeps_what_was_used_last_and_never_more_than_its_bytes() -> None
     assert [each.key in store for each in (a, b, c, d)] == [True, False, True, True]
     store.put(adapter_of("large", n_bytes=100_000))
     assert store.get(spec_of("large").key) is None
+    assert [each.key in store for each in (a, b, c, d)] == [True, False, True, True]
 
 
 # The folder
@@ -364,6 +365,18 @@ def test_a_forgery_in_redis_is_rejected_and_put_away(remote: RedisAdapterStore, 
 
     assert remote.get(KEY) is None
     assert any(name.endswith(":rejected") for name in names(redis))
+
+
+def test_of_sketches_in_redis_only_those_with_numbers_of_32_bits_count(
+    remote: RedisAdapterStore, redis: RedisServer
+) -> None:
+    remote.put(adapter_of(sketch=(1, 2**32 - 1)))
+    with redis.client() as client:
+        (kin,) = (name for name in names(redis) if ":kin:" in name)
+        for i, number in enumerate(("-1", f"{2**32:x}", f"{2**63:x}")):
+            client.hset(kin, str(i) * 64, f"1,{number}")
+
+    assert remote.sketches(spec_of().kin) == {KEY: (1, 2**32 - 1)}
 
 
 def test_values_of_other_kinds_are_typed_errors(remote: RedisAdapterStore, redis: RedisServer) -> None:

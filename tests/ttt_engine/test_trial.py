@@ -70,6 +70,12 @@ def test_two_demonstrations_cannot_spare_one(engine: TttEngine, training: Traini
     assert engine.trial(pair, training, seed=0) is None
 
 
+def test_a_trial_that_the_budget_cuts_short_still_ends_with_a_look(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    assert engine.trial(CONSTANT_TASK, replace(training, token_budget=1), seed=0) is not None
+
+
 def test_a_trial_that_is_late_is_not_run(engine: TttEngine, training: TrainingSettings) -> None:
     with pytest.raises(TrainingFailed, match="deadline"):
         engine.trial(CONSTANT_TASK, training, seed=0, deadline=time.monotonic() - 1)

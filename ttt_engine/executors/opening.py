@@ -37,9 +37,13 @@ def open_executor(url: str = IN_PROCESS) -> Executor[Any, Any]:
     """
     if url == IN_PROCESS:
         return InProcessExecutor()
-    parts = urlsplit(url)
+    no_executor = ExecutorUnavailable(f"no executor {_shown(url)!r}", remedy=f"{_KNOWN}.")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # such as a bracket that is not closed
+        raise no_executor from error
     if parts.scheme != "ray" or not parts.netloc or parts.path not in ("", "/"):
-        raise ExecutorUnavailable(f"no executor {_shown(url)!r}", remedy=f"{_KNOWN}.")
+        raise no_executor
     options = {name: _number(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)}
     try:
         from ttt_engine.executors.ray import RayExecutor
@@ -58,8 +62,9 @@ def _number(name: str, value: str) -> float:
         number = _OPTIONS[name](value)
     except ValueError:
         number = -1
-    if not 0 <= number < float("inf"):
-        raise ExecutorUnavailable(f"{name}={value[:40]!r}", remedy="Give a number, 0 or more.")
+    least = 1 if name in ("workers", "adapters") else 0
+    if not least <= number < float("inf"):
+        raise ExecutorUnavailable(f"{name}={value[:40]!r}", remedy=f"Give a number, {least} or more.")
     return number
 
 

@@ -69,7 +69,10 @@ class Breaker:
             due = self._clock() - asked_at >= self._pause_s and not self._asking
             self._asking = self._asking or due
         if due:
-            threading.Thread(target=self._ask, name="ttt-router-store-probe", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, name="ttt-router-store-probe", daemon=True).start()
+            except RuntimeError:  # the system has no thread left: the next to come tries again
+                self._asking = False
         raise StoreUnavailable(self._reason, code=self._code)
 
     def succeeded(self) -> None:

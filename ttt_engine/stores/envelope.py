@@ -62,6 +62,8 @@ def seal(adapter: Adapter, signer: Signer) -> Sealed:
     Raises:
         ValueError: it is not one that `open_sealed` would give back, such as one without `spec`.
     """
+    if _sha256(adapter.spec) != adapter.key:
+        raise ValueError("the key is not the SHA-256 of the adapter's spec, or it has none")
     weights = memoryview(adapter.weights).toreadonly()
     content = {
         "key": adapter.key,
@@ -269,7 +271,7 @@ def _read_header(header: bytes, n_weights: int) -> _Content:
 
 def _check_asked_for(content: _Content, key: str, tenant: str) -> None:
     """The header's settings hash to its key, so whoever asks by key has asked for this base, task and LoRA."""
-    if content.key != key or hashlib.sha256(content.spec.encode("utf-8", "surrogatepass")).hexdigest() != key:
+    if content.key != key or _sha256(content.spec) != key:
         raise AdapterRejected("key", "it is another adapter, or its settings are not those of its key")
     spec = _document(content.spec)
     if spec.get("tenant") != tenant:
@@ -280,6 +282,10 @@ def _check_asked_for(content: _Content, key: str, tenant: str) -> None:
     shape = (None, None) if lora.get("method") == "full" else (lora.get("rank"), lora.get("alpha"))
     if (config.get("r"), config.get("lora_alpha")) != shape:
         raise AdapterRejected("config", "rank or alpha differ from those of its key")
+
+
+def _sha256(spec: str) -> str:
+    return hashlib.sha256(spec.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _document(text: str) -> dict[str, object]:

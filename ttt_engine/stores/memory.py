@@ -29,6 +29,8 @@ class MemoryAdapterStore:
         """Keep an adapter; one that is larger than all the room is not kept."""
         with self._lock:
             self._remove(adapter.key)
+            if self.max_bytes is not None and len(adapter.weights) > self.max_bytes:
+                return
             self._adapters[adapter.key] = adapter
             self._n_bytes += len(adapter.weights)
             while self.max_bytes is not None and self._n_bytes > self.max_bytes:

@@ -17,8 +17,8 @@ from random import Random
 from icl_engine.task import Grid, Task
 
 PLACES = 64
+KEPT_BITS = 32  # of each number
 _PRIME = 2**61 - 1
-_KEPT_BITS = 32
 _rng = Random("ttt_engine.sketch/1")
 _HASHES = tuple((_rng.randrange(1, _PRIME), _rng.randrange(_PRIME)) for _ in range(PLACES))
 
@@ -26,7 +26,7 @@ _HASHES = tuple((_rng.randrange(1, _PRIME), _rng.randrange(_PRIME)) for _ in ran
 def sketch_of(task: Task) -> tuple[int, ...]:
     """Return the sketch of a task's demonstrations and instruction: the same on every machine."""
     numbers = [_number(feature) for feature in sorted(set(_features(task)))]
-    return tuple(min((a * number + b) % _PRIME for number in numbers) >> (61 - _KEPT_BITS) for a, b in _HASHES)
+    return tuple(min((a * number + b) % _PRIME for number in numbers) >> (61 - KEPT_BITS) for a, b in _HASHES)
 
 
 def likeness(one: Sequence[int], other: Sequence[int]) -> float:

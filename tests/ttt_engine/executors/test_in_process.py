@@ -77,13 +77,16 @@ def test_an_executor_serves_one_router(executor: InProcessExecutor[What, Told], 
 # From a URL
 
 
-@pytest.mark.parametrize("url", ["", "local:", "redis://host", "ray:", "ray://", "ray://host/path"])
+@pytest.mark.parametrize("url", ["", "local:", "redis://host", "ray:", "ray://", "ray://host/path", "ray://[::1"])
 def test_what_is_no_executor_is_refused_with_those_there_are(url: str) -> None:
     with pytest.raises(ExecutorUnavailable, match="in-process, ray://local, ray://auto or ray://host"):
         open_executor(url)
 
 
-@pytest.mark.parametrize("option", ["gpus=", "gpus=-1", "cpus=many", "cpus=nan", "cpus=inf", "workers=1.5", "colour=1"])
+@pytest.mark.parametrize(
+    "option",
+    ["gpus=", "gpus=-1", "cpus=many", "cpus=nan", "cpus=inf", "workers=1.5", "workers=0", "adapters=0", "colour=1"],
+)
 def test_an_option_that_cannot_be_used_is_named(option: str) -> None:
     with pytest.raises(ExecutorUnavailable, match=option.partition("=")[0]):
         open_executor(f"ray://local?{option}")

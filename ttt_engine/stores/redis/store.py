@@ -37,6 +37,7 @@ from ttt_engine.stores.envelope import (
 )
 from ttt_engine.stores.redis.connection import SOCKET_TIMEOUT_S, RedisConnection, check_time
 from ttt_engine.stores.signing import Signer
+from ttt_engine.stores.sketch import KEPT_BITS
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,9 @@ class RedisAdapterStore:
         found = {}
         for key, text in self._redis.call(lambda client: client.hgetall(name), "read").items():
             try:
-                found[checked_key(key.decode())] = tuple(int(part, 16) for part in text.decode().split(","))
+                sketch = tuple(int(part, 16) for part in text.decode().split(","))
+                if all(0 <= number < 2**KEPT_BITS for number in sketch):
+                    found[checked_key(key.decode())] = sketch
             except ValueError:  # somebody else's writing; a sketch is only a hint
                 continue
         return found
