@@ -38,7 +38,7 @@ class LoggedRows:
     feature_names: tuple[str, ...]
     features: Floats  # (n, n_features); NaN: not known
     quality: Floats  # (n, n_arms), in [0, 1]; NaN: not known
-    cost: Floats  # (n, n_arms), in mean costs of `ttt`: measured where the arm ran, predicted elsewhere; 0: not offered
+    cost: Floats  # (n, n_arms), in mean costs of `ttt`: as predicted before the draw; 0: not offered
     known_p: Floats  # (n, n_arms), probability with which the arm's quality came to be known; 0: it never could
 
     def __len__(self) -> int:

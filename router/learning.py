@@ -27,7 +27,7 @@ from policies.features import SCHEMA_HASH
 from policies.gate import GateRules, Outcome, UtilityBounds, Verdict, judge, utility_bounds
 from policies.off_policy import Estimate, by_every_estimator, cross_fitted
 from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
-from policies.records import PolicyState, PolicyVersion
+from policies.records import Alias, PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.drift_watch import DriftWatch
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
@@ -39,6 +39,7 @@ from router.learning_rows import (
     ExperienceReader,
     RowRules,
     counted_since,
+    last_reset,
     named_features,
 )
 from router.versioned_policies import Load, VersionedPolicies
@@ -139,7 +140,11 @@ class Learner:
         named = (champion.epoch, challenger.epoch, state)
         due = time.monotonic() - self._refreshed_at >= self.settings.interval_s
         if due or named != self._seen:
-            self._refresh()
+            try:
+                self._refresh()
+            except PolicyFileDamaged as error:  # whoever decided goes on
+                self.fault = str(error)
+                raise
             self._seen = named
 
     # One step
@@ -168,7 +173,9 @@ class Learner:
 
         Raises:
             TooFewOutcomes: fewer are known than `least_rows`, or anyway none of an answer after training.
+            PromotionLost: another process was first with a challenger, or moved on the one that was there.
         """
+        challenger = self._versions.alias(CHALLENGER)
         known, least = self._experience(), self.settings.least_rows
         if len(known) < least and not anyway:
             remedy = "Solve more tasks whose solutions are known, or fit on what there is (--anyway)."
@@ -176,7 +183,7 @@ class Learner:
         if not knows_training(self._newest(known)):
             remedy = f"Say what came of an answer that was drawn with `{AUDITED}`, which has been trained on."
             raise TooFewOutcomes(0, needed=1, remedy=remedy)
-        return self._new_candidate(known)
+        return self._new_candidate(known, challenger)
 
     def verdict(self, version_id: str) -> Verdict:
         """Judge a version by what has come since it was fitted, and change nothing."""
@@ -187,7 +194,7 @@ class Learner:
         was fitted; nothing where nothing came.
         """
         version, known = self._versions.version(version_id), self._experience()
-        newer = known.take(known.seqs > (version.trained_to_seq or 0))
+        newer = known.take(known.seqs > (version.trained_to_seq or 0)).drawn_anew()
         if not len(newer):
             return {}
         rules, rows = self.settings.gate, newer.rows
@@ -248,9 +255,10 @@ class Learner:
         return [Event(ROLLED_BACK, champion.version_id, reason)]
 
     def _advance(self, known: Experience) -> list[Event]:
-        challenger = self._versions.alias(CHALLENGER).version_id
+        alias = self._versions.alias(CHALLENGER)
+        challenger = alias.version_id
         if challenger is None:
-            return self._maybe_fit(known)
+            return self._maybe_fit(known, alias)
         version = self._versions.version(challenger)
         try:
             usable = self._policies.usable(challenger)
@@ -264,11 +272,11 @@ class Learner:
             return self._shadow(version, usable.policy)
         if version.state is PolicyState.CANARY:
             return self._canary(version, known)
-        alias = self._versions.alias(CHALLENGER)  # settled already; whoever did it was stopped before this
+        # settled already; whoever did it was stopped before this
         self._versions.point(CHALLENGER, None, expected_epoch=alias.epoch, reason=f"is {version.state}")
         return []
 
-    def _maybe_fit(self, known: Experience) -> list[Event]:
+    def _maybe_fit(self, known: Experience, nobody: Alias) -> list[Event]:
         versions = self._versions.all()
         settled = max((self._versions.history(each.version_id)[-1].created_at for each in versions), default="")
         if settled != self._settled:
@@ -279,11 +287,19 @@ class Learner:
             return []
         if not knows_training(self._newest(known)):
             return []
-        event = self._new_candidate(known)
+        event = self._new_candidate(known, nobody)
         return [] if event is None else [event]
 
-    def _new_candidate(self, known: Experience) -> Event | None:
-        """Fit and publish; None where that gives a policy which has been judged already."""
+    def _new_candidate(self, known: Experience, replaced: Alias) -> Event | None:
+        """Fit, publish and put in the place of a challenger; None where that gives a policy which has been judged
+        already.
+
+        Args:
+            replaced: the challenger of before all this, which takes seconds.
+
+        Raises:
+            PromotionLost: another process has moved it meanwhile.
+        """
         newest = self._newest(known)
         content = self._policies.sealed(self._fit(newest.matrix()))
         parent = self._versions.alias(CHAMPION).version_id
@@ -291,11 +307,22 @@ class Learner:
         self._used.update(known.seqs.tolist())
         if version.state is not PolicyState.CANDIDATE:
             return None
-        alias = self._versions.alias(CHALLENGER)
         reason = f"fitted on {len(newest)} decisions with known outcomes"
-        if alias.version_id != version.version_id:
-            self._versions.point(CHALLENGER, version.version_id, expected_epoch=alias.epoch, reason=reason)
+        if replaced.version_id != version.version_id:
+            self._make_challenger(version, replaced, reason)
         return Event("fitted", version.version_id, reason)
+
+    def _make_challenger(self, version: PolicyVersion, replaced: Alias, reason: str) -> None:
+        """Leave no version behind as a candidate for ever: neither who is replaced nor who comes too late."""
+        try:
+            self._versions.point(CHALLENGER, version.version_id, expected_epoch=replaced.epoch, reason=reason)
+        except PromotionLost:
+            if self._versions.alias(CHALLENGER).version_id != version.version_id:  # it may have fitted the same
+                self._versions.set_state(version.version_id, PolicyState.REJECTED, "another challenger was first")
+            raise
+        if replaced.version_id is not None:
+            said = f"replaced by {version.version_id[:12]}"
+            self._versions.set_state(replaced.version_id, PolicyState.REJECTED, said)
 
     def _newest(self, known: Experience) -> Experience:
         return known.take(np.arange(len(known)) >= len(known) - self.settings.window)
@@ -306,8 +333,9 @@ class Learner:
             return [self._move(version, PolicyState.SHADOW, verdict)]
         if verdict.outcome is Outcome.REFUSE:
             return [self._reject(version, _told(verdict))]
-        if verdict.n_rows >= self.settings.patience_rows:
-            return [self._reject(version, f"undecided after {verdict.n_rows} rows; {_told(verdict)}")]
+        n = int((known.seqs > (version.trained_to_seq or 0)).sum())  # repeats too: few tasks must not hold it for ever
+        if n >= self.settings.patience_rows:
+            return [self._reject(version, f"undecided after {n} rows; {_told(verdict)}")]
         return []
 
     def _shadow(self, version: PolicyVersion, policy: Policy) -> list[Event]:
@@ -332,20 +360,23 @@ class Learner:
         return [Event("canary", version.version_id, reason)]
 
     def _canary(self, version: PolicyVersion, known: Experience) -> list[Event]:
+        epoch = self._versions.alias(CHAMPION).epoch  # of the champion it is compared with, which takes seconds
         since = self._versions.history(version.version_id)[-1].created_at
-        n = sum(at > since for at in known.created_at)
+        its_time = np.array([at > since for at in known.created_at], dtype=bool)
+        n = int((its_time & known.first).sum())
         newer = known.seqs > (version.trained_to_seq or 0)
         attempt = self._attempt(version)
         bounds = self._bounds(known, newer, version.version_id, self._champion().policy, attempt=attempt)
         if bounds.upper < 0:
             return [self._reject(version, _with_numbers("rolled back as a canary: shown to be worse", bounds))]
         if n < self.settings.canary_rows:
-            return []
+            if its_time.sum() < self.settings.patience_rows:
+                return []
+            return [self._reject(version, _with_numbers(f"only {n} tasks that are no repeats as a canary", bounds))]
         if bounds.lower <= -self.settings.margin:
             said = f"rolled back as a canary: may lose more than {self.settings.margin} a task"
             return [self._reject(version, _with_numbers(said, bounds))]
         reason = _with_numbers(f"held as a canary over {n} known outcomes", bounds)
-        epoch = self._versions.alias(CHAMPION).epoch
         self._versions.promote(version.version_id, expected_epoch=epoch, reason=reason)
         return [Event("promoted", version.version_id, reason)]
 
@@ -368,7 +399,8 @@ class Learner:
         before = known.seqs <= (version.trained_to_seq or 0)
         try:
             loaded = self._policies.open(version.version_id)
-            earlier, newest = (sides_of(known.take(which), loaded, self._champion()) for which in (before, ~before))
+            judging = known.take(~before).drawn_anew()
+            earlier, newest = (sides_of(part, loaded, self._champion()) for part in (known.take(before), judging))
         except Exception as error:  # a damaged file, or a policy that cannot decide what was decided before
             unfit = f"{type(error).__name__}: {error}"
             return judge(no_sides(known), no_sides(known), attempt=attempt, rules=self.settings.gate, unfit=unfit)
@@ -378,7 +410,8 @@ class Learner:
         self, known: Experience, newer: npt.NDArray[np.bool_], version_id: str, against: Policy, *, attempt: int
     ) -> UtilityBounds:
         loaded, other = self._policies.open(version_id), Loaded(against)
-        earlier, newest = (sides_of(known.take(which), loaded, other) for which in (~newer, newer))
+        judging = known.take(newer).drawn_anew()
+        earlier, newest = (sides_of(part, loaded, other) for part in (known.take(~newer), judging))
         rules = self.settings.gate
         return utility_bounds(earlier, newest, alpha=alpha_at(attempt, rules.alpha), rules=rules)
 
@@ -393,8 +426,8 @@ class Learner:
 
     def _without_champion(self) -> Loaded:
         """Return the prior or, after a drift alarm, the stated rule, which explores more."""
-        resets = [move.reason for move in self._versions.moves(CHAMPION) if move.version_id is None]
-        return self._fallback if resets and resets[-1].startswith("drift") else self._prior
+        reset = last_reset(self._ledger)
+        return self._fallback if reset is not None and reset.reason.startswith("drift") else self._prior
 
     def _refresh(self, known: Known | None = None) -> None:
         """Let those decide whom the ledger names.

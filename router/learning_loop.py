@@ -14,6 +14,7 @@ from router.acting_policy import ActingPolicy
 from router.learning import Event, Learner
 
 _LOG = logging.getLogger(__name__)
+_TRIES = 3  # of a job: a lost audit still counts as one that could have been made
 
 
 class LearningLoop:
@@ -22,7 +23,7 @@ class LearningLoop:
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self._fault: str | None = None
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], int]] = deque()  # with the tries that are left
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._following: threading.Thread | None = None
@@ -66,8 +67,8 @@ class LearningLoop:
         return self._thread is not None and self._thread.is_alive()
 
     def later(self, job: Callable[[], None]) -> None:
-        """Run a job, such as an audit, at the next turn."""
-        self._jobs.append(job)
+        """Run a job, such as an audit, at the next turn; one that fails is tried again at the next two."""
+        self._jobs.append((job, _TRIES))
 
     def turn(self) -> tuple[Event, ...]:
         """Do one step, whatever happens: a fault is kept in `fault` and logged, and the next turn tries again."""
@@ -95,14 +96,16 @@ class LearningLoop:
 
     def _do_jobs(self) -> bool:
         """Do what waits, one after the other whatever becomes of each; say whether all of it was done."""
-        done = True
+        failed = []
         while self._jobs:
+            job, tries = self._jobs.popleft()
             try:
-                self._jobs.popleft()()
+                job()
             except Exception as error:
                 self._failed(error, "a job of the learning loop failed")
-                done = False
-        return done
+                failed.append((job, tries - 1))
+        self._jobs.extend((job, tries) for job, tries in failed if tries)
+        return not failed
 
     def _failed(self, error: Exception, said: str) -> None:
         self._fault = f"{type(error).__name__}: {error}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ from policies.off_policy import LoggedRows, known_probability
 from policies.outcome_log import Heard
 from policies.outcome_matrix import OutcomeMatrix
 from policies.policy_versions import CHAMPION
-from policies.records import DecisionRow, EffectiveOutcome
+from policies.records import AliasMove, DecisionRow, EffectiveOutcome
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -76,6 +76,7 @@ class Experience:
     taken: npt.NDArray[np.int64]  # (n,), column of the arm drawn
     offered: npt.NDArray[np.bool_]  # (n, n_arms), could have been drawn, or was heard of all the same
     rows: LoggedRows  # what policies are judged by
+    first: npt.NDArray[np.bool_]  # (n,), no earlier one has its task and seed
     implied: Floats  # (n,), quality of `icl` where it follows from what was said of another arm; NaN elsewhere
     tasks: tuple[str, ...] = field(repr=False)  # their ids
     unit_s: float  # seconds that a cost of 1 in `rows` stands for: what `ttt` took on average
@@ -95,10 +96,20 @@ class Experience:
             taken=self.taken[picked],
             offered=self.offered[picked],
             rows=self.rows.take(picked),
+            first=self.first[picked],
             implied=self.implied[picked],
             tasks=tuple(self.tasks[i] for i in picked),
             unit_s=self.unit_s,
         )
+
+    def drawn_anew(self) -> Experience:
+        """Return what policies may be judged by: the first decision of each task and seed.
+
+        A task that is solved again with its seed draws the same number again (`router.decision_seed`). Counted as a
+        draw of its own, each repeat of one lucky draw would count for the candidate once more, and no bound would hold.
+        To fit on, repeats are as good as others.
+        """
+        return self.take(self.first)
 
     def matrix(self) -> OutcomeMatrix:
         """Return it as an outcome matrix to fit on, in the order of record."""
@@ -133,6 +144,8 @@ class _Decided:
 class ExperienceReader:
     """Reads what has been decided and reported: the first time all of it, then what has come since. Threads take turns.
 
+    Of a decision that nothing is heard of in time no more is kept than its number.
+
     Args:
         model_fingerprint: of the base model in use; decisions made for another do not count. None: all count.
         schema: hash of the features in use; decisions made with others do not count.
@@ -142,7 +155,8 @@ class ExperienceReader:
         self._ledger, self._rules = ledger, rules
         self._model_fingerprint, self._schema = model_fingerprint, schema
         self._last_seq, self._heard = 0, Heard()
-        self._decided: dict[str, _Decided] = {}  # by id, in the order of record
+        self._decided: dict[str, _Decided] = {}  # by id
+        self._let_go: dict[str, int] = {}  # numbers of decisions, by id, of which nothing was heard in time
         self._said: dict[str, Said] = {kind: {} for kind in _kinds(rules)}
         self._judging = frozenset({GIVEN, *map(known_as, rules.arms)})
         self._known_at: dict[int, int] = {}  # by the decision's number
@@ -153,7 +167,7 @@ class ExperienceReader:
         """Return what is known by now.
 
         Args:
-            since: time (UTC, ISO 8601) before which nothing counts.
+            since: time (UTC, ISO 8601) before which nothing counts, from now on: no later call gets it back.
         """
         with self._lock:
             return self._read(since)
@@ -161,17 +175,21 @@ class ExperienceReader:
     def _read(self, since: str) -> Experience:
         heard_of, heard = self._ledger.heard_after(self._heard)  # first: of what is decided meanwhile comes later
         self._read_decisions()
+        self._take_up_again(heard_of)
         self._read_outcomes([decision_id for decision_id in heard_of if decision_id in self._decided])
         self._heard = heard  # not before all of it has been read: the next read tries again what failed
+        self._let_go_of(since)
         kept = [
             each
-            for decision_id, each in self._decided.items()
-            if (each.row.created_at or "") >= since
-            and any(each.seq in of_kind for kind, of_kind in self._said.items() if kind != AUDIT_RATE)
-            and self._fits(decision_id, each.seq)
+            for each in sorted(self._decided.values(), key=lambda each: each.seq)  # in the order of record
+            if any(each.seq in of_kind for kind, of_kind in self._said.items() if kind != AUDIT_RATE)
+            and self._fits(each.row.decision_id, each.seq)
         ]
         found = _experience(kept, self._said, self._known_at, self._rules)
-        return found.take(_counted(kept, self._said, found, self._rules)) if kept else found
+        if not kept:
+            return found
+        counted = _counted(kept, self._said, found, self._rules)
+        return replace(found, first=_first(kept, counted)).take(counted)
 
     def _read_decisions(self) -> None:
         while page := self._ledger.decisions_after(self._last_seq):
@@ -179,6 +197,31 @@ class ExperienceReader:
                 if row.features_schema == self._schema and _was_drawn(row) and row.arm in self._rules.arms:
                     self._decided[row.decision_id] = _Decided(seq, row, named_features(row))
             self._last_seq = page[-1][0]
+
+    def _take_up_again(self, heard_of: Sequence[str]) -> None:
+        """Read anew what was let go and is heard of after all; what is dated back may count."""
+        for decision_id in heard_of:
+            if decision_id in self._let_go:
+                ((seq, row),) = self._ledger.decisions_after(self._let_go[decision_id] - 1, limit=1)
+                self._decided[decision_id] = _Decided(seq, row, named_features(row))
+                del self._let_go[decision_id]
+
+    def _let_go_of(self, since: str) -> None:
+        """Keep nothing from before `since`, and only the number of a decision of which nothing was heard in time."""
+        in_time = datetime.now(UTC) - timedelta(seconds=self._rules.window_s)
+        for decision_id, each in list(self._decided.items()):
+            at, seq = each.row.created_at or "", each.seq
+            heard = any(seq in of_kind for of_kind in self._said.values())
+            if at >= since and (heard or datetime.fromisoformat(at) >= in_time):
+                continue
+            del self._decided[decision_id]
+            if not heard:
+                self._let_go[decision_id] = seq
+                continue
+            self._made_for_model.pop(decision_id, None)
+            self._known_at.pop(seq, None)
+            for of_kind in self._said.values():
+                of_kind.pop(seq, None)
 
     def _read_outcomes(self, decision_ids: Sequence[str]) -> None:
         """Take up for every kind of outcome what was said in time, and by whom."""
@@ -227,12 +270,18 @@ def _stands(outcome: EffectiveOutcome, outcomes: Sequence[EffectiveOutcome]) -> 
 
 
 def counted_since(ledger: Ledger) -> str:
-    """Return the time (UTC, ISO 8601) of the last reset, such as a drift alarm, before which nothing counts; empty
-    where there was none.
+    """Return the time (UTC, ISO 8601) of the last reset, before which nothing counts; empty where there was none."""
+    reset = last_reset(ledger)
+    return "" if reset is None else reset.created_at
+
+
+def last_reset(ledger: Ledger) -> AliasMove | None:
+    """Return the last move that took the champion away for good, such as a drift alarm; a roll-back takes back no more
+    than itself.
     """
     moves = ledger.policy_versions.moves(CHAMPION)
-    resets = [move.created_at for move in moves if move.version_id is None and not move.reason.startswith(ROLLED_BACK)]
-    return resets[-1] if resets else ""
+    resets = [move for move in moves if move.version_id is None and not move.reason.startswith(ROLLED_BACK)]
+    return resets[-1] if resets else None
 
 
 def made_for(document: str, model_fingerprint: str) -> bool:
@@ -271,7 +320,7 @@ def _experience(
     cost, implied, rate = np.zeros((n, len(arms))), np.full(n, np.nan), np.zeros(n)
     for i, each in enumerate(kept):
         seq, row = each.seq, each.row
-        drawn, seconds = dict(row.propensities), {row.arm: row.measured.seconds, **dict(row.predicted_costs_s)}
+        drawn, seconds = dict(row.propensities), dict(row.predicted_costs_s)  # measured ones include the probe
         for j, arm in enumerate(arms):
             propensities[i, j] = drawn.get(arm, 0.0)
             cost[i, j] = 0.0 if j == sunk else seconds.get(arm, 0.0)  # `icl` has run already, whatever is drawn
@@ -302,10 +351,22 @@ def _experience(
             cost=cost / unit_s,
             known_p=known_p,
         ),
+        first=np.ones(n, dtype=bool),
         implied=implied,
         tasks=tuple(each.row.task_id for each in kept),
         unit_s=unit_s,
     )
+
+
+def _first(kept: Sequence[_Decided], counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which rows are the first of their task and seed, among those that count."""
+    earlier: set[tuple[str, int]] = set()
+    first = np.zeros(len(kept), dtype=bool)
+    for i in np.flatnonzero(counted):
+        drawn = kept[i].row.task_fingerprint, kept[i].row.seed
+        first[i] = drawn not in earlier
+        earlier.add(drawn)
+    return first
 
 
 def _counted(

@@ -89,8 +89,14 @@ class Stream:
         self.n = ledger.last_seq()
         self.turned = False  # from now on it is the other way round
 
-    def decide(self, policy: Decides, n: int = 40, *, gold: bool = True, model: str = "base") -> None:
-        """Decide `n` tasks and hear what came of each, in one transaction: hundreds would each wait for the disk."""
+    def decide(
+        self, policy: Decides, n: int = 40, *, gold: bool = True, model: str = "base", tasks: int | None = None
+    ) -> None:
+        """Decide `n` tasks and hear what came of each, in one transaction: hundreds would each wait for the disk.
+
+        Args:
+            tasks: that the solves are said to be repeats of; None: every one is another task.
+        """
         trace = json.dumps({"model_fingerprint": model}, separators=(",", ":"))
         with self.ledger._database.writing() as connection:
             for _ in range(n):
@@ -99,6 +105,8 @@ class Stream:
                 decision = policy.decide(Score(score), self.rng, ARMS)
                 right = {"ttt": (score > 0) != self.turned, "icl": (score <= 0) != self.turned}
                 row = replace(decision_row(f"trace-{self.n}", score, decision), created_at=self.ledger._now())
+                if tasks is not None:
+                    row = replace(row, task_fingerprint=f"task-{self.n % tasks}")
                 connection.execute(insert(DECISIONS).values(sealed(DECISIONS, decision_columns(row))))
                 traced = trace_columns(TraceRow(row.decision_id, 1, trace))
                 connection.execute(insert(TRACES).values(sealed(TRACES, traced)))
@@ -232,6 +240,81 @@ def test_a_worse_policy_is_turned_down_with_its_numbers(ledger: Ledger) -> None:
     assert loop.policy.name == "sloped"
 
 
+@pytest.mark.parametrize(("tasks", "said"), [(None, "promote"), (30, "undecided")])
+def test_repeats_of_few_tasks_do_not_bring_a_candidate_through_where_as_many_tasks_would(
+    ledger: Ledger, tasks: int | None, said: str
+) -> None:
+    """A task that is solved again draws the same number again: 300 rows of 30 tasks are 30 draws."""
+    stream, loop = Stream(ledger), looping(ledger)
+    stream.decide(UNIFORM, 60)
+    event = loop.learner.train()
+    assert event is not None
+    stream.decide(UNIFORM, 300, tasks=tasks)
+
+    verdict = loop.learner.verdict(str(event.version_id))
+
+    assert verdict.outcome == said
+    assert verdict.n_rows == (tasks or 300)
+
+
+def test_a_champion_is_not_rolled_back_by_repeats_of_what_went_wrong_once(grown: Ledger) -> None:
+    stream, loop = Stream(grown), looping(grown)
+    good = grown.policy_versions.alias(CHAMPION)
+    bad = grown.policy_versions.publish(sealed_for(content_of(Sloped(0.6, 0.4)), "base", "schema"))
+    grown.policy_versions.promote(bad.version_id, expected_epoch=good.epoch, reason="by hand")
+    stream.decide(UNIFORM, 400, tasks=3)
+    loop.turn()
+    repeated = grown.policy_versions.alias(CHAMPION).version_id
+    stream.decide(UNIFORM, 400)
+
+    happened = [event.kind for event in loop.turn()]
+
+    assert repeated == bad.version_id
+    assert happened == ["rolled back"]
+
+
+def test_where_only_repeats_come_candidate_and_canary_are_given_up_in_the_end(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    loop.learner.settings = replace(SETTINGS, patience_rows=200)
+    stream.decide(UNIFORM, 60)
+    loop.turn()
+    stream.decide(UNIFORM, 200, tasks=3)
+    as_candidate = [(event.kind, event.reason[:24]) for event in loop.turn()]
+    stream.decide(UNIFORM, 60)
+    loop.learner._fit = lambda matrix: content_of(Sloped(0.1, 0.8))
+    happened = [event.kind for event in loop.turn()]
+    while "canary" not in happened:
+        happened += live(stream, loop, 1)
+    stream.decide(UNIFORM, 200, tasks=3)
+    as_canary = [(event.kind, event.reason[:12]) for event in loop.turn()]
+
+    assert as_candidate == [("rejected", "undecided after 200 rows")]
+    assert as_canary == [("rejected", "only 0 tasks")]
+
+
+def test_a_canary_takes_no_place_but_that_of_the_champion_it_was_compared_with(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person promotes another one while the bounds are computed."""
+    stream, loop = Stream(ledger), looping(ledger)
+    happened: list[str] = []
+    while "canary" not in happened:
+        happened += live(stream, loop, 1)
+    other = ledger.policy_versions.publish(sealed_for(content_of(Sloped(0.05, 0.95)), "base", "schema")).version_id
+    bounds = loop.learner._bounds
+
+    def meanwhile(*given: object, **named: object) -> object:
+        if ledger.policy_versions.alias(CHAMPION).version_id is None:
+            ledger.policy_versions.promote(other, expected_epoch=0, reason="by hand")
+        return bounds(*given, **named)  # type: ignore[arg-type]
+
+    stream.decide(UNIFORM, 60)
+    monkeypatch.setattr(loop.learner, "_bounds", meanwhile)
+
+    assert loop.turn() == ()
+    assert ledger.policy_versions.alias(CHAMPION).version_id == other
+
+
 def test_a_canary_decides_its_share_and_every_probability_is_that_of_the_mixture(ledger: Ledger) -> None:
     loop = looping(ledger)
     loop.policy.use(Sloped(0.0, 0.0), Sloped(1.0, 1.0), 0.25)
@@ -280,6 +363,21 @@ def test_after_a_drift_alarm_the_fallback_decides_and_what_was_known_no_longer_c
     assert "drift" in happened
     reset = next(move for move in ledger.policy_versions.moves(CHAMPION) if move.version_id is None)
     assert "no longer does as expected" in reset.reason
+    assert loop.policy.name == "fallback"
+
+
+def test_a_champion_of_after_a_drift_alarm_that_is_rolled_back_leaves_the_fallback(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    ledger.policy_versions.point(CHAMPION, None, expected_epoch=0, reason="drift: ttt no longer does as expected")
+    bad = ledger.policy_versions.publish(sealed_for(content_of(REVERSED), "base", "schema"))
+    ledger.policy_versions.promote(bad.version_id, expected_epoch=1, reason="by hand")
+    loop.turn()
+
+    happened: list[str] = []
+    while "rolled back" not in happened and stream.n < 1500:
+        happened += live(stream, loop, 1)
+
+    assert "rolled back" in happened
     assert loop.policy.name == "fallback"
 
 
@@ -411,6 +509,39 @@ def test_a_person_may_fit_on_few_outcomes_and_is_told_how_many_there_are(ledger:
     assert ledger.policy_versions.alias(CHALLENGER).version_id == event.version_id
 
 
+def test_a_challenger_that_a_person_replaces_is_turned_down(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    stream.decide(UNIFORM, 60)
+    first = loop.learner.train()
+    loop.learner._fit = lambda matrix: content_of(REVERSED)
+
+    second = loop.learner.train()
+
+    assert first is not None
+    assert second is not None
+    told = ledger.policy_versions.history(str(first.version_id))[-1]
+    assert (told.state, told.reason) == (PolicyState.REJECTED, f"replaced by {str(second.version_id)[:12]}")
+    assert ledger.policy_versions.alias(CHALLENGER).version_id == second.version_id
+
+
+def test_who_comes_too_late_with_a_challenger_replaces_none_and_stays_no_candidate(ledger: Ledger) -> None:
+    stream, loop = Stream(ledger), looping(ledger)
+    others = ledger.policy_versions.publish(sealed_for(content_of(REVERSED), "base", "schema")).version_id
+
+    def fit(matrix: OutcomeMatrix) -> bytes:
+        ledger.policy_versions.point(CHALLENGER, others, expected_epoch=0, reason="by hand")
+        return content_of(SKILLED)
+
+    loop.learner._fit = fit
+    stream.decide(UNIFORM, 60)
+    loop.learner._used.clear()
+    loop.learner.settings = replace(SETTINGS, new_rows=0)
+
+    assert loop.turn() == ()
+    assert ledger.policy_versions.alias(CHALLENGER).version_id == others
+    assert ledger.policy_versions.all()[-1].state is PolicyState.REJECTED
+
+
 def test_what_a_version_would_have_been_worth_is_told_by_every_estimator(ledger: Ledger) -> None:
     stream, loop = Stream(ledger), looping(ledger)
     live(stream, loop, 2)
@@ -456,6 +587,25 @@ def test_a_job_that_fails_costs_no_other_and_none_is_lost_at_the_end(ledger: Led
     assert done == ["first", "second"]
 
 
+@pytest.mark.parametrize(("n_faults", "expected"), [(2, "done"), (9, "given up")])
+def test_a_job_that_fails_is_tried_twice_again(ledger: Ledger, n_faults: int, expected: str) -> None:
+    tried: list[str] = []
+    loop = looping(ledger)
+
+    def fails_at_first() -> None:
+        tried.append("done")
+        if len(tried) <= n_faults:
+            tried[-1] = "given up"
+            raise RuntimeError("no memory for now")
+
+    loop.later(fails_at_first)
+    for _ in range(5):
+        loop.turn()
+
+    assert (len(tried), tried[-1]) == (3, expected)
+    assert loop.fault is None
+
+
 def test_a_champion_that_cannot_be_read_is_a_fault_until_it_can_be(ledger: Ledger) -> None:
     version = ledger.policy_versions.publish(sealed_for(content_of(SKILLED), "base", "schema")).version_id
     ledger.policy_versions.promote(version, expected_epoch=0, reason="by hand")
@@ -473,6 +623,28 @@ def test_a_champion_that_cannot_be_read_is_a_fault_until_it_can_be(ledger: Ledge
 
     assert loop.policy.version == SKILLED.version
     assert loop.fault is None
+
+
+def test_who_follows_tells_of_a_champion_that_does_not_load_and_decides_as_before(ledger: Ledger) -> None:
+    loop = looping(ledger)
+    loop.learner.settings = replace(SETTINGS, follow_s=0.02)
+    version = ledger.policy_versions.publish(sealed_for(content_of(SKILLED), "base", "schema")).version_id
+    ledger.policy_versions.promote(version, expected_epoch=0, reason="by hand")
+    file = path_of(ledger.policy_versions.folder, version)
+    whole = file.read_bytes()
+    file.write_bytes(b"damaged")
+    loop.follow()
+    try:
+        until(lambda: loop.fault is not None)
+        told, decides = str(loop.fault), loop.policy.name
+        file.write_bytes(whole)
+        until(lambda: loop.fault is None)
+    finally:
+        loop.stop()
+
+    assert version[:12] in told
+    assert decides == UNIFORM.name
+    assert _learned(loop, SKILLED)
 
 
 def test_a_decision_names_the_mixture_it_was_drawn_from() -> None:
@@ -501,7 +673,7 @@ def test_a_fault_of_one_turn_is_told_and_the_loop_goes_on(ledger: Ledger) -> Non
     def fails() -> None:
         raise OSError("the disk is gone")
 
-    loop.later(fails)
+    loop.later(fails)  # three times
     loop.start()
     try:
         until(lambda: loop.fault is not None)

@@ -79,11 +79,11 @@ def test_what_is_read_bit_by_bit_is_what_is_read_at_once(ledger: Ledger) -> None
         at_once = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read()
         assert same(reader.read(), at_once)
 
-    since = ledger.decision("d10").created_at or ""
+    everything, since = reader.read(), ledger.decision("d10").created_at or ""
     later = ExperienceReader(ledger, RULES, model_fingerprint="base", schema="schema").read(since=since)
     assert same(reader.read(since=since), later)
     assert len(decided) > 30
-    assert 0 < len(later) < len(reader.read()) < len(decided)
+    assert 0 < len(later) < len(everything) < len(decided)
 
 
 def say(ledger: Ledger, i: int, rng: np.random.Generator) -> None:
@@ -125,6 +125,40 @@ def test_only_what_is_new_is_read_again(ledger: Ledger, monkeypatch: pytest.Monk
     assert len(reader.read()) == 53
     assert len(reader.read()) == 53
     assert asked == [3, 0]
+
+
+def test_what_is_not_heard_of_in_time_is_let_go_and_taken_up_where_it_counts_after_all(ledger: Ledger) -> None:
+    now = datetime.now(UTC)
+    at = [(now - timedelta(hours=hours)).isoformat(timespec="microseconds") for hours in (9, 8, 7, 0)]
+    rows = [decision(i, created_at=at[i]) for i in range(4)]
+    reader = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema")
+    written(ledger, [(row, ()) for row in rows])
+    reader.read()
+    let_go = set(reader._decided)
+    said = [OutcomeRow("d2", "user", "exact", 1.0, at[2]), OutcomeRow("d0", "user", "exact", 1.0, at[0])]
+    ledger.add_outcomes([*said, OutcomeRow("d1", "user", "exact", 1.0)])  # too late, and not dated back
+
+    known = reader.read()
+
+    assert let_go == {"d3"}
+    assert list(known.seqs) == [1, 3]
+    assert set(reader._decided) == {"d0", "d2", "d3"}
+    assert list(reader.read(since=at[2]).seqs) == [3]
+    assert set(reader._decided) == {"d2", "d3"}
+
+
+def test_only_the_first_known_decision_of_a_task_and_seed_is_judged_by(ledger: Ledger) -> None:
+    """The first is not heard of, the third is solved with another seed; all that is known may be fitted on."""
+    rows = [decision(i, task_fingerprint="t", seed=int(i == 3)) for i in range(5)]
+    said = [() if i == 0 else (OutcomeRow(f"d{i}", "user", "exact", 1.0),) for i in range(5)]
+    written(ledger, zip(rows, said, strict=True))
+
+    known = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
+
+    assert list(known.seqs) == [2, 3, 4, 5]
+    assert list(known.drawn_anew().seqs) == [2, 4]
+    assert list(known.take(known.seqs > 2).drawn_anew().seqs) == [4]
+    assert len(known.matrix().tasks) == 4
 
 
 @pytest.mark.parametrize("fails", ["decisions_after", "outcomes_of"])
