@@ -268,7 +268,8 @@ class TttEngine:
 
         Args:
             n_views: at most so many, in place of the settings' number.
-            merged: add the adapter to fp32 weights while answering (faster), or compute it beside them: same answers.
+            merged: add the adapter to the weights while answering (faster), or compute it beside them: same answers,
+                but for rounding where the weights are in half precision.
             seat: in a cohort, whose members are answered together.
 
         Raises:

@@ -32,7 +32,7 @@ class _Layer:
 
     name: str
     module: torch.nn.Linear
-    mergeable: bool  # its weight is its own and in fp32: a sum can stand in for it, and loses nothing to rounding
+    mergeable: bool  # its weight is its own, and not quantised: a sum can stand in for it
     a: torch.nn.Parameter  # (slots, rank, inputs)
     b: torch.nn.Parameter  # (slots, outputs, rank)
 
@@ -165,8 +165,8 @@ class LoraStack:
     def merged(self, slot: int = 0) -> Iterator[None]:
         """Let the model answer with one slot added to its weights: decoding is as fast as the base's.
 
-        What cannot be added is computed beside them: tied layers, those in another type than fp32, whose rounding would
-        swallow small updates, and the task token.
+        What cannot be added is computed beside them: tied and quantised layers, the task token. In half precision the
+        sum is rounded to it, so that answers may differ from those beside the weights by as much.
         """
         slots = self._slots
         layers = [layer for layer in self._layers if layer.mergeable]
@@ -175,7 +175,7 @@ class LoraStack:
             self.use([slot])
             for layer, original in zip(layers, originals, strict=True):
                 update = self._scale * (layer.b[slot] @ layer.a[slot]).detach()
-                layer.module.weight.data = original + update
+                layer.module.weight.data = (original.float() + update).to(original.dtype)
             with self._hooks(besides=layers):
                 yield
         finally:
@@ -234,8 +234,8 @@ class LoraStack:
 
 
 def _is_plain(layer: torch.nn.Linear) -> bool:
-    """Say whether the weight is the matrix itself, in fp32; a quantised one is packed, in whatever type."""
-    return layer.weight.dtype == torch.float32 and layer.weight.shape == (layer.out_features, layer.in_features)
+    """Say whether the weight is the matrix itself: a quantised one is packed, whatever type it is packed in."""
+    return layer.weight.is_floating_point() and layer.weight.shape == (layer.out_features, layer.in_features)
 
 
 def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tuple[str, torch.nn.Linear]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,12 @@ def test_candidates_are_judged_also_where_the_budget_allows_fewer_steps_than_a_t
     model: TransformersModel, lora: LoraSettings, asked: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[object] = []
-    monkeypatch.setattr(auto, "train_many", lambda *given: runs.extend(train_many(*given)) or runs)
+
+    def kept(*given: Any) -> list[Any]:
+        runs.extend(train_many(*given))
+        return runs
+
+    monkeypatch.setattr(auto, "train_many", kept)
     choose(model, lora, TrainingJob(CONSTANT_TASK, replace(asked, token_budget=1), 0))
 
     assert [len(run.checks) for run in runs if isinstance(run, TrainingRun)] == [1] * 6

@@ -261,18 +261,6 @@ def test_an_adapter_that_does_not_fit_is_refused_whole(trained: LoraStack, what:
     assert same(trained.tensors(), before)
 
 
-def test_merged_or_not_a_model_in_half_precision_says_the_same(lora: LoraSettings) -> None:
-    model = TransformersModel(tiny_module().to(torch.bfloat16), EmbeddedEncoding(), "half")  # type: ignore[arg-type]
-    stack = LoraStack(model, lora)
-    stack.fill(train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(8, 4, 3e-2), 0)).tensors)
-    with stack.merged():
-        merged = logits_of(model.module)
-    with stack.active():
-        beside = logits_of(model.module)
-
-    assert torch.equal(merged, beside)
-
-
 def test_half_precision_of_the_base_is_kept_and_the_adapter_is_full(lora: LoraSettings) -> None:
     model = TransformersModel(tiny_module().to(torch.bfloat16), EmbeddedEncoding(), "half")  # type: ignore[arg-type]
     stack = LoraStack(model, lora)
