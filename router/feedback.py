@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import LabelledTask, Value
+from icl_engine.values import described
 from policies.decision import TRAINING
 from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
@@ -46,17 +48,22 @@ def solutions_of(trace: Trace, answer: RightAnswer) -> tuple[Value | None, ...]:
     """Return what is right for each query; one answer will do for one query.
 
     Raises:
-        RecordRefused: it is none, or there are more or fewer than queries.
+        RecordRefused: it is none, there are more or fewer than queries, or nothing is known of any query.
     """
-    n = len(trace.task.queries)
-    given = [answer] if n == 1 and not _is_each(answer, trace.task.kind) else list(answer)
+    task, n = trace.task, len(trace.task.queries)
+    given = [answer] if n == 1 and not _is_each(answer, task.kind) else answer
     remedy = "Give the value that is right, or for several queries a list with one for each, None where not known."
-    if len(given) != n:
-        raise RecordRefused("answer", f"got {len(given)} for {n} queries", remedy=remedy, task_id=trace.task.id)
+    if not _is_list(given) or len(given) != n:
+        got = f"got {len(given) if _is_list(given) else described(given)} for {n} queries"
+        raise RecordRefused("answer", got, remedy=remedy, task_id=task.id)
     try:
-        return LabelledTask.parse(trace.task, given).solutions
+        solutions = LabelledTask.parse(task, list(given)).solutions
     except TaskRefused as error:
-        raise RecordRefused("answer", str(error), remedy=remedy, task_id=trace.task.id) from error
+        raise RecordRefused("answer", str(error), remedy=remedy, task_id=task.id) from error
+    if all(solution is None for solution in solutions):
+        remedy = "Give what is right for one query at least; where that is not known, say `correct` or nothing."
+        raise RecordRefused("answer", "got None for every query", remedy=remedy, task_id=task.id)
+    return solutions
 
 
 def outcomes_of_answer(
@@ -199,11 +206,13 @@ def _values(answers: Sequence[AnswerTrace]) -> list[tuple[Value, ...]]:
     return [tuple(candidate.value for candidate in answer.candidates[:2]) for answer in answers]
 
 
-def _is_each(answer: RightAnswer, kind: str) -> bool:
+def _is_each(answer: object, kind: str) -> bool:
     """Tell a list of one answer from an answer that is a list itself."""
-    if isinstance(answer, str) or not len(answer):
+    if not _is_list(answer) or not len(answer):
         return False
     first = answer[0]
-    if kind == "text":
-        return True
-    return first is None or (len(first) > 0 and not isinstance(first, str) and not isinstance(first[0], int))
+    return kind == "text" or first is None or (_is_list(first) and len(first) > 0 and _is_list(first[0]))
+
+
+def _is_list(answer: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(answer, Sequence) and not isinstance(answer, str)

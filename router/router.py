@@ -420,8 +420,8 @@ class Router:
             UnknownTrace: no such solve is recorded.
             TraceNotKept: it is, but `answer` cannot be compared: its trace was pruned or never written.
             OutcomeConflict: the same source has already said otherwise, and no reason is given.
-            RecordRefused: not one of the three, a value that is not in [0, 1], an answer of another kind, or a reason
-                beside a `kind` of one's own.
+            RecordRefused: not one of the three, a value that is not in [0, 1], an answer of another kind or that
+                knows of no query, or a reason beside a `kind` of one's own.
             LedgerUnavailable: the ledger cannot be written.
         """
         given = [each for each in (correct, answer, reward) if each is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied
 from router.router import Router
 from router.settings import Settings
 from router.trace import AnswerTrace, CandidateTrace, DecisionTrace, Trace
-from tests.router.fakes import grid_task, mirrored
+from tests.router.fakes import grid_task, mirrored, text_task
 from tests.router.traces.fakes import row_of, trace_of
 
 RIGHT = ((0, 5, 4),)
@@ -35,16 +36,23 @@ def kinds(router: Router, trace_id: str) -> dict[str, float]:
         return {outcome.kind: outcome.value for outcome in ledger.outcomes(trace_id)}
 
 
-def trace(*given: object, in_context: tuple[object, ...], arm: str = "ttt", by: str | None = None) -> Trace:
+def trace(
+    *given: object,
+    in_context: tuple[object, ...],
+    arm: str = "ttt",
+    by: str | None = None,
+    task: Task | None = None,
+    degraded: tuple[str, ...] = (),
+) -> Trace:
     def answers(values: tuple[object, ...]) -> tuple[AnswerTrace, ...]:
         candidates = tuple(CandidateTrace(value=value, n_votes=1, share=1.0, log_probability=0.0) for value in values)
         return (AnswerTrace(candidates=candidates, confidence=1.0),)
 
-    task = Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
+    task = task or Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
     decision = DecisionTrace.model_construct(arm=arm, propensities={arm: 1.0})  # type: ignore[call-arg]
     return Trace.model_construct(  # type: ignore[call-arg]  # what feedback reads of a trace
         trace_id="t", task=task, answers=answers(given), icl=answers(in_context), answered_by=by or arm,
-        decision=decision,
+        decision=decision, degraded=degraded,
     )  # fmt: skip
 
 
@@ -140,9 +148,37 @@ def test_with_a_reason_what_was_said_before_is_corrected_with_all_that_followed_
 
 
 def test_an_answer_is_one_value_or_one_for_each_query() -> None:
-    one = trace("A", in_context=("A",))
+    text, grid = (trace("A", in_context=("A",), task=task) for task in (text_task(), grid_task()))
 
-    assert solutions_of(one, "C") == solutions_of(one, ["C"]) == ("C",)
+    assert solutions_of(text, "C") == solutions_of(text, ["C"]) == ("C",)
+    for said in (RIGHT, [RIGHT], [[0, 5, 4]], [[[0, 5, 4]]]):
+        assert solutions_of(grid, said) == (RIGHT,)  # type: ignore[arg-type]  # as JSON gives it
+
+
+@pytest.mark.parametrize("answer", [5, True, 0.5, {"a": 1}, {"C"}, [], [5.0], [None], [None, None], [["C"]], "", b"C"])
+@pytest.mark.parametrize("task", [text_task(), grid_task()])
+def test_what_is_no_answer_to_one_query_is_refused(task: Task, answer: Any) -> None:
+    with pytest.raises(RecordRefused, match=r"^answer: .*\. Give ") as refused:
+        solutions_of(trace("A", in_context=("A",), task=task), answer)
+
+    assert (refused.value.field, refused.value.task_id) == ("answer", task.id)
+
+
+@pytest.mark.parametrize("answer", [5, {"a": 1, "b": 2}, "DE", ["D"], ["D", 5], [None, None], [None, {}]])
+def test_what_is_no_answer_to_each_of_several_queries_is_refused(answer: Any) -> None:
+    two = trace("A", in_context=("A",), task=text_task().model_copy(update={"queries": ("d", "e")}))
+
+    with pytest.raises(RecordRefused, match=r"^answer: "):
+        solutions_of(two, answer)
+    assert solutions_of(two, ["D", None]) == ("D", None)
+
+
+def test_of_an_answer_that_knows_of_no_query_nothing_is_written(router: Router) -> None:
+    trace_id = router.solve(grid_task()).trace_id
+
+    with pytest.raises(RecordRefused, match="None for every query"):
+        router.feedback(trace_id, answer=[None])
+    assert kinds(router, trace_id) == {}
 
 
 @pytest.mark.parametrize(
