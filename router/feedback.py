@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from icl_engine.errors import TaskRefused
 from icl_engine.task import LabelledTask, Value
+from icl_engine.values import described
 from policies.decision import TRAINING
 from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
@@ -22,6 +24,10 @@ from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, k
 from router.trace import AnswerTrace, Trace
 from router.trace_errors import TraceNotKept, UnreadableTrace
 from router.traces.stored import read_trace
+
+_NO_ANSWER = (
+    "no answer in context; trained instead"  # what `Steps.verify` leaves in the trace of an answer not kept in it
+)
 
 RightAnswer = Value | Sequence[Value | None] | list[list[int]]
 
@@ -46,28 +52,32 @@ def solutions_of(trace: Trace, answer: RightAnswer) -> tuple[Value | None, ...]:
     """Return what is right for each query; one answer will do for one query.
 
     Raises:
-        RecordRefused: it is none, or there are more or fewer than queries.
+        RecordRefused: it is none, there are more or fewer than queries, or nothing is known of any query.
     """
-    n = len(trace.task.queries)
-    given = [answer] if n == 1 and not _is_each(answer, trace.task.kind) else list(answer)
+    task, n = trace.task, len(trace.task.queries)
+    given = [answer] if n == 1 and not _is_each(answer, task.kind) else answer
     remedy = "Give the value that is right, or for several queries a list with one for each, None where not known."
-    if len(given) != n:
-        raise RecordRefused("answer", f"got {len(given)} for {n} queries", remedy=remedy, task_id=trace.task.id)
+    if not _is_list(given) or len(given) != n:
+        got = f"got {len(given) if _is_list(given) else described(given)} for {n} queries"
+        raise RecordRefused("answer", got, remedy=remedy, task_id=task.id)
     try:
-        return LabelledTask.parse(trace.task, given).solutions
+        solutions = LabelledTask.parse(task, list(given)).solutions
     except TaskRefused as error:
-        raise RecordRefused("answer", str(error), remedy=remedy, task_id=trace.task.id) from error
+        raise RecordRefused("answer", str(error), remedy=remedy, task_id=task.id) from error
+    if all(solution is None for solution in solutions):
+        remedy = "Give what is right for one query at least; where that is not known, say `correct` or nothing."
+        raise RecordRefused("answer", "got None for every query", remedy=remedy, task_id=task.id)
+    return solutions
 
 
 def outcomes_of_answer(
     trace: Trace, solutions: Sequence[Value | None], *, source: str, audits: Audits | None
 ) -> tuple[OutcomeRow, ...]:
     """Return what the right answers say: of the answer given, of `icl`'s, and with which probability of `ttt`'s."""
-    rows = [
-        OutcomeRow(trace.trace_id, source, GIVEN, _score(trace.answers, solutions)),
-        OutcomeRow(trace.trace_id, source, known_as(SUNK), _score(trace.icl, solutions)),
-        *(row for row in _of_escalated(trace, source) if row.kind != known_as(SUNK)),
-    ]
+    judged = {GIVEN: _score(trace.answers, solutions), known_as(SUNK): _score(trace.icl, solutions)}
+    for arm in _without_answer(trace):
+        judged[known_as(arm)] = 0.0
+    rows = [OutcomeRow(trace.trace_id, source, kind, value) for kind, value in judged.items()]
     if audits is not None and AUDITED in trace.decision.propensities:
         rows.append(OutcomeRow(trace.trace_id, source, AUDIT_RATE, audits.rate))
     return tuple(rows)
@@ -131,15 +141,38 @@ def say_answer(
     first, *rest = outcomes_of_answer(trace, solutions, source=source, audits=audits)
     if reason is None:
         ledger.add_outcome(first)
-        ledger.add_outcomes(rest)
+        for row, recorded in zip(rest, ledger.add_outcomes(rest), strict=True):
+            if row.kind != AUDIT_RATE and row.value != recorded.value:
+                raise OutcomeConflict(
+                    row.decision_id, source=source, kind=row.kind, recorded=recorded.value, given=row.value
+                )
         return
     ledger.add_outcomes([first, *rest])
-    effective = {
-        each.reported.kind: each for each in ledger.effective_outcomes(trace.trace_id) if each.reported.source == source
-    }
-    for row in (first, *rest):
-        if row.kind != AUDIT_RATE and effective[row.kind].value != row.value:
-            ledger.correct_outcome(trace.trace_id, source=source, kind=row.kind, value=row.value, reason=reason)
+    _correct(ledger, [row for row in (first, *rest) if row.kind != AUDIT_RATE], reason)
+
+
+def say_audited(ledger: Ledger, trace_id: str, quality: float, *, reason: str | None) -> None:
+    """Write down how good the answer by training was.
+
+    Args:
+        reason: why what an earlier audit said no longer stands; None: it stands.
+
+    Raises:
+        UnknownTrace, LedgerUnavailable: as for `record_verdict`.
+    """
+    row = OutcomeRow(trace_id, "audit", known_as(AUDITED), quality)
+    ledger.add_outcomes([row])
+    if reason is not None:
+        _correct(ledger, [row], reason)
+
+
+def _correct(ledger: Ledger, rows: Sequence[OutcomeRow], reason: str) -> None:
+    """Correct what stands, of one decision and source, where the rows say otherwise."""
+    trace_id, source = rows[0].decision_id, rows[0].source
+    said = {each.reported.kind: each for each in ledger.effective_outcomes(trace_id) if each.reported.source == source}
+    for row in rows:
+        if said[row.kind].value != row.value:
+            ledger.correct_outcome(trace_id, source=source, kind=row.kind, value=row.value, reason=reason)
 
 
 def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, source: str, revision: int) -> None:
@@ -168,8 +201,8 @@ def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, sou
 
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:
     """Return what an accepted or rejected answer says of the one in context, if anything."""
-    if escalated := _of_escalated(trace, source):
-        return escalated
+    if empty := _without_answer(trace):
+        return tuple(OutcomeRow(trace.trace_id, source, known_as(arm), 0.0) for arm in empty)
     if trace.decision.arm == SUNK or quality not in (0.0, 1.0):
         return ()
     given, in_context = _values(trace.answers), _values(trace.icl)
@@ -182,11 +215,16 @@ def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[O
     return (OutcomeRow(trace.trace_id, source, implied_as(SUNK), follows),)
 
 
-def _of_escalated(trace: Trace, source: str) -> tuple[OutcomeRow, ...]:
-    """Return that the arm which was drawn was worth nothing, where training had to answer because it had no answer."""
-    if trace.answered_by not in TRAINING or trace.decision.arm in TRAINING:
-        return ()
-    return (OutcomeRow(trace.trace_id, source, known_as(trace.decision.arm), 0.0),)
+def _without_answer(trace: Trace) -> tuple[str, ...]:
+    """Return the arms that were worth nothing, whatever is right, because they left a query without an answer: `icl`,
+    whichever arm was drawn, and the arm drawn, where training had to answer because of that.
+
+    An answer that was given is judged as given, and one that a policy found too unsure may be right.
+    """
+    drawn = trace.decision.arm
+    arms = (SUNK,) if not all(_values(trace.icl)) and _values(trace.answers) != _values(trace.icl) else ()
+    had_to_train = trace.answered_by in TRAINING and _NO_ANSWER in trace.degraded
+    return (*arms, drawn) if had_to_train and drawn not in (SUNK, *TRAINING) else arms
 
 
 def _score(answers: Sequence[AnswerTrace], solutions: Sequence[Value | None]) -> float:
@@ -199,11 +237,13 @@ def _values(answers: Sequence[AnswerTrace]) -> list[tuple[Value, ...]]:
     return [tuple(candidate.value for candidate in answer.candidates[:2]) for answer in answers]
 
 
-def _is_each(answer: RightAnswer, kind: str) -> bool:
+def _is_each(answer: object, kind: str) -> bool:
     """Tell a list of one answer from an answer that is a list itself."""
-    if isinstance(answer, str) or not len(answer):
+    if not _is_list(answer) or not len(answer):
         return False
     first = answer[0]
-    if kind == "text":
-        return True
-    return first is None or (len(first) > 0 and not isinstance(first, str) and not isinstance(first[0], int))
+    return kind == "text" or first is None or (_is_list(first) and len(first) > 0 and _is_list(first[0]))
+
+
+def _is_list(answer: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(answer, Sequence) and not isinstance(answer, str)

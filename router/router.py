@@ -420,8 +420,8 @@ class Router:
             UnknownTrace: no such solve is recorded.
             TraceNotKept: it is, but `answer` cannot be compared: its trace was pruned or never written.
             OutcomeConflict: the same source has already said otherwise, and no reason is given.
-            RecordRefused: not one of the three, a value that is not in [0, 1], an answer of another kind, or a reason
-                beside a `kind` of one's own.
+            RecordRefused: not one of the three, a value that is not in [0, 1], an answer of another kind or that
+                knows of no query, or a reason beside a `kind` of one's own.
             LedgerUnavailable: the ledger cannot be written.
         """
         given = [each for each in (correct, answer, reward) if each is not None]
@@ -456,21 +456,26 @@ class Router:
         say_answer(ledger, trace, solutions, source=source, audits=audits, reason=reason)
         offered = Arm.TTT in trace.decision.propensities
         if audits is not None and offered and trace.decision.arm == Arm.ICL and audits.drawn(trace_id):
-            audits.later(lambda: self.audit(trace_id, solutions))
+            corrects = None if reason is None else f"what would have been right was corrected: {reason}"
+            audits.later(lambda: self.audit(trace_id, solutions, reason=corrects))
 
-    def audit(self, trace_id: str, solutions: Sequence[Value | None]) -> None:
+    def audit(self, trace_id: str, solutions: Sequence[Value | None], *, reason: str | None = None) -> None:
         """Answer a recorded task again by training, and record for the first solve whether that is right.
+
+        Args:
+            reason: why that corrects what an earlier audit has recorded; None: what is recorded stands.
 
         Raises:
             UnknownTrace: no such solve is recorded.
         """
+        from router.feedback import say_audited
         from router.values_shown import verdict
 
         ledger, trace = self._open_ledger(), self._stored(trace_id).trace
         solution = self.solve(trace.task, arm=Arm.TTT, seed=trace.seed)
         judged = verdict(solution.answers, solutions)
         if judged is not None:  # with what went wrong on the way, as in any solve that draws the arm
-            ledger.add_outcomes([OutcomeRow(trace_id, "audit", f"exact:{Arm.TTT}", float(judged.right))])
+            say_audited(ledger, trace_id, float(judged.right), reason=reason)
 
     def explain(self, trace_id: str) -> str:
         """Say in words why a solve went as it did.

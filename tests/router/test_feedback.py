@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +15,17 @@ from policies.decision import Decision
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.errors import OutcomeConflict, RecordRefused
-from router.feedback import Audits, outcomes_of_verdict, say_verdict, solutions_of
+from router.feedback import Audits, outcomes_of_answer, outcomes_of_verdict, say_answer, say_verdict, solutions_of
 from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
 from router.trace import AnswerTrace, CandidateTrace, DecisionTrace, Trace
-from tests.router.fakes import grid_task, mirrored
+from tests.router.fakes import grid_task, mirrored, text_task
 from tests.router.traces.fakes import row_of, trace_of
 
 RIGHT = ((0, 5, 4),)
+EMPTY = "no answer in context; trained instead"  # as a real solve says it: `test_router.py`
+Kept = tuple[Ledger, Trace]
 
 
 @pytest.fixture
@@ -35,17 +39,35 @@ def kinds(router: Router, trace_id: str) -> dict[str, float]:
         return {outcome.kind: outcome.value for outcome in ledger.outcomes(trace_id)}
 
 
-def trace(*given: object, in_context: tuple[object, ...], arm: str = "ttt", by: str | None = None) -> Trace:
+def trace(
+    *given: object,
+    in_context: tuple[object, ...],
+    arm: str = "ttt",
+    by: str | None = None,
+    task: Task | None = None,
+    degraded: tuple[str, ...] = (),
+) -> Trace:
     def answers(values: tuple[object, ...]) -> tuple[AnswerTrace, ...]:
         candidates = tuple(CandidateTrace(value=value, n_votes=1, share=1.0, log_probability=0.0) for value in values)
         return (AnswerTrace(candidates=candidates, confidence=1.0),)
 
-    task = Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
+    task = task or Task.from_pairs([("a", "A"), ("b", "B")], "c", id="t")
     decision = DecisionTrace.model_construct(arm=arm, propensities={arm: 1.0})  # type: ignore[call-arg]
     return Trace.model_construct(  # type: ignore[call-arg]  # what feedback reads of a trace
         trace_id="t", task=task, answers=answers(given), icl=answers(in_context), answered_by=by or arm,
-        decision=decision,
+        decision=decision, degraded=degraded,
     )  # fmt: skip
+
+
+@pytest.fixture
+def ledger_and_trace(tmp_path: Path) -> Iterator[Kept]:
+    """A solve answered by `ttt` with "A", where `icl` would have said "B"."""
+    decision = Decision("ttt", 0.5, (("icl", 0.5), ("ttt", 0.5)), "drawn", "uniform@1", 0.5)
+    answered = trace("A", in_context=("B",))
+    update = {"task": answered.task, "answers": answered.answers, "icl": answered.icl}
+    with Ledger.open(tmp_path) as ledger:
+        ledger.record_decision(row_of(decision, "t"))
+        yield ledger, trace_of(decision, "t").model_copy(update=update)
 
 
 def test_the_right_answer_scores_the_answer_given_and_the_one_in_context(router: Router) -> None:
@@ -99,11 +121,60 @@ def test_what_follows_for_the_answer_in_context_is_said_and_nothing_else(
     assert outcomes_of_verdict(trace(*given, in_context=in_context, arm="icl"), quality, source="user") == ()
 
 
-@pytest.mark.parametrize("arm", ["icl", "icl_vote"])
+@pytest.mark.parametrize("arm", ["icl_vote", "zero_shot"])
 def test_where_training_had_to_answer_the_arm_that_was_drawn_was_worth_nothing(arm: str) -> None:
-    escalated = trace("A", in_context=("B",), arm=arm, by="ttt")
+    had_to = trace("A", in_context=("B",), arm=arm, by="ttt", degraded=(EMPTY,))
 
-    assert outcomes_of_verdict(escalated, 1.0, source="user") == (OutcomeRow("t", "user", known_as(arm), 0.0),)
+    assert outcomes_of_verdict(had_to, 1.0, source="user") == (OutcomeRow("t", "user", known_as(arm), 0.0),)
+
+
+@pytest.mark.parametrize("arm", ["icl", "icl_vote"])
+def test_an_answer_that_a_policy_found_too_unsure_may_be_right(arm: str) -> None:
+    unsure = trace("A", in_context=("B",), arm=arm, by="ttt", degraded=(f"{arm} was unsure; trained instead",))
+    of_answer = outcomes_of_answer(unsure, ("B",), source="user", audits=None)
+
+    assert known_as(arm) not in {row.kind for row in outcomes_of_verdict(unsure, 0.0, source="user")}
+    assert of_answer == (OutcomeRow("t", "user", "exact", 0.0), OutcomeRow("t", "user", known_as("icl"), 1.0))
+
+
+@pytest.mark.parametrize("quality", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("arm", ["icl", "ttt"])
+def test_no_answer_in_context_is_known_to_be_wrong_whichever_arm_was_drawn(arm: str, quality: float) -> None:
+    empty = trace("A", in_context=(), arm=arm, by="ttt", degraded=(EMPTY,) if arm == "icl" else ())
+
+    assert outcomes_of_verdict(empty, quality, source="user") == (OutcomeRow("t", "user", known_as("icl"), 0.0),)
+
+
+def test_what_a_verdict_says_of_an_answer_that_was_not_there_a_right_answer_says_too() -> None:
+    two = text_task().model_copy(update={"queries": ("d", "e")})
+    half = trace("A", in_context=(), task=two)
+    half = half.model_copy(update={"icl": (half.answers[0], half.icl[0]), "answers": half.answers * 2})
+    _, of_icl = outcomes_of_answer(half, ("A", None), source="user", audits=None)
+
+    assert outcomes_of_verdict(half, 1.0, source="user") == (of_icl,)
+    assert of_icl.value == 0.0
+
+
+def test_a_second_answer_that_says_otherwise_of_the_one_in_context_is_a_conflict(ledger_and_trace: Kept) -> None:
+    ledger, kept = ledger_and_trace
+    say = functools.partial(say_answer, ledger, kept, source="user", audits=Audits(0.5, lambda job: None))
+    say(("Z",), reason=None)
+
+    say(("Z",), reason=None)
+    with pytest.raises(OutcomeConflict, match="exact:icl = 0 from 'user', got 1"):
+        say(("B",), reason=None)
+    say(("B",), reason="misread")
+    assert {each.reported.kind: each.value for each in ledger.effective_outcomes("t")} == {
+        "exact": 0.0, known_as("icl"): 1.0, AUDIT_RATE: 0.5,
+    }  # fmt: skip
+
+
+def test_an_audit_rate_that_was_changed_is_no_conflict(ledger_and_trace: Kept) -> None:
+    ledger, kept = ledger_and_trace
+    for rate in (0.5, 0.1):
+        say_answer(ledger, kept, ("A",), source="user", audits=Audits(rate, lambda job: None), reason=None)
+
+    assert {each.reported.kind: each.value for each in ledger.effective_outcomes("t")}[AUDIT_RATE] == 0.5
 
 
 def test_feedback_says_exactly_one_thing(router: Router) -> None:
@@ -140,9 +211,37 @@ def test_with_a_reason_what_was_said_before_is_corrected_with_all_that_followed_
 
 
 def test_an_answer_is_one_value_or_one_for_each_query() -> None:
-    one = trace("A", in_context=("A",))
+    text, grid = (trace("A", in_context=("A",), task=task) for task in (text_task(), grid_task()))
 
-    assert solutions_of(one, "C") == solutions_of(one, ["C"]) == ("C",)
+    assert solutions_of(text, "C") == solutions_of(text, ["C"]) == ("C",)
+    for said in (RIGHT, [RIGHT], [[0, 5, 4]], [[[0, 5, 4]]]):
+        assert solutions_of(grid, said) == (RIGHT,)  # type: ignore[arg-type]  # as JSON gives it
+
+
+@pytest.mark.parametrize("answer", [5, True, 0.5, {"a": 1}, {"C"}, [], [5.0], [None], [None, None], [["C"]], "", b"C"])
+@pytest.mark.parametrize("task", [text_task(), grid_task()])
+def test_what_is_no_answer_to_one_query_is_refused(task: Task, answer: Any) -> None:
+    with pytest.raises(RecordRefused, match=r"^answer: .*\. Give ") as refused:
+        solutions_of(trace("A", in_context=("A",), task=task), answer)
+
+    assert (refused.value.field, refused.value.task_id) == ("answer", task.id)
+
+
+@pytest.mark.parametrize("answer", [5, {"a": 1, "b": 2}, "DE", ["D"], ["D", 5], [None, None], [None, {}]])
+def test_what_is_no_answer_to_each_of_several_queries_is_refused(answer: Any) -> None:
+    two = trace("A", in_context=("A",), task=text_task().model_copy(update={"queries": ("d", "e")}))
+
+    with pytest.raises(RecordRefused, match=r"^answer: "):
+        solutions_of(two, answer)
+    assert solutions_of(two, ["D", None]) == ("D", None)
+
+
+def test_of_an_answer_that_knows_of_no_query_nothing_is_written(router: Router) -> None:
+    trace_id = router.solve(grid_task()).trace_id
+
+    with pytest.raises(RecordRefused, match="None for every query"):
+        router.feedback(trace_id, answer=[None])
+    assert kinds(router, trace_id) == {}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from router.errors import (
     TaskTooLarge,
     UnknownTrace,
 )
+from router.feedback import Audits
 from router.router import Router
 from router.settings import Settings
 from router.trace import AdapterTrace, Trace
@@ -870,6 +871,46 @@ def test_feedback_is_kept_and_told(make: Make, settings: Settings) -> None:
     with ledger_of(settings) as ledger:
         ledger.correct_outcome(trace_id, source="grader", kind="exact", value=1.0, reason="read upside down")
     assert "exact 1 (before: 0.25), says grader" in router.explain(trace_id)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_corrected_answer_corrects_what_an_audit_said_of_training(
+    make: Make, learning: Settings, tiny: TransformersModel, in_time: bool
+) -> None:
+    router, jobs = make(tiny, learning), list[Callable[[], None]]()
+    router.audits = Audits(1.0, jobs.append)
+    trace_id = router.solve(CONSTANT_TASK, arm="icl").trace_id
+
+    def do_jobs() -> float:
+        while jobs:
+            jobs.pop(0)()
+        with ledger_of(learning) as ledger:
+            (audited,) = (each for each in ledger.effective_outcomes(trace_id) if each.reported.source == "audit")
+        assert audited.reported.kind == "exact:ttt"
+        return audited.value
+
+    router.feedback(trace_id, answer=[[9, 9]])
+    if in_time:  # else the correction comes before the first audit
+        assert do_jobs() == 0.0
+    router.feedback(trace_id, answer=[CONSTANT], reason="misread")
+    assert do_jobs() == 1.0
+    router.feedback(trace_id, answer=[[9, 9]], source="another")
+    assert do_jobs() == 1.0
+    router.feedback(trace_id, answer=[[9, 9]], reason="no, it was right")
+    assert do_jobs() == 0.0
+
+
+@pytest.mark.parametrize("arm", ["icl", "icl_vote"])
+def test_a_verdict_on_training_that_had_to_answer_says_that_the_arm_drawn_was_worth_nothing(
+    make: Make, learning: Settings, tiny: TransformersModel, arm: str
+) -> None:
+    router = make(tiny, learning, policy=AlwaysArm(arm))
+    trace_id = router.solve(CONSTANT_TASK, seed=1).trace_id
+    router.feedback(trace_id, True)
+
+    with ledger_of(learning) as ledger:
+        said = {row.kind: row.value for row in ledger.outcomes(trace_id)}
+    assert said == {"exact": 1.0, "exact:icl": 0.0, f"exact:{arm}": 0.0}
 
 
 def test_feedback_that_cannot_be_kept_is_an_error(make: Make) -> None:

@@ -344,6 +344,11 @@ def test_feedback_is_in_the_ledger_when_it_is_answered(running: Running, lab: ht
         ({"reward": 1.5}, 422),
         ({"correct": "yes"}, 422),
         ({"answer": [[1, 2]]}, 422),
+        ({"answer": 5}, 422),
+        ({"answer": True}, 422),
+        ({"answer": {"a": 1}}, 422),
+        ({"answer": []}, 422),
+        ({"answer": [None]}, 422),
         ({"correct": True, "source": "a\nb"}, 422),
         ({"correct": True, "reason": ""}, 422),
         ({"correct": True, "reason": "a\0b"}, 422),
@@ -353,6 +358,7 @@ def test_feedback_that_will_not_do_is_refused(lab: httpx.Client, said: dict[str,
     answer = lab.post("/v1/feedback", json={"trace_id": solved(lab)["trace_id"], **said})
 
     assert answer.status_code == status
+    assert answer.json()["remedy"]
 
 
 def test_a_source_that_says_otherwise_later_is_told_how_to_correct_it(running: Running, lab: httpx.Client) -> None:
