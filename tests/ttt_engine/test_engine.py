@@ -667,7 +667,7 @@ def test_a_task_that_fits_under_the_papers_views_alone_is_answered_in_company_as
 ) -> None:
     adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
     settings = InferenceSettings(n_views=2, views="paper")
-    long = Task.from_pairs([("x" * 150 + mark, "a") for mark in "bcd"], ["x"])
+    long = Task.from_pairs([("x" * 190 + mark, "a") for mark in "bcd"], ["x"])
     longer = TEXT_TASK.replace(queries=("x" * 600,))
     answers = engine.answer_many([AnswerRequest(task, adapter, settings) for task in (long, CONSTANT_TASK, longer)])
 
