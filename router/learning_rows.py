@@ -362,7 +362,7 @@ def _first(kept: Sequence[_Decided], counted: npt.NDArray[np.bool_]) -> npt.NDAr
     """Return which rows are the first of their task and seed, among those that count."""
     earlier: set[tuple[str, int]] = set()
     first = np.zeros(len(kept), dtype=bool)
-    for i in np.flatnonzero(counted):
+    for i in np.flatnonzero(counted).tolist():
         drawn = kept[i].row.task_fingerprint, kept[i].row.seed
         first[i] = drawn not in earlier
         earlier.add(drawn)
