@@ -61,6 +61,7 @@ class TransformersModel:
         self.encoding = encoding
         self.fingerprint = fingerprint
         self.lock = threading.RLock()
+        self._can_forget = can_forget(module)
         self._twin: TransformersModel | None = None
 
     @classmethod
@@ -203,7 +204,7 @@ class TransformersModel:
         adapters: RowAdapters | None = None,
     ) -> list[Generation]:
         """Answer each task greedily; see `LanguageModel`. Demonstrations that several tasks share are read once."""
-        if drafts is None or not can_forget(self.module):
+        if drafts is None or not self._can_forget:
             drafts = [None] * len(tasks)
         prompts = [
             self._prompt(task, draft, scored=score_demonstrations) for task, draft in zip(tasks, drafts, strict=True)
@@ -343,15 +344,16 @@ class TransformersModel:
         self, prompts: Sequence[_Prompt], n_branches: int = 1, slots: Sequence[int] = ()
     ) -> Iterator[tuple[list[int], int]]:
         """Yield batches of indices, each with the number of tokens that its prompts have in common and are read once:
-        those before the query where several prompts of one slot share them, else none.
+        those before the query where several prompts of one slot share them, else none. Nothing is shared where a layer
+        keeps only a window, in which the padding behind it would take room.
         """
         slots = slots or [0] * len(prompts)
-        may_share = can_forget(self.module)  # a layer with a window would see the padding behind what is shared in it
         sharing: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for i, each in enumerate(prompts):
+        for i, each in enumerate(prompts if self._can_forget else ()):
             sharing.setdefault((slots[i], each.encoded.ids[: each.encoded.query_start]), []).append(i)
-        groups = [(group, len(shared)) for (_, shared), group in sharing.items() if may_share and len(group) > 1]
-        alone = [i for group in sharing.values() if not may_share or len(group) == 1 for i in group]
+        groups = [(group, len(shared)) for (_, shared), group in sharing.items() if len(group) > 1]
+        together = {i for group, _ in groups for i in group}
+        alone = [i for i in range(len(prompts)) if i not in together]
         for group, n_shared in [*groups, (alone, 0)]:
             for places in self._batches([prompts[i].whole for i in group], n_branches):
                 yield sorted((group[place] for place in places), key=lambda i: slots[i]), n_shared

@@ -21,13 +21,9 @@ from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, known_as
-from router.trace import AnswerTrace, Trace
+from router.trace import TRAINED_INSTEAD, AnswerTrace, Trace
 from router.trace_errors import TraceNotKept, UnreadableTrace
 from router.traces.stored import read_trace
-
-_NO_ANSWER = (
-    "no answer in context; trained instead"  # what `Steps.verify` leaves in the trace of an answer not kept in it
-)
 
 RightAnswer = Value | Sequence[Value | None] | list[list[int]]
 
@@ -223,7 +219,7 @@ def _without_answer(trace: Trace) -> tuple[str, ...]:
     """
     drawn = trace.decision.arm
     arms = (SUNK,) if not all(_values(trace.icl)) and _values(trace.answers) != _values(trace.icl) else ()
-    had_to_train = trace.answered_by in TRAINING and _NO_ANSWER in trace.degraded
+    had_to_train = trace.answered_by in TRAINING and TRAINED_INSTEAD in trace.degraded
     return (*arms, drawn) if had_to_train and drawn not in (SUNK, *TRAINING) else arms
 
 

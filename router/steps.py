@@ -35,7 +35,7 @@ from policies.stages import Stage
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
-from router.trace import AdapterTrace, Step, Trace
+from router.trace import TRAINED_INSTEAD, AdapterTrace, Step, Trace
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Request, Result, Seat, Serve
 from ttt_engine.config import TrainingSettings
@@ -286,7 +286,7 @@ class Steps:
             by = state["answered_by"] if any(answer.value is not None for answer in state["answers"]) else Arm.ICL
             return {"escalate": False, "answers": best, "answered_by": by, "degraded": (said,)}
         if self._may_escalate(state):
-            return {"escalate": True, "degraded": ("no answer in context; trained instead",)}
+            return {"escalate": True, "degraded": (TRAINED_INSTEAD,)}
         return {"escalate": False, "degraded": ("the model gave no answer of the task's kind",)}
 
     def record(self, state: SolveState) -> SolveState:

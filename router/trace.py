@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from router.solution import Cost
 
 SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
+TRAINED_INSTEAD = "no answer in context; trained instead"  # in `degraded`; feedback goes by it
 _NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 
 

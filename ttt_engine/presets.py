@@ -40,7 +40,7 @@ _BBH = TrainingSettings(
 
 
 def _paper(learning_rate: float) -> Preset:
-    """Two epochs over at most 250 sequences, two a step; text as in its text half, in an adapter of this shape."""
+    """Two epochs over at most 250 sequences, two a step; text by the loop of its BIG-Bench Hard half."""
     return Preset(
         LoraSettings(rank=128, alpha=16.0, target_modules=("q_proj", "v_proj", *_MLP)),
         TrainingSettings(

@@ -275,22 +275,22 @@ def with_training(run: Run, **changed: Any) -> Run:
     )
 
 
-def shortened(run: Run, *, narrowed: bool = False) -> Run:
-    """Return a run with the training of the arm `ttt_short`; narrowed, with half the sequences at twice the rate."""
+def shortened(run: Run) -> Run:
+    """Return a run with the training of the arm `ttt_short`."""
+    return lambda subject, tasks, setting, stages: run(
+        subject, tasks, replace(setting, training=setting.training.shortened()), stages
+    )
 
-    def training_of(setting: Setting) -> TrainingSettings:
-        short = setting.training.shortened()
-        if not narrowed:
-            return short
-        return replace(
-            short,
-            batch_size=max(1, short.batch_size // 2),
-            learning_rate=2 * short.learning_rate,
-            token_budget=max(1, short.token_budget // 2),
-        )
+
+def narrowed(run: Run) -> Run:
+    """Return a run with half the sequences a step, at twice the rate."""
+
+    def halved(training: TrainingSettings) -> TrainingSettings:
+        half, budget = max(1, training.batch_size // 2), max(1, training.token_budget // 2)
+        return replace(training, batch_size=half, token_budget=budget, learning_rate=2 * training.learning_rate)
 
     return lambda subject, tasks, setting, stages: run(
-        subject, tasks, replace(setting, training=training_of(setting)), stages
+        subject, tasks, replace(setting, training=halved(setting.training)), stages
     )
 
 
@@ -303,6 +303,7 @@ def with_views(run: Run, n_views: int) -> Run:
 
 _TOGETHER = ours(train_together, answer_together)
 _IN_BF16 = with_training(_TOGETHER, precision="bf16")
+_SHORT = shortened(_IN_BF16)
 OURS: tuple[Variant, ...] = (
     Variant(
         "one by one",
@@ -342,24 +343,11 @@ OURS: tuple[Variant, ...] = (
     ),
     Variant("bf16", "approximate", "as `all together`, products of training in bfloat16", _IN_BF16),
     Variant("bf16, half the steps", "approximate", "the same, with half the steps", with_steps(_IN_BF16, 0.5)),
+    Variant("bf16, short", "approximate", "as the arm `ttt_short`: a quarter of the steps", _SHORT),
     Variant(
-        "bf16, short",
-        "approximate",
-        "as the arm `ttt_short`: a quarter of the steps",
-        shortened(_IN_BF16),
+        "bf16, shorter", "approximate", "the same, each step of half the sequences, at twice the rate", narrowed(_SHORT)
     ),
-    Variant(
-        "bf16, shorter",
-        "approximate",
-        "the same, each step of half the sequences, at twice the rate",
-        shortened(_IN_BF16, narrowed=True),
-    ),
-    Variant(
-        "bf16, shorter, four views",
-        "approximate",
-        "the same, with four views",
-        with_views(shortened(_IN_BF16, narrowed=True), 4),
-    ),
+    Variant("bf16, shorter, four views", "approximate", "the same, with four views", with_views(narrowed(_SHORT), 4)),
     Variant(
         "bf16, early stop",
         "approximate",

@@ -19,12 +19,11 @@ from router.feedback import Audits, outcomes_of_answer, outcomes_of_verdict, say
 from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
-from router.trace import AnswerTrace, CandidateTrace, DecisionTrace, Trace
+from router.trace import TRAINED_INSTEAD, AnswerTrace, CandidateTrace, DecisionTrace, Trace
 from tests.router.fakes import grid_task, mirrored, text_task
 from tests.router.traces.fakes import row_of, trace_of
 
 RIGHT = ((0, 5, 4),)
-EMPTY = "no answer in context; trained instead"  # as a real solve says it: `test_router.py`
 Kept = tuple[Ledger, Trace]
 
 
@@ -123,7 +122,7 @@ def test_what_follows_for_the_answer_in_context_is_said_and_nothing_else(
 
 @pytest.mark.parametrize("arm", ["icl_vote", "zero_shot"])
 def test_where_training_had_to_answer_the_arm_that_was_drawn_was_worth_nothing(arm: str) -> None:
-    had_to = trace("A", in_context=("B",), arm=arm, by="ttt", degraded=(EMPTY,))
+    had_to = trace("A", in_context=("B",), arm=arm, by="ttt", degraded=(TRAINED_INSTEAD,))
 
     assert outcomes_of_verdict(had_to, 1.0, source="user") == (OutcomeRow("t", "user", known_as(arm), 0.0),)
 
@@ -140,7 +139,7 @@ def test_an_answer_that_a_policy_found_too_unsure_may_be_right(arm: str) -> None
 @pytest.mark.parametrize("quality", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("arm", ["icl", "ttt"])
 def test_no_answer_in_context_is_known_to_be_wrong_whichever_arm_was_drawn(arm: str, quality: float) -> None:
-    empty = trace("A", in_context=(), arm=arm, by="ttt", degraded=(EMPTY,) if arm == "icl" else ())
+    empty = trace("A", in_context=(), arm=arm, by="ttt", degraded=(TRAINED_INSTEAD,) if arm == "icl" else ())
 
     assert outcomes_of_verdict(empty, quality, source="user") == (OutcomeRow("t", "user", known_as("icl"), 0.0),)
 
