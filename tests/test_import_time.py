@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"langgraph", "peft", "sklearn", "torch", "transformers"}
-LIMIT_S = 0.5
 ATTEMPTS = 5  # the best counts: the machine may be busy with something else
 
 
@@ -22,10 +21,12 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def _seconds_of(*arguments: str) -> float:
-    started = time.perf_counter()
-    _run(*arguments)
-    return time.perf_counter() - started
+def _processor_seconds(code: str) -> float:
+    """Return what a program takes of the processor, which other work on the machine changes little."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _run("-c", code)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 @pytest.mark.parametrize("module", ["router", "policies.ledger", "ttt_engine.stores", "icl_engine"])
@@ -67,7 +68,11 @@ def test_the_router_is_a_package_of_its_own() -> None:
     assert _run("-c", "import router; print(router.__file__)").strip() == str(ROOT / "router" / "__init__.py")
 
 
-def test_importing_the_router_takes_less_than_half_a_second() -> None:
-    seconds = min(_seconds_of("-X", "importtime", "-c", "import router") for _ in range(ATTEMPTS))
+def test_importing_the_router_takes_at_most_two_and_a_half_times_what_its_settings_library_takes() -> None:
+    """So that a slow machine is no failure; langgraph alone would be four times, torch eight."""
+    tried = [
+        (_processor_seconds("import router"), _processor_seconds("import pydantic_settings")) for _ in range(ATTEMPTS)
+    ]
+    ours, library = map(min, zip(*tried, strict=True))
 
-    assert seconds < LIMIT_S
+    assert ours < 2.5 * library

@@ -107,13 +107,13 @@ def test_a_serving_that_is_interrupted_or_gives_too_little_leaves_nobody_waiting
 
 def test_a_seat_knows_its_share_of_the_time() -> None:
     def slow(numbers: Sequence[int]) -> list[int | Exception]:
-        time.sleep(0.2)
+        time.sleep(0.5)
         return list(numbers)
 
     cohort = Cohort(2)
     run(cohort, lambda seat: seat.ask(slow, 1), lambda seat: seat.ask(slow, 2))
 
-    assert all(0.1 <= seat.seconds < 0.2 for seat in cohort.seats)
+    assert all(0.25 <= seat.seconds < 0.5 for seat in cohort.seats)
 
 
 def test_an_error_reaches_the_one_who_asked_and_a_failed_serving_all() -> None:

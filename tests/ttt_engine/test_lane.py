@@ -158,19 +158,19 @@ def test_what_is_served_after_one_has_given_up_is_borne_by_the_others_alone() ->
         first.go.set()
         assert squares.begun.wait(10)
         began = time.perf_counter()
-        time.sleep(0.05)
+        time.sleep(0.15)
         unwanted.set()
         with pytest.raises(Cancelled):
             both[0].result(10)
-        time.sleep(0.1)
+        time.sleep(0.3)
         squares.go.set()
         assert both[1].result(10) == 4
         took_s = time.perf_counter() - began
         before.result(10)
 
     assert squares.served == [[2, 2]]
-    assert sum(gone_s) < sum(stays_s) - 0.09
-    assert sum(gone_s) + sum(stays_s) == pytest.approx(took_s, abs=0.05)
+    assert sum(gone_s) < sum(stays_s) - 0.29
+    assert sum(gone_s) + sum(stays_s) == pytest.approx(took_s, abs=0.15)
 
 
 def test_one_that_gives_up_in_the_queue_is_never_served() -> None:

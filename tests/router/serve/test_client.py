@@ -288,12 +288,12 @@ def full(retry_after_s: int) -> httpx.Response:
 
 
 def test_no_attempt_is_waited_for_that_would_come_after_the_deadline(running: Running) -> None:
-    transport = Scripted(full(2), full(2), full(2), full(2))
+    transport = Scripted(full(20), full(20), full(20), full(20))
     began = time.monotonic()
     with Client(running.url, LAB, transport=transport) as client, pytest.raises(ServiceError) as told:
-        client.solve(TASK, deadline_s=0.5)
+        client.solve(TASK, deadline_s=5.0)
 
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5.0
     assert (told.value.code, len(transport.sent)) == ("overloaded", 1)
 
 

@@ -64,7 +64,7 @@ def test_a_redis_that_is_lost_is_told_and_the_server_stays_ready(tmp_path: Path)
 def test_a_check_that_hangs_is_told_as_a_fault_and_keeps_nobody_waiting_or_from_stopping(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(router.serve.watch, "_LATE_S", 0.2)
+    monkeypatch.setattr(router.serve.watch, "_LATE_S", 1.0)
     begun, go = threading.Event(), threading.Event()
 
     def hangs() -> None:
@@ -83,9 +83,9 @@ def test_a_check_that_hangs_is_told_as_a_fault_and_keeps_nobody_waiting_or_from_
     until(lambda: watch.faults == (), "it is not taken back")
     watch.stop()
 
-    assert (at_first, looked, again, took_s < 0.1) == ((), ("it hangs",), ("it hangs",), True)
+    assert (at_first, looked, again, took_s < 0.5) == ((), ("it hangs",), ("it hangs",), True)
     assert [(r.message, r.__dict__.get("why")) for r in caplog.records] == [
-        ("it hangs", "no answer within 0.2 s"),
+        ("it hangs", "no answer within 1 s"),
         ("no longer: it hangs", None),
     ]
 
