@@ -71,8 +71,9 @@ class Life:
         return any(gain < 0 for gain in self.gains)
 
     @property
-    def promoted(self) -> bool:
-        return any(gain > 0 for gain in self.gains)
+    def improved(self) -> bool:
+        """Whether it ends worth as much more than it began as an improvement that should be found."""
+        return sum(self.gains) >= CLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +293,13 @@ def summary(lives: list[Life]) -> str:
     """Say in one line what came of lives of one kind."""
     could = [life for life in lives if life.missed >= CLEAN]
     harmful = sum(life.harmful for life in lives)
-    found = sum(life.promoted for life in could)
+    found = sum(life.improved for life in could)
     gains = [gain for life in lives for gain in life.gains]
     return (
         f"{lives[0].kind}: harmful promotion in {harmful} of {len(lives)} lives ({harmful / len(lives):.1%}); "
-        f"improvement promoted in {found} of {len(could)} lives that had one; {len(gains)} promotions of "
-        f"{sum(life.attempts for life in lives)} candidates, worth {np.mean(gains) if gains else 0.0:+.4f} a task"
+        f"{CLEAN:g} or more gained in {found} of {len(could)} lives that had a candidate worth as much; "
+        f"{len(gains)} promotions of {sum(life.attempts for life in lives)} candidates, worth "
+        f"{np.mean(gains) if gains else 0.0:+.4f} a task"
     )
 
 

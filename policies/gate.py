@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+
+
+_ONE_LOOK = ("accuracy_lower", "above_shuffled", "above_one_arm")  # conditions whose bounds assume many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ def judge(
         _above_shuffled(newest, qualities, rules),
         _above_one_arm(newest, qualities, rules),
     )
+    if bounds.estimate.refusal is not None:
+        conditions = tuple(_not_yet(each) for each in conditions)
     if any(each.holds is False for each in conditions):
         outcome = Outcome.REFUSE
     else:
@@ -194,6 +199,12 @@ def _predicted(earlier: Sides, newest: Sides) -> Floats:
 
 def _priced(qualities: Floats, rows: LoggedRows, rules: GateRules) -> Floats:
     return qualities - rules.price * np.clip(rows.cost, 0.0, rules.most_cost)
+
+
+def _not_yet(condition: Condition) -> Condition:
+    """Return the condition, undecided where a bound of one look, made for many rows, would refuse on a few."""
+    by_one_look = condition.holds is False and condition.name in _ONE_LOOK
+    return replace(condition, holds=None) if by_one_look else condition
 
 
 def _worth_more(bounds: UtilityBounds) -> Condition:

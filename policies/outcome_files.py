@@ -10,7 +10,7 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 REQUIRED = ("task", "family", "seed", "arm", "quality", "cost_s")
-OPTIONAL = ("set", "feature_cost_s", "train_s", "tokens")
+OPTIONAL = ("set", "group", "feature_cost_s", "train_s", "tokens")
 _BY_ARM = ("quality", "cost_s", "train_s", "tokens")
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -34,8 +34,9 @@ Key = tuple[str, str, int]  # set, task, seed
 def read_outcomes(path: Path, *, ignore: Sequence[str] = ()) -> OutcomeMatrix:
     """Read a CSV (also gzipped) or parquet file with the columns `task, family, seed, arm, quality, cost_s`.
 
-    The columns `set`, `feature_cost_s`, `train_s` and `tokens` are read where they are there; every other column is a
-    feature: a number that is the same for all arms of a task and seed, and empty where it is not known.
+    The columns `set`, `group` (what tasks share that stand or fall together, as the queries of one file do),
+    `feature_cost_s`, `train_s` and `tokens` are read where they are there; every other column is a feature: a number
+    that is the same for all arms of a task and seed, and empty where it is not known.
 
     Args:
         ignore: columns to leave out, such as texts.
@@ -81,13 +82,11 @@ def matrix_of(lines: Sequence[Line], *, ignore: Sequence[str] = ()) -> OutcomeMa
         where.append((row, column))
     by_arm = {name: _by_arm(lines, where, name, (len(keys), len(arms))) for name in _BY_ARM}
     by_row = {name: _by_row(lines, where, name, len(keys)) for name in (*names, "feature_cost_s")}
-    families: dict[int, str] = {}
-    for n, (line, (row, _)) in enumerate(zip(lines, where, strict=True), 1):
-        if families.setdefault(row, _text(n, line, "family")) != _text(n, line, "family"):
-            _refuse(f"line {n}, family", "differs between the arms of a task", "Give one for each task.")
+    families = _names_by_row(lines, where, "family", _text)
+    groups = _names_by_row(lines, where, "group", _group)
     return OutcomeMatrix(
         tasks=tuple(task for _, task, _ in keys),
-        families=tuple(families[i] for i in range(len(keys))),
+        families=families,
         sets=tuple(name for name, _, _ in keys),
         seeds=tuple(seed for _, _, seed in keys),
         arms=tuple(arms),
@@ -98,6 +97,7 @@ def matrix_of(lines: Sequence[Line], *, ignore: Sequence[str] = ()) -> OutcomeMa
         feature_cost_s=np.nan_to_num(by_row["feature_cost_s"]),
         train_s=None if np.isnan(by_arm["train_s"]).all() else by_arm["train_s"],
         tokens=None if np.isnan(by_arm["tokens"]).all() else by_arm["tokens"],
+        groups=groups,
     )
 
 
@@ -126,6 +126,7 @@ def _lines_of(matrix: OutcomeMatrix) -> Iterable[dict[str, object]]:
     """The matrix in long form; an arm that was not measured has no line, and a feature stands with the first arm only:
     it is the same for all of them.
     """
+    grouped = matrix.groups != matrix.tasks
     for row in range(len(matrix)):
         first = True
         for column, arm in enumerate(matrix.arms):
@@ -135,6 +136,7 @@ def _lines_of(matrix: OutcomeMatrix) -> Iterable[dict[str, object]]:
                 "set": matrix.sets[row],
                 "family": matrix.families[row],
                 "task": matrix.tasks[row],
+                **({"group": matrix.groups[row]} if grouped else {}),
                 "seed": matrix.seeds[row],
                 "arm": arm,
                 "quality": float(matrix.quality[row, column]),
@@ -199,6 +201,20 @@ def _text(n: int, line: Line, name: str) -> str:
     if value is None or value == "":
         _refuse(f"line {n}, {name}", "empty", "Give a name.")
     return str(value)
+
+
+def _group(n: int, line: Line, name: str) -> str:
+    return str(line.get(name) or "") or _text(n, line, "task")
+
+
+def _names_by_row(
+    lines: Sequence[Line], where: Sequence[tuple[int, int]], name: str, read: Callable[[int, Line, str], str]
+) -> tuple[str, ...]:
+    names: dict[int, str] = {}
+    for n, (line, (row, _)) in enumerate(zip(lines, where, strict=True), 1):
+        if names.setdefault(row, read(n, line, name)) != read(n, line, name):
+            _refuse(f"line {n}, {name}", "differs between the arms of a task", "Give one for each task.")
+    return tuple(names[row] for row in sorted(names))
 
 
 def _number(n: int, line: Line, name: str) -> float:

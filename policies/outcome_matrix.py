@@ -46,10 +46,14 @@ class OutcomeMatrix:
     feature_cost_s: Floats  # (n_rows,), seconds spent on the features before the decision, the answer of `icl` included
     train_s: Floats | None = None  # (n_rows, n_arms), the part of `cost_s` that an adapter at hand saves
     tokens: Floats | None = None  # (n_rows, n_arms), read, written and trained on
+    groups: tuple[str, ...] = ()  # what tasks share that stand or fall together, as the queries of one file do their
+    # demonstrations and so their adapter; default: each task is a group of its own
 
     def __post_init__(self) -> None:
         n, n_arms = len(self.tasks), len(self.arms)
-        for name in ("families", "sets", "seeds"):
+        if not self.groups:
+            object.__setattr__(self, "groups", self.tasks)
+        for name in ("families", "sets", "seeds", "groups"):
             if len(getattr(self, name)) != n:
                 _refuse(name, f"{len(getattr(self, name))} of them for {n} rows", "Give one for each row.")
         for name in ("arms", "feature_names"):
@@ -104,6 +108,7 @@ class OutcomeMatrix:
             families=tuple(self.families[i] for i in picked),
             sets=tuple(self.sets[i] for i in picked),
             seeds=tuple(self.seeds[i] for i in picked),
+            groups=tuple(self.groups[i] for i in picked),
             quality=self.quality[picked],
             cost_s=self.cost_s[picked],
             features=self.features[picked],
@@ -136,7 +141,10 @@ class OutcomeMatrix:
     def digest(self) -> str:
         """SHA-256 (hex) of the content: the same for the same outcomes in any order of rows, arms and features."""
         arms, names = np.argsort(self.arms, kind="stable"), np.argsort(self.feature_names, kind="stable")
-        keys = [list(key) for key in zip(self.sets, self.families, self.tasks, self.seeds, strict=True)]
+        keys = [
+            [*key, *([group] if group != key[2] else [])]
+            for *key, group in zip(self.sets, self.families, self.tasks, self.seeds, self.groups, strict=True)
+        ]
         rows = sorted(range(len(self)), key=lambda i: keys[i])
         head = [[keys[i] for i in rows], [self.arms[i] for i in arms], [self.feature_names[i] for i in names]]
         digest = hashlib.sha256(json.dumps(head, separators=(",", ":")).encode())
@@ -174,6 +182,7 @@ def joined(matrices: Sequence[OutcomeMatrix]) -> OutcomeMatrix:
         feature_cost_s=np.concatenate([each.feature_cost_s for each in matrices]),
         train_s=np.concatenate([u if m.train_s is None else m.train_s for m, u in zip(of_arms, unknown, strict=True)]),
         tokens=np.concatenate([u if m.tokens is None else m.tokens for m, u in zip(of_arms, unknown, strict=True)]),
+        groups=tuple(group for each in matrices for group in each.groups),
     )
 
 

@@ -1,6 +1,6 @@
 """Splits of an outcome matrix into rows to fit on and rows to judge on: by task, by family, by set.
 
-The rows of one task, which differ in their seed, are never on both sides.
+The rows of one group (one task under several seeds, or the queries of one file) are never on both sides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Split:
 
 
 def task_folds(matrix: OutcomeMatrix, n_folds: int, rng: np.random.Generator) -> tuple[Split, ...]:
-    """Hold out a share of the tasks at a time: the judged tasks are like those that were fitted on (i.i.d.)."""
+    """Hold out a share of the groups at a time: the judged tasks are like those that were fitted on (i.i.d.)."""
     return _folds(task_groups(matrix), n_folds, rng)
 
 
@@ -57,8 +57,8 @@ def set_folds(matrix: OutcomeMatrix) -> tuple[Split, ...]:
 
 
 def task_groups(matrix: OutcomeMatrix) -> list[tuple[str, str]]:
-    """Return what the seeds of one task share, for each row: the set and the task."""
-    return list(zip(matrix.sets, matrix.tasks, strict=True))
+    """Return what stands or falls together, for each row: the set and the group of its task."""
+    return list(zip(matrix.sets, matrix.groups, strict=True))
 
 
 def _folds(groups: Sequence[tuple[str, str]], n_folds: int, rng: np.random.Generator) -> tuple[Split, ...]:

@@ -166,7 +166,7 @@ def run_report(
             threshold_rule=threshold_of_bound,
             about=[
                 *(said for _, said in (*judged_on, *fitted_on)),
-                f"Made by `{_command(matrices, fit or (), draws, seed)}`.",
+                f"Made by `{_command(matrices, fit or (), out, plots, draws, seed)}`.",
             ],
         )
     for file in report.write(out, plots or out.parent / out.stem):
@@ -192,8 +192,11 @@ def run_prior(
     print(f"{out}: {len(prior.feature_names)} features, {source}")
 
 
-def _command(matrices: Sequence[Path], fit: Sequence[Path], draws: int, seed: int) -> str:
+def _command(
+    matrices: Sequence[Path], fit: Sequence[Path], out: Path, plots: Path | None, draws: int, seed: int
+) -> str:
     named = [path.as_posix() for path in matrices] + [f"--fit {path.as_posix()}" for path in fit]
+    named += [f"--out {out.as_posix()}"] + ([] if plots is None else [f"--plots {plots.as_posix()}"])
     return f"ttt-router bench report {' '.join(named)} --draws {draws} --seed {seed}"
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WEAK, STRONG = str(Arm.ICL), str(Arm.TTT)
 
+Costs = Callable[[OutcomeMatrix], "Floats"]  # (n_rows, n_arms), seconds of each arm and of what is looked at first
+
 
 class ReplayPolicy(Protocol):
     """A policy that decides every row of a matrix at once."""
@@ -27,6 +29,23 @@ class ReplayPolicy(Protocol):
     def choose(self, matrix: OutcomeMatrix) -> Floats:
         """Return the probability of each arm in each row, (n_rows, n_arms)."""
         ...
+
+
+def unlooked(matrix: OutcomeMatrix) -> Floats:
+    """Return what the arms cost whoever looks at no feature that has a price."""
+    return matrix.cost_s
+
+
+def probed(matrix: OutcomeMatrix) -> Floats:
+    """Return what the arms cost whoever has looked at all that the probe tells."""
+    return matrix.routed_cost_s
+
+
+def after_the_prompt(matrix: OutcomeMatrix) -> Floats:
+    """Return what the arms cost whoever looks at the answer in context alone, with no held-out demonstration."""
+    weak = matrix.cost_s[:, [matrix.column(WEAK)]]
+    costs: Floats = np.where(np.array(matrix.arms) == WEAK, matrix.cost_s, matrix.cost_s + weak)
+    return costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +56,7 @@ class Fitted:
     scores: Callable[[OutcomeMatrix], Floats] | None = None  # (n_rows,), the higher, the sooner to `ttt`
     p_strong_only: Callable[[OutcomeMatrix], Floats] | None = None  # (n_rows,), chance that only `ttt` is right
     p_correct: Callable[[OutcomeMatrix], Floats] | None = None  # (n_rows, n_arms)
-    cost_s: Callable[[OutcomeMatrix], Floats] = lambda matrix: matrix.routed_cost_s  # (n_rows, n_arms)
+    cost_s: Costs = probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +75,7 @@ def always(arm: str) -> Contender:
     def choose(matrix: OutcomeMatrix, price: float) -> Floats:
         return np.tile(np.array(matrix.arms) == arm, (len(matrix), 1)).astype(np.float64)
 
-    return Contender(f"always {arm}", lambda _: Fitted(choose, cost_s=lambda matrix: matrix.cost_s))
+    return Contender(f"always {arm}", lambda _: Fitted(choose, cost_s=unlooked))
 
 
 def by_score(
@@ -64,7 +83,7 @@ def by_score(
     scores: Callable[[OutcomeMatrix], Floats],
     *,
     weak: str = WEAK,
-    cost_s: Callable[[OutcomeMatrix], Floats] = lambda matrix: matrix.routed_cost_s,
+    cost_s: Costs = probed,
 ) -> Contender:
     """Return the contender that trains where a score is above a threshold, chosen at each price where it is fitted.
 
@@ -76,7 +95,7 @@ def by_score(
         known = scores(seen)
 
         def choose(matrix: OutcomeMatrix, price: float) -> Floats:
-            above = scores(matrix) > best_threshold(known, _utility_gain(seen, weak, price))
+            above = scores(matrix) > best_threshold(known, _utility_gain(seen, cost_s(seen), weak, price))
             arms = np.array(matrix.arms)
             chosen: Floats = np.where(above[:, None], arms == STRONG, arms == weak).astype(np.float64)
             return chosen
@@ -86,26 +105,29 @@ def by_score(
     return Contender(name, fit)
 
 
-def by_feature(name: str, feature: str, sign: float) -> Contender:
+def by_feature(name: str, feature: str, sign: float, cost_s: Costs = probed) -> Contender:
     """Return the contender of one feature: `sign` 1 where more of it speaks for training, -1 where less does."""
 
     def scores(matrix: OutcomeMatrix) -> Floats:
         known: Floats = np.nan_to_num(sign * matrix.feature(feature), nan=-np.finfo(np.float64).max)
         return known
 
-    return by_score(name, scores)
+    return by_score(name, scores, cost_s=cost_s)
 
 
 def vote_cascade() -> Contender:
-    """Return the plain cascade: vote, and train where the views disagree. A trained task has paid for the vote too."""
+    """Return the plain cascade: vote, and train where the views disagree. Every task pays for the vote and looks at
+    nothing else; so does one that is answered by `icl`, as at one end of a ranking.
+    """
 
     def scores(matrix: OutcomeMatrix) -> Floats:
         known: Floats = np.nan_to_num(-matrix.feature("vote_agreement"), nan=-1.0)
         return known
 
     def cost_s(matrix: OutcomeMatrix) -> Floats:
-        costs = matrix.routed_cost_s
-        costs[:, matrix.column(STRONG)] += matrix.cost_s[:, matrix.column(Arm.ICL_VOTE)]
+        costs, vote = matrix.cost_s.copy(), matrix.column(Arm.ICL_VOTE)
+        costs[:, matrix.column(WEAK)] = costs[:, vote]
+        costs[:, matrix.column(STRONG)] += costs[:, vote]
         return costs
 
     return by_score("vote cascade", scores, weak=str(Arm.ICL_VOTE), cost_s=cost_s)
@@ -137,24 +159,24 @@ def family_oracle() -> Contender:
     """Return the oracle that knows the best arm of each family, measured on the very rows it is judged on."""
 
     def choose(matrix: OutcomeMatrix, price: float) -> Floats:
-        utility = utilities(matrix, matrix.routed_cost_s, price)
+        utility = utilities(matrix, matrix.cost_s, price)
         groups = np.unique(list(map("/".join, zip(matrix.sets, matrix.families, strict=True))), return_inverse=True)[1]
         sums = np.zeros((int(groups.max()) + 1, len(matrix.arms)))
         np.add.at(sums, groups, utility)
         best: Floats = np.eye(len(matrix.arms))[sums.argmax(axis=1)[groups]]
         return best
 
-    return Contender("family oracle", lambda _: Fitted(choose), is_oracle=True)
+    return Contender("family oracle", lambda _: Fitted(choose, cost_s=unlooked), is_oracle=True)
 
 
 def task_oracle() -> Contender:
     """Return the oracle that knows the best arm of every row."""
 
     def choose(matrix: OutcomeMatrix, price: float) -> Floats:
-        best: Floats = np.eye(len(matrix.arms))[utilities(matrix, matrix.routed_cost_s, price).argmax(axis=1)]
+        best: Floats = np.eye(len(matrix.arms))[utilities(matrix, matrix.cost_s, price).argmax(axis=1)]
         return best
 
-    return Contender("task oracle", lambda _: Fitted(choose, _true_gain), is_oracle=True)
+    return Contender("task oracle", lambda _: Fitted(choose, _true_gain, cost_s=unlooked), is_oracle=True)
 
 
 def utilities(matrix: OutcomeMatrix, cost_s: Floats, price: float) -> Floats:
@@ -180,8 +202,8 @@ def best_threshold(scores: Floats, gain: Floats) -> float:
     return float(distinct[place])  # the highest of those that stay below
 
 
-def _utility_gain(matrix: OutcomeMatrix, weak: str, price: float) -> Floats:
-    utility = utilities(matrix, matrix.routed_cost_s, price)
+def _utility_gain(matrix: OutcomeMatrix, cost_s: Floats, weak: str, price: float) -> Floats:
+    utility = utilities(matrix, cost_s, price)
     gain: Floats = utility[:, matrix.column(STRONG)] - utility[:, matrix.column(weak)]
     return gain
 
@@ -196,13 +218,13 @@ def standard_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
     names = set(matrix.feature_names)
     found = [always(arm) for arm in matrix.arms]
     singles = (
-        ("leave-one-out threshold", "loo_exact_share", -1.0),
-        ("leave-one-out likelihood", "loo_nll_mean", 1.0),
-        ("entropy threshold", "answer_entropy", 1.0),
-        ("confidence threshold", "answer_confidence", -1.0),
-        ("size of the task", "prompt_tokens", 1.0),
+        ("leave-one-out threshold", "loo_exact_share", -1.0, probed),
+        ("leave-one-out likelihood", "loo_nll_mean", 1.0, probed),
+        ("entropy threshold", "answer_entropy", 1.0, after_the_prompt),
+        ("confidence threshold", "answer_confidence", -1.0, after_the_prompt),
+        ("size of the task", "prompt_tokens", 1.0, unlooked),
     )
-    found += [by_feature(name, feature, sign) for name, feature, sign in singles if feature in names]
+    found += [by_feature(name, feature, sign, cost_s) for name, feature, sign, cost_s in singles if feature in names]
     if "vote_agreement" in names and Arm.ICL_VOTE in matrix.arms:
         found.append(vote_cascade())
     return (*found, family_oracle(), task_oracle())

@@ -4,7 +4,7 @@ it beats. Every figure of one report is drawn on the same tasks, so that any two
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ LEVELS = (0.5, 0.8, 0.9)  # of CPT
 BUDGETS = (0.1, 0.25, 0.5, 0.75)  # of A@x
 PARTS = (0.95, 0.98)  # of C@x
 ORACLE_BUDGET = 0.4
+ALPHA = 0.05  # of all comparisons together
+SHUFFLED = "own choices, shuffled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,15 @@ class Compared:
     other: str
     apgr: Interval | None  # subject minus other; None: the other ranks nothing
     utility: Interval  # subject minus other, at PRICE
-    p: float  # of the utility
-    p_holm: float  # the same, corrected for all comparisons
+    apgr_p: float | None  # corrected for all comparisons of both figures with all others, oracles left out (Holm)
+    utility_p: float | None  # the same; None: the other is an oracle
 
     @property
     def is_beaten(self) -> bool:
-        """Whether the subject is above it in one of the two, and below it in neither, beyond chance."""
-        found = [each for each in (self.apgr, self.utility) if each is not None]
-        return any(each.low > 0 for each in found) and not any(each.high < 0 for each in found)
+        """Whether the subject is above it in one of the two, all comparisons considered, and below it in neither."""
+        found = [(self.apgr, self.apgr_p), (self.utility, self.utility_p)]
+        above = any(each is not None and p is not None and each.value > 0 and p < ALPHA for each, p in found)
+        return above and not any(each is not None and each.high < 0 for each, _ in found)
 
 
 def set_figures(matrix: OutcomeMatrix, n_draws: int) -> dict[str, dict[str, Interval]]:
@@ -110,22 +113,25 @@ def ranking_draws(judged: Judged, matrix: OutcomeMatrix, resampling: Resampling)
 
 
 def choice_draws(judged: Sequence[Judged], matrix: OutcomeMatrix, resampling: Resampling) -> dict[str, Draws]:
-    """Return for each contender, at each price it was asked at: quality, cost, utility, regret, and how far its quality
-    lies above that of a shuffle of its choices.
+    """Return for each contender, at each price it was asked at: quality, cost, utility, regret of the best arm of each
+    task (whoever knows it looks at no feature), and how far its quality and utility lie above those of a shuffle of its
+    choices.
     """
     unit = unit_of(matrix)
     columns: dict[str, Floats] = {}
     for each in judged:
         for price, choices in each.choices.items():
             quality, cost = each.mean_quality(matrix, price), each.mean_cost_s(price) / unit
-            best = (matrix.quality - price * matrix.routed_cost_s / unit).max(axis=1)
-            shuffled = matrix.quality @ choices.mean(axis=0)  # as often each arm, whatever the task
+            best = (matrix.quality - price * matrix.cost_s / unit).max(axis=1)
+            shares = choices.mean(axis=0)  # as often each arm, whatever the task
+            over_shuffle, dearer = quality - matrix.quality @ shares, cost - each.cost_s @ shares / unit
             columns |= {
                 f"{each.name}|quality@{price:g}": quality,
                 f"{each.name}|cost@{price:g}": cost,
                 f"{each.name}|utility@{price:g}": quality - price * cost,
                 f"{each.name}|regret@{price:g}": best - quality + price * cost,
-                f"{each.name}|over shuffle@{price:g}": quality - shuffled,
+                f"{each.name}|over shuffle@{price:g}": over_shuffle,
+                f"{each.name}|utility over shuffle@{price:g}": over_shuffle - price * dearer,
             }
     drawn = mean_draws(columns, resampling)
     found: dict[str, Draws] = {each.name: {} for each in judged}
@@ -135,25 +141,32 @@ def choice_draws(judged: Sequence[Judged], matrix: OutcomeMatrix, resampling: Re
     return found
 
 
-def comparisons(subject: str, rankings: Mapping[str, Draws], choices: Mapping[str, Draws]) -> list[Compared]:
-    """Compare the subject with every other contender, and with the shuffle of its own choices, on the same draws."""
+def comparisons(
+    subject: str, rankings: Mapping[str, Draws], choices: Mapping[str, Draws], *, oracles: Collection[str] = ()
+) -> list[Compared]:
+    """Compare the subject with every other contender, and with the shuffle of its own choices, on the same draws.
+
+    Args:
+        oracles: contenders that are compared with and not tested against.
+    """
     key = f"utility@{PRICE:g}"
     others = [name for name in choices if name != subject]
-    differences = {name: choices[subject][key] - choices[name][key] for name in others}
-    differences["own choices, shuffled"] = choices[subject][f"over shuffle@{PRICE:g}"]
+    utility = {name: choices[subject][key] - choices[name][key] for name in others}
+    utility[SHUFFLED] = choices[subject][f"utility over shuffle@{PRICE:g}"]
     apgr = {name: rankings[subject]["APGR"] - rankings[name]["APGR"] for name in others if rankings.get(name)}
-    apgr["own choices, shuffled"] = rankings[subject]["APGR"] - 0.5
-    p = np.array([p_value(draws) for draws in differences.values()])
-    corrected = metrics.holm(p)
+    apgr[SHUFFLED] = rankings[subject]["APGR"] - 0.5
+    tested = [(figure, name) for figure in (apgr, utility) for name in figure if name not in oracles]
+    corrected = metrics.holm(np.array([p_value(figure[name]) for figure, name in tested]))
+    p = {(id(figure), name): float(each) for (figure, name), each in zip(tested, corrected, strict=True)}
     return [
         Compared(
             name,
             interval(apgr[name]) if name in apgr else None,
             interval(draws),
-            float(p[i]),
-            float(corrected[i]),
+            p.get((id(apgr), name)),
+            p.get((id(utility), name)),
         )
-        for i, (name, draws) in enumerate(differences.items())
+        for name, draws in utility.items()
     ]
 
 

@@ -69,6 +69,7 @@ class Outcome:
     processes: int  # that ran beside each other
     answered_by: str
     degraded: tuple[str, ...]
+    group: str = ""  # of tasks that share their demonstrations; default: the task
 
     @property
     def place(self) -> tuple[str, str, int, str]:
@@ -138,7 +139,7 @@ def read_finished(file: Path) -> list[Outcome]:
 def matrix_from(outcomes: Iterable[Outcome]) -> OutcomeMatrix:
     """Put outcomes together, in an order that does not hang on which was finished first."""
     ordered = sorted(outcomes, key=lambda each: (*each.place[:3], _order_of(each.arm)))
-    said = ("set", "family", "task", "seed", "arm", "quality", "cost_s", "train_s", "tokens", "feature_cost_s")
+    said = ("set", "family", "task", "group", "seed", "arm", "quality", "cost_s", "train_s", "tokens", "feature_cost_s")
     firsts = {each.place[:3]: each for each in reversed(ordered)}  # the features are the same for every arm
     lines = []
     for each in ordered:
@@ -262,6 +263,7 @@ def _outcomes_of_task(
                 processes=job.processes,
                 answered_by=str(state["answered_by"]),
                 degraded=tuple(state.get("degraded", ())),
+                group=each.group,
             )
         )
     return outcomes

@@ -184,6 +184,17 @@ class RoutingCurve:
         return np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
 
 
+def apgr_expected(auroc: float, n01: float, n10: float) -> float:
+    """Return the APGR of a score whose AUROC of "only the strong arm is right" is `auroc`, and that ranks tasks which
+    only the weak arm solves as all others that the strong one does not win.
+
+    APGR = (n01 C01 - n10 C10) / (n01 - n10), with C the mean place of a kind of task in the ranking, 1 the first.
+    """
+    first = n01 / 2 + (1 - n01) * auroc
+    other = (0.5 - n01 * first) / (1 - n01)
+    return (n01 * first - n10 * other) / (n01 - n10)
+
+
 def upper_hull(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
     """Return the non-decreasing concave hull of points: what mixing them can reach, by rising cost."""
     hull: list[tuple[float, float]] = []

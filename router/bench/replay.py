@@ -5,6 +5,7 @@ Nothing is answered anew: what a contender would have chosen has been measured.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -101,6 +102,18 @@ def with_repeats(matrix: OutcomeMatrix, rate: float) -> OutcomeMatrix:
     return replace(matrix, cost_s=matrix.cost_s - rate * np.nan_to_num(matrix.train_s))
 
 
+def with_shared_training(matrix: OutcomeMatrix) -> OutcomeMatrix:
+    """Return the matrix with the training of an adapter spread over the tasks of its group, which share it."""
+    if matrix.train_s is None:
+        raise OutcomesRefused(
+            "train_s", "not recorded", remedy="What is shared is training: give what each arm trained."
+        )
+    keys = list(zip(matrix.sets, matrix.groups, matrix.seeds, strict=True))
+    sizes = Counter(keys)
+    spared = np.array([1 - 1 / sizes[key] for key in keys])
+    return replace(matrix, cost_s=matrix.cost_s - spared[:, None] * np.nan_to_num(matrix.train_s))
+
+
 def regret_rates(
     scores: Floats,
     matrix: OutcomeMatrix,
@@ -110,7 +123,7 @@ def regret_rates(
     calibration_share: float = 0.5,
     rng: np.random.Generator,
 ) -> Floats:
-    """Return the realised regret rate of each of many random splits of the tasks, (n_splits,).
+    """Return the realised regret rate of each of many random splits of the groups of tasks, (n_splits,).
 
     That is, of the tasks answered in context, the share that training would have answered better; 0 where none is.
 
@@ -119,12 +132,14 @@ def regret_rates(
             answered in context.
     """
     regretted = matrix.quality[:, matrix.column(STRONG)] > matrix.quality[:, matrix.column(WEAK)]
-    firsts = np.unique(list(map("/".join, task_groups(matrix))), return_index=True)[1]  # one row a task
-    n = len(firsts)
+    tasks = list(map("/".join, zip(matrix.sets, matrix.tasks, strict=True)))
+    firsts = np.unique(tasks, return_index=True)[1]  # one row a task
+    group = np.unique(list(map("/".join, task_groups(matrix))), return_inverse=True)[1][firsts]
+    n = int(group.max()) + 1
     rates = np.empty(n_splits)
     for i in range(n_splits):
-        drawn = firsts[rng.permutation(n)]
-        fitted, judged = np.split(drawn, [round(calibration_share * n)])
+        calibrates = rng.permutation(n)[group] < round(calibration_share * n)
+        fitted, judged = firsts[calibrates], firsts[~calibrates]
         kept = scores[judged] < choose_threshold(scores[fitted], regretted[fitted])
         rates[i] = regretted[judged][kept].mean() if kept.any() else 0.0
     return rates

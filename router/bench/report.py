@@ -20,6 +20,7 @@ from router.bench import plots
 from router.bench.bootstrap import Interval, Resampling, interval
 from router.bench.contenders import STRONG, WEAK, Contender, unit_of
 from router.bench.evaluation import (
+    ALPHA,
     PRICE,
     Compared,
     choice_draws,
@@ -30,16 +31,27 @@ from router.bench.evaluation import (
     ranking_draws,
     set_figures,
 )
-from router.bench.metrics import aiq, ibc_lift, pareto_distance
-from router.bench.replay import PRICES, REPEAT_RATES, Judged, regret_rates, replay, transfer, with_repeats
+from router.bench.metrics import aiq, apgr_expected, ibc_lift, pareto_distance
+from router.bench.replay import (
+    PRICES,
+    REPEAT_RATES,
+    Judged,
+    regret_rates,
+    replay,
+    transfer,
+    with_repeats,
+    with_shared_training,
+)
 from router.bench.shipped_contenders import learner
 from router.bench.stream import (
     EVERY,
     Course,
     Stream,
+    ahead_after_shift,
     best_fixed,
     frozen,
     learning,
+    recovery_interval,
     stream_of,
     stream_of_new_tasks,
     tasks_to_recover,
@@ -59,6 +71,7 @@ LAMBDAS = (0.05, 0.1, 0.2, 0.5)
 REGRET_RATES = (0.05, 0.1)
 N_FEATURES_SHOWN = 15
 WORTH_ROUTING = 0.05  # n01 - n10 below which there is nothing to route
+WANTED_AUROC = 0.8
 BEATS_FEATURE = 0.85  # AUROC of one feature from which a learner must justify itself by more than ranking
 
 
@@ -156,8 +169,8 @@ def make_report(
         progress("contenders", i + 1, len(contenders))
     choices = choice_draws(judged, matrix, resampling)
     by_name = {each.name: each for each in judged}
-    compared = comparisons(subject, rankings, choices)
     oracles = {each.name for each in judged if each.is_oracle}
+    compared = comparisons(subject, rankings, choices, oracles=oracles)
     asked = next(each for each in contenders if each.name == subject)
     fitted = next(each for each in (asked, *contenders) if each.learns)  # where the subject is what it is, another
     runs: list[_Run] = []
@@ -172,7 +185,7 @@ def make_report(
         _single_features(feature_aurocs(matrix, resampling)),
         _verdict(subject, compared, oracles),
         "PLOT frontier",
-        _ranking_table(rankings),
+        _ranking_table(matrix, rankings),
         _choices_table(choices),
         _frontier_table(matrix, judged),
         _above_always(subject, choices),
@@ -180,7 +193,7 @@ def make_report(
         _by_split(matrix, fitted, resampling, rng, fit_on),
         _cache(matrix, by_name[subject]),
         _safety(matrix, by_name[subject], threshold_rule, rng),
-        _streams_said(runs[:n_streams], runs[n_streams:]) if runs else "",
+        _streams_said(runs[:n_streams], runs[n_streams:], rng) if runs else "",
         "PLOT regret" if runs else "",
         "PLOT gain",
     ]
@@ -199,17 +212,24 @@ def _plots(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: Judged, run
 def _made_from(matrix: OutcomeMatrix, fit_on: OutcomeMatrix | None, about: Sequence[str], n_draws: int) -> str:
     besides = "" if fit_on is None else f", and on other outcomes (digest `{fit_on.digest[:16]}`, {len(fit_on)} rows)"
     fitted = (
-        f"Every policy is fitted on the other families of the matrix, in {N_FOLDS} folds{besides}: it has seen no "
-        "family that it is judged on."
+        f"Every policy that learns is fitted on the other families of the matrix, in {N_FOLDS} folds{besides}: it has "
+        "seen no family that it is judged on. A shipped prior is judged as it is shipped."
     )
-    n_tasks = len(set(task_groups(matrix)))
+    n_tasks, n_groups = len(set(zip(matrix.sets, matrix.tasks, strict=True))), len(set(task_groups(matrix)))
+    grouped = (
+        f" The tasks are {n_groups} groups: the queries of one file share their demonstrations and one adapter. Each "
+        "is charged the whole training all the same, as if it came alone."
+        if n_groups < n_tasks
+        else ""
+    )
+    drawn = "groups, tasks and seeds" if n_groups < n_tasks else "tasks, seeds"
     lines = [
         f"Outcomes: digest `{matrix.digest[:16]}`, {n_tasks} tasks, {len(matrix)} rows of task and seed, arms "
-        f"{', '.join(matrix.arms)}.",
+        f"{', '.join(matrix.arms)}.{grouped}",
         fitted,
-        f"Intervals are 95 %, by a bootstrap of {n_draws:,} draws over tasks, seeds with them; differences are paired. "
-        "Cost is a part of that of always training, which pays for no features; what the features cost is charged to "
-        "every policy that reads them.",
+        f"Intervals are 95 %, by a bootstrap of {n_draws:,} draws over {drawn} with them; differences are paired. "
+        "Cost is a part of that of always training, which pays for no features; every policy is charged what it looks "
+        "at: nothing, the prompt, the votes, or all of the probe.",
         *about,
     ]
     return " ".join(lines)
@@ -252,16 +272,20 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
     for each in compared:
         beaten = "oracle" if each.other in oracles else "yes" if each.is_beaten else "**no**"
         apgr = "" if each.apgr is None else _signed(each.apgr)
-        rows.append([each.other, apgr, _signed(each.utility), f"{each.p_holm:.4f}", beaten])
+        rows.append([each.other, apgr, _p(each.apgr_p), _signed(each.utility), _p(each.utility_p), beaten])
     left = [each for each in compared if each.other not in oracles and not each.is_beaten]
-    header = ["other", "APGR, difference", f"utility at λ = {PRICE:g}, difference", "p (Holm)", "beaten"]
-    return f"## What {subject} beats\n\n{_not_beaten(subject, left)}\n\n{_table(header, rows)}"
+    header = ["other", "APGR, difference", "p", f"utility at λ = {PRICE:g}, difference", "p", "beaten"]
+    words = (
+        f"Beaten is what the subject is above in one of the two with p < {ALPHA:g}, and not below in the other; p is "
+        "corrected for all these comparisons (Holm), the intervals are not."
+    )
+    return f"## What {subject} beats\n\n{_not_beaten(subject, left)}\n\n{words}\n\n{_table(header, rows)}"
 
 
 def _not_beaten(subject: str, left: Sequence[Compared]) -> str:
     """Name what is left, what of it is worth most, and what of it that looks at the task."""
     if not left:
-        return f"`{subject}` is above every other, with intervals that exclude zero."
+        return f"`{subject}` is above every other, beyond chance."
     best, *rest = sorted(left, key=lambda each: each.utility.value)
     said = f"Not beaten: {', '.join(f'`{each.other}`' for each in left)}. "
     said += f"Worth most of them at λ = {PRICE:g}: `{best.other}`, {_signed(best.utility)} for `{subject}` beside it."
@@ -271,7 +295,7 @@ def _not_beaten(subject: str, left: Sequence[Compared]) -> str:
     return said
 
 
-def _ranking_table(rankings: Mapping[str, Draws]) -> str:
+def _ranking_table(matrix: OutcomeMatrix, rankings: Mapping[str, Draws]) -> str:
     known = {name: draws for name, draws in rankings.items() if draws}
     names = list(dict.fromkeys(figure for draws in known.values() for figure in draws))
     blocks = [names[i : i + 6] for i in range(0, len(names), 6)]
@@ -282,11 +306,16 @@ def _ranking_table(rankings: Mapping[str, Draws]) -> str:
         )
         for block in blocks
     ]
+    gain = matrix.quality[:, matrix.column(STRONG)] - matrix.quality[:, matrix.column(WEAK)]
+    n01, n10 = float(np.maximum(gain, 0).mean()), float(np.maximum(-gain, 0).mean())
+    expected = apgr_expected(WANTED_AUROC, n01, n10) if n01 > n10 else float("nan")
     words = (
         "APGR is the mean of the gap recovered over all shares of calls (0.5 at random); its ceiling is that of the "
-        "best order there is. CPT(x) is the least share of calls that recovers x of the gap, A@x the quality at x of "
-        "the cost and C@x the least cost for x of the quality of always training, OR(b) how far from random to the "
-        "best order at a share b of calls. Brier and ECE are of P(only ttt is right)."
+        f"best order there is. It hangs on n01 and n10: here an AUROC of {WANTED_AUROC:g} would be an APGR of "
+        f"{_number(expected)} (tasks that only icl solves ranked as others that training does not win). CPT(x) is the "
+        "least share of calls that recovers x of the gap, A@x the quality at x of the cost and C@x the least cost for "
+        "x of the quality of always training, OR(b) how far from random to the best order at a share b of calls. Brier "
+        "and ECE are of P(only ttt is right)."
     )
     return "\n\n".join(["## How well they rank", words, *tables])
 
@@ -304,7 +333,7 @@ def _choices_table(choices: Mapping[str, Draws]) -> str:
               *(f"regret, λ = {price:g}" for price in LAMBDAS)]  # fmt: skip
     words = (
         "Of all arms, at a price λ: what the mean cost of always training is worth in quality. Regret is of the best "
-        "arm of each task."
+        "arm of each task; whoever knows that looks at no feature."
     )
     return f"## What their choices are worth\n\n{words}\n\n{_table(header, rows)}"
 
@@ -380,16 +409,21 @@ def _cache(matrix: OutcomeMatrix, subject: Judged) -> str:
     if matrix.train_s is None or np.isnan(matrix.train_s).all():
         return ""
     rows = []
-    for rate in REPEAT_RATES:
-        repeated = with_repeats(matrix, rate)
-        saved = matrix.cost_s - repeated.cost_s
-        cheaper = Judged(subject.name, False, subject.choices, subject.cost_s - saved, subject.scores, None, None)
-        curve = curve_of(cheaper, matrix)  # as a part of always training without a cache
-        rows.append([f"{rate:.0%}", *(_number(float(curve.cost_reaching(part)[0])) for part in (0.95, 0.98))])
+    cached = {f"{rate:.0%} of the tasks come again": with_repeats(matrix, rate) for rate in REPEAT_RATES}
+    if set(task_groups(matrix)) != set(zip(matrix.sets, matrix.tasks, strict=True)):
+        cached["the tasks of a group share one training"] = with_shared_training(matrix)
+    unit = unit_of(matrix)
+    for name, cheaper in cached.items():
+        cost_s = subject.cost_s - (matrix.cost_s - cheaper.cost_s)
+        curve = curve_of(Judged(subject.name, False, subject.choices, cost_s, subject.scores, None, None), matrix)
+        always = [f"{cheaper.cost_s[:, i].mean() / unit:.3f}" for i in range(len(matrix.arms))]
+        rows.append([name, *(_number(float(curve.cost_reaching(part)[0])) for part in (0.95, 0.98)), *always])
     words = (
-        f"Of `{subject.name}`, as a part of always training without a cache: a task that comes again finds its adapter."
+        "As a part of always training without a cache: what finds its adapter is not trained on. C@ of "
+        f"`{subject.name}`, and the cost of always one arm."
     )
-    return f"## With a cache of adapters\n\n{words}\n\n{_table(['repeats', 'C@95%', 'C@98%'], rows)}"
+    header = ["", "C@95%", "C@98%", *(f"always {arm}" for arm in matrix.arms)]
+    return f"## With a cache of adapters\n\n{words}\n\n{_table(header, rows)}"
 
 
 def _safety(
@@ -415,27 +449,35 @@ def _run(stream: Stream, contenders: tuple[Contender, Contender], rng: np.random
     return stream, (learning(learns, stream, rng=rng), frozen(stays, stream), best_fixed(stream))
 
 
-def _streams_said(runs: Sequence[_Run], of_new_tasks: Sequence[_Run]) -> str:
+def _streams_said(runs: Sequence[_Run], of_new_tasks: Sequence[_Run], rng: np.random.Generator) -> str:
     stream, brief = runs[0][0], of_new_tasks[0][0]
-    after = [tasks_to_recover(courses[0], courses[1], each) for each, courses in runs]
-    reached = sorted(tasks for tasks in after if tasks is not None)
+    ahead = [ahead_after_shift(courses[0], courses[1], each) for each, courses in runs]
+    n_gained = sum(each[-len(each) // 3 :].mean() > 0 for each in ahead)
+    recovered, between = tasks_to_recover(ahead), recovery_interval(ahead, rng)
+    later = len(stream.rows) - stream.family_shift
+    times = later / len(np.unique(stream.rows[stream.family_shift :]))
     words = (
-        f"{len(runs)} streams of {len(stream.rows):,} tasks, drawn with repeats; other families from task "
+        f"{len(runs)} streams of {len(stream.rows):,} tasks, drawn with repeats (after the shift a task comes "
+        f"{times:.0f} times, and is charged its training each time); other families from task "
         f"{stream.family_shift:,} on, another price from {stream.price_shift:,} on. Outcomes of the arm taken, and of "
         f"icl, come back at once. The learner begins with {len(stream.warm_up)} tasks that every arm answered, is "
         f"fitted anew every {EVERY} tasks, on the newest {LearningSettings().window:,}, and explores one decision in "
-        "twenty, which is part of its regret; there is no gate before it. Frozen, it explores nothing. The plot is of "
-        "the first."
+        "twenty, which is part of its regret; there is no gate before it. Frozen, it explores nothing, and is told the "
+        "price. A single arm pays for no features. The plot is of the first."
     )
-    recovered = f"After the shift of families, learning gained on the frozen policy in {len(reached)} of {len(runs)}"
-    if reached:
-        recovered += f", and reached 90 % of what it gained there within {reached[0]} to {reached[-1]} tasks"
+    said = f"Before the price changes, learning gains on the frozen policy in {n_gained} of {len(runs)}"
+    if recovered is not None:
+        spread = "" if between is None else f"; 95 %: {between[0]:,} to {between[1]:,}"
+        said += (
+            f"; over all of them, 90 % of what it gains at last is there {recovered:,} tasks after the shift of "
+            f"families (isotonic fit of the mean{spread})"
+        )
     once = (
         f"{len(of_new_tasks)} streams in which no task comes twice: {len(brief.rows):,} tasks, the shifts at "
         f"{brief.family_shift:,} and {brief.price_shift:,}."
     )
     tables = _regrets_table(runs), _regrets_table(of_new_tasks)
-    return f"## Streams that change\n\n{words} {recovered}.\n\n{tables[0]}\n\n{once}\n\n{tables[1]}"
+    return f"## Streams that change\n\n{words} {said}.\n\n{tables[0]}\n\n{once}\n\n{tables[1]}"
 
 
 def _regrets_table(runs: Sequence[_Run]) -> str:
@@ -461,6 +503,10 @@ def _shown(found: Interval) -> str:
 def _signed(found: Interval) -> str:
     value, low, high = (round(each, 3) + 0.0 for each in (found.value, found.low, found.high))
     return "n/a" if np.isnan(value) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _number(value: float) -> str:

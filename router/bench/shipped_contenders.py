@@ -19,7 +19,7 @@ from policies.pricing import Pricing
 from policies.regret_bound import choose_threshold
 from policies.replay import choices_of, feature_columns
 from policies.stages import Stage
-from router.bench.contenders import STRONG, Contender, Fitted
+from router.bench.contenders import STRONG, Contender, Fitted, unlooked
 from router.bench.matrix import STAGE_COST
 from router.learning import LearningSettings
 
@@ -124,7 +124,7 @@ def beta_thompson() -> Contender:
             _tell(made, seen)
             return made
 
-        return Fitted(lambda matrix, price: choices_of(policy(price), matrix), cost_s=lambda matrix: matrix.cost_s)
+        return Fitted(lambda matrix, price: choices_of(policy(price), matrix), cost_s=unlooked)
 
     return Contender("Beta-Thompson", fit)
 
@@ -133,7 +133,7 @@ def uniform() -> Contender:
     """Return the policy that takes every arm alike, and so need not pay for features."""
     return Contender(
         "uniform",
-        lambda _: Fitted(lambda matrix, _: choices_of(Uniform(), matrix), cost_s=lambda matrix: matrix.cost_s),
+        lambda _: Fitted(lambda matrix, _: choices_of(Uniform(), matrix), cost_s=unlooked),
     )
 
 

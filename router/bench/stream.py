@@ -26,7 +26,6 @@ WARM_UP = (
     300  # tasks with the outcomes of all arms, from the families of before the shift: what every learner starts with
 )
 EVERY = 100  # tasks between two fits
-WINDOW = 100  # tasks over which a rate is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,14 @@ class Stream:
     family_shift: int
     price_shift: int
 
-    def utilities(self) -> Floats:
-        """Return what each arm is worth at each step, (n_tasks, n_arms)."""
-        cost = self.matrix.routed_cost_s[self.rows] / unit_of(self.matrix)
+    def utilities(self, *, looked: bool) -> Floats:
+        """Return what each arm is worth at each step, (n_tasks, n_arms).
+
+        Args:
+            looked: whether the features have been paid for.
+        """
+        cost_s = self.matrix.routed_cost_s if looked else self.matrix.cost_s
+        cost = cost_s[self.rows] / unit_of(self.matrix)
         result: Floats = self.matrix.quality[self.rows] - self.prices[:, None] * cost
         return result
 
@@ -53,7 +57,7 @@ class Course:
 
     name: str
     utility: Floats  # (n_tasks,), expected over its chances
-    regret: Floats  # (n_tasks,), of the best arm there is for each task
+    regret: Floats  # (n_tasks,), of the best arm there is for each task, which whoever knows it need not look for
 
     @property
     def cumulative_regret(self) -> Floats:
@@ -107,9 +111,9 @@ def _halves(matrix: OutcomeMatrix) -> tuple[Ints, Ints]:
 
 
 def frozen(contender: Contender, stream: Stream) -> Course:
-    """Fit on the warm-up alone and never again; the price it knows stays that of the beginning."""
+    """Fit on the warm-up alone and never again; the price is told as it changes."""
     fitted = contender.fit(stream.matrix.take(stream.warm_up))
-    choices = fitted.choose(stream.matrix.take(stream.rows), float(stream.prices[0]))
+    choices = _choices(fitted, stream, np.arange(len(stream.rows)))
     return _course("the same, frozen", stream, choices)
 
 
@@ -118,42 +122,69 @@ def learning(contender: Contender, stream: Stream, *, rng: np.random.Generator, 
     matrix, n = stream.matrix, len(stream.rows)
     choices = np.empty((n, len(matrix.arms)))
     took = np.empty(n, dtype=np.int64)
-    fitted: Fitted | None = None
     for start in range(0, n, every):
         steps = np.arange(start, min(start + every, n))
-        fitted = contender.fit(_seen(stream, took[:start]))
-        for price in np.unique(stream.prices[steps]):
-            now = steps[stream.prices[steps] == price]
-            choices[now] = fitted.choose(matrix.take(stream.rows[now]), float(price))
+        choices[steps] = _choices(contender.fit(_seen(stream, took[:start])), stream, steps)
         drawn = rng.random(len(steps))[:, None]
         took[steps] = (np.cumsum(choices[steps], axis=1) < drawn).sum(axis=1).clip(max=len(matrix.arms) - 1)
     return _course(contender.name, stream, choices)
 
 
 def best_fixed(stream: Stream) -> Course:
-    """Return the course of the single arm that was best over the whole stream, found in hindsight."""
-    best = int(stream.utilities().sum(axis=0).argmax())
+    """Return the course of the single arm that was best over the whole stream, found in hindsight; it looks at no
+    feature.
+    """
+    best = int(stream.utilities(looked=False).sum(axis=0).argmax())
     choices = np.zeros((len(stream.rows), len(stream.matrix.arms)))
     choices[:, best] = 1.0
-    return _course(f"always {stream.matrix.arms[best]}, best in hindsight", stream, choices)
+    return _course(f"always {stream.matrix.arms[best]}, best in hindsight", stream, choices, looked=False)
 
 
-def tasks_to_recover(
-    learner: Course, frozen_course: Course, stream: Stream, *, part: float = 0.9, window: int = WINDOW
-) -> int | None:
-    """Return how many tasks after the shift of families a part of what learning gains there was reached; None: never.
+def tasks_to_recover(ahead: Sequence[Floats], *, part: float = 0.9) -> int | None:
+    """Return how many tasks after a shift a part of what learning gains there was reached; None: it gains nothing.
 
-    The gain is that of the learner over the frozen policy at the end of the segment, over its last third; it is reached
-    where the mean over a window is as much above the frozen policy.
+    The gain is the mean over the last third. It is reached where the curve that never falls and fits best (isotonic
+    regression) is as high: a moving mean would cross by chance long before.
+
+    Args:
+        ahead: of each stream, what the learner was worth more than the frozen policy, task by task from the shift on,
+            (n_tasks,) each.
     """
-    segment = slice(stream.family_shift, stream.price_shift)
-    ahead = learner.utility[segment] - frozen_course.utility[segment]
-    gain = ahead[-len(ahead) // 3 :].mean()
+    from sklearn.isotonic import IsotonicRegression
+
+    mean = np.mean(ahead, axis=0)
+    gain = mean[-len(mean) // 3 :].mean()
     if gain <= 0:
         return None
-    means = np.convolve(ahead, np.full(window, 1 / window), mode="valid")
-    reached = np.flatnonzero(means >= part * gain)
-    return int(reached[0]) + window if len(reached) else None
+    places = np.arange(len(mean))
+    curve = IsotonicRegression().fit(places, mean).predict(places)
+    return int(np.argmax(curve >= part * gain)) + 1
+
+
+def recovery_interval(ahead: Sequence[Floats], rng: np.random.Generator, n_draws: int = 200) -> tuple[int, int] | None:
+    """Return the 95 % bootstrap interval of `tasks_to_recover`, streams drawn anew; None: some draws gain nothing."""
+    drawn = [tasks_to_recover([ahead[i] for i in rng.integers(len(ahead), size=len(ahead))]) for _ in range(n_draws)]
+    known = [tasks for tasks in drawn if tasks is not None]
+    if len(known) < n_draws:
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return int(low), int(high)
+
+
+def ahead_after_shift(learner: Course, frozen_course: Course, stream: Stream) -> Floats:
+    """Return what the learner was worth more between the shift of families and that of the price, (n_tasks,)."""
+    segment = slice(stream.family_shift, stream.price_shift)
+    ahead: Floats = learner.utility[segment] - frozen_course.utility[segment]
+    return ahead
+
+
+def _choices(fitted: Fitted, stream: Stream, steps: Ints) -> Floats:
+    """Return the chances of each arm at these steps, each at its own price, (n_steps, n_arms)."""
+    choices = np.empty((len(steps), len(stream.matrix.arms)))
+    for price in np.unique(stream.prices[steps]):
+        now = stream.prices[steps] == price
+        choices[now] = fitted.choose(stream.matrix.take(stream.rows[steps[now]]), float(price))
+    return choices
 
 
 def _seen(stream: Stream, took: Ints) -> OutcomeMatrix:
@@ -167,10 +198,9 @@ def _seen(stream: Stream, took: Ints) -> OutcomeMatrix:
     return replace(seen, quality=np.where(known, seen.quality, np.nan), cost_s=np.where(known, seen.cost_s, np.nan))
 
 
-def _course(name: str, stream: Stream, choices: Floats) -> Course:
-    worth = stream.utilities()
-    utility = (choices * worth).sum(axis=1)
-    return Course(name, utility, worth.max(axis=1) - utility)
+def _course(name: str, stream: Stream, choices: Floats, *, looked: bool = True) -> Course:
+    utility = (choices * stream.utilities(looked=looked)).sum(axis=1)
+    return Course(name, utility, stream.utilities(looked=False).max(axis=1) - utility)
 
 
 def thinned(values: Floats, n_points: int = 500) -> tuple[Sequence[int], Floats]:

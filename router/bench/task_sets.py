@@ -28,6 +28,7 @@ class BenchTask:
     set: str
     family: str
     labelled: LabelledTask
+    group: str = ""  # of the queries of one file, which share their demonstrations; default: the task's id
 
 
 def load_bench_set(
@@ -58,7 +59,11 @@ def load_bench_set(
         return [BenchTask(name, name, labelled) for labelled in kept[:limit]]
     found = load_set(name, data, fits=fits, limit=limit, n_queries=n_queries).tasks
     if name == TEXT_SET:
-        return [BenchTask(name, whole.task.id, each) for whole in found for each in _single_queries(whole)]
+        return [
+            BenchTask(name, whole.task.id, each, group=whole.task.id)
+            for whole in found
+            for each in _single_queries(whole)
+        ]
     return [BenchTask(name, task_kind(labelled.task.id) or name, labelled) for labelled in found]
 
 

@@ -21,7 +21,7 @@ def test_a_poor_champion_is_replaced_by_a_better_policy(world: World) -> None:
     lives = [live(world, "stale", seed) for seed in range(3)]
 
     assert not any(life.harmful for life in lives)
-    assert sum(life.promoted for life in lives) >= 2
+    assert sum(life.improved for life in lives) >= 2
     assert "harmful promotion in 0 of 3 lives" in summary(lives)
 
 

@@ -76,6 +76,17 @@ def test_on_few_rows_nothing_is_decided() -> None:
     assert verdict_on(skilled(), n=0).outcome is Outcome.UNDECIDED
 
 
+def test_a_few_rows_of_bad_luck_refuse_nobody() -> None:
+    """Bounds that are made for many rows exclude too much on ten, and every turn of the loop is another look."""
+    worse = policy(np.full(2 * N, 0.02))
+    rules = GateRules(price=0.1)
+
+    few = [verdict_on(worse, n=n, rules=rules) for n in range(5, 60)]
+
+    assert {verdict.outcome for verdict in few} == {Outcome.UNDECIDED}
+    assert verdict_on(worse, rules=rules).outcome is Outcome.REFUSE
+
+
 def test_the_incumbent_itself_is_not_promoted() -> None:
     assert verdict_on(INCUMBENT).outcome is not Outcome.PROMOTE
 

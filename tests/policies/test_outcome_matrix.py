@@ -63,6 +63,23 @@ def test_a_matrix_comes_back_from_a_file_as_it_was(tmp_path: Path, name: str) ->
     np.testing.assert_array_equal(back.features, matrix.features)
 
 
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+def test_what_tasks_share_is_kept_joined_and_held_out_together(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    matrix = matrix_with()
+    files = replace(matrix, groups=tuple(f"file {int(task[1:]) % 2}" for task in matrix.tasks))
+
+    write_outcomes(files, tmp_path / name)
+    back = read_outcomes(tmp_path / name)
+
+    assert back.groups == files.groups
+    assert back.digest == files.digest != matrix.digest
+    assert joined([matrix, files]).groups == matrix.tasks + files.groups
+    for split in task_folds(files, 4, np.random.default_rng(0)):
+        assert not {files.groups[i] for i in split.fit} & {files.groups[i] for i in split.judge}
+
+
 def test_the_same_matrix_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.csv.gz", "b.csv.gz"):
         write_outcomes(matrix_with(), tmp_path / name)
@@ -119,6 +136,7 @@ def test_any_csv_with_the_six_columns_will_do(tmp_path: Path) -> None:
         ([HEADER, ",x,0,icl,1,1"], "line 1, task: empty"),
         ([HEADER, "a,x,0,icl,1,1,5"], "line 1: more values than there are columns"),
         ([HEADER, "a,x,0,icl,1,1", "a,y,0,ttt,1,1"], "line 2, family"),
+        ([f"{HEADER},group", "a,x,0,icl,1,1,g", "a,x,0,ttt,1,1,h"], "line 2, group"),
         ([f"{HEADER},prompt", "a,x,0,icl,1,1,hello"], "line 1, prompt: got 'hello'"),
         ([f"{HEADER},n", "a,x,0,icl,1,1,3", "a,x,0,ttt,1,1,4"], "line 2, n: 4 here and 3 with another arm"),
     ],

@@ -247,3 +247,21 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     assert found.low > 0
     assert p_value(drawn) < 0.01
     assert p_value(drawn - found.value) > 0.5
+
+
+def test_the_apgr_of_an_auroc_is_that_of_a_score_that_has_it() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.choice(3, size=40_000, p=[0.25, 0.1, 0.65])  # only the strong arm, only the weak one, no difference
+    weak, strong = (kind == 1).astype(float), (kind == 0).astype(float)
+    scores = rng.normal(size=len(kind)) + 1.2 * strong
+    ones = np.ones((1, len(kind)))
+    curve = RoutingCurve(scores, weak, strong, np.zeros(len(kind)), ones[0], ones[0], ones)
+
+    found = metrics.apgr_expected(
+        float(metrics.auroc(scores, strong == 1, ones)[0]), float(strong.mean()), float(weak.mean())
+    )
+
+    assert found == pytest.approx(float(curve.apgr()[0]), abs=0.01)
+    assert metrics.apgr_expected(0.8, 0.2, 0.0) == pytest.approx(
+        0.74
+    )  # as routing without harm has it: n01 / 2 + (1 - n01) AUROC

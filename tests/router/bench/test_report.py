@@ -72,8 +72,8 @@ def test_what_is_not_beaten_is_said_with_what_is_worth_most_of_it() -> None:
     strong, weak = by_feature("strong", "loo_nll_mean", 1.0), by_feature("weak", "prompt_tokens", 1.0)
     matrix = known_matrix(60, 1)
 
-    losing = make_report(matrix, (weak, strong), subject="weak", n_draws=200, n_streams=0).text
-    winning = make_report(matrix, (weak, strong), subject="strong", n_draws=200, n_streams=0).text
+    losing = make_report(matrix, (weak, strong), subject="weak", n_draws=1000, n_streams=0).text
+    winning = make_report(matrix, (weak, strong), subject="strong", n_draws=1000, n_streams=0).text
 
     assert "Not beaten: `strong`" in losing
     assert "Worth most of them at λ = 0.1: `strong`, -" in losing
