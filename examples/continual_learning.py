@@ -3,16 +3,20 @@
     python examples/continual_learning.py                                      the 15 tasks of the demonstration
     python examples/continual_learning.py DATA/1d-arc --limit 600 --plot learning.png
 
-The ledger is the memory: stopped and started again with the same --home, it goes on where it was. The plot needs
-`pip install 'ttt-router[report]'`. 600 tasks of single rows take some 35 minutes on two free cores (0.15 s in context,
-4.7 s trained, if two thirds are trained on and products in bfloat16 are there); larger grids take several times that.
+The ledger is the memory: stopped and started again with the same --home, it goes on where it was. Without --home it is
+in a new folder that is gone in the end; yours is not touched. DATA holds the public sets (docs/data.md). The plot needs
+`pip install -c constraints.txt -e '.[report]'`. 600 tasks of single rows take some 35 minutes on two free cores (0.15 s
+in context, 4.7 s trained, if two thirds are trained on and products in bfloat16 are there); larger grids take several
+times that.
 """
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -21,6 +25,7 @@ from icl_engine.task import LabelledTask
 from policies.ledger import Ledger
 from policies.records import DecisionRow
 from router import Router, Settings
+from router.bench.plots import require_plots
 from router.demo import TASKS
 from router.learned_policies import learner_of
 from router.learning import Learner
@@ -45,21 +50,20 @@ def impatient(learner: Learner) -> Learner:
 
 
 def learn_from(tasks: Sequence[LabelledTask], ledger: Ledger, settings: Settings) -> None:
-    """Solve what is not solved yet, say what was right, and let the loop take a turn now and then."""
+    """Solve what is not solved yet, say what was right, and let the loop take a turn now and then, and in the end."""
     done = {row.task_id for row in ledger.latest(len(tasks))}
+    left = {labelled.task.id: labelled for labelled in tasks if labelled.task.id not in done}
     with Router(settings, ledger=ledger) as bare:
         learner = impatient(learner_of(settings, ledger, model_fingerprint=bare.model.fingerprint))
         with Router(settings, model=bare.model, ledger=ledger, policy=learner.policy) as router:
-            for labelled in tasks:
-                if labelled.task.id in done:
-                    continue
+            for n, labelled in enumerate(left.values(), 1):
                 solution = router.solve(labelled.task)
                 router.feedback(solution.trace_id, answer=labelled.solutions, source="solution")
-                done.add(labelled.task.id)
-                if len(done) % EVERY == 0:
+                if n % EVERY == 0 or n == len(left):
+                    rows = solved(ledger)
                     for event in learner.step():
-                        print(f"{len(done):>4} {event.kind}: {event.reason[:100]}")
-                    print(f"{len(done):>4} {told(solved(ledger)[-WINDOW:])}, decided by {learner.policy.name}")
+                        print(f"{len(rows):>4} {event.kind}: {event.reason[:100]}")
+                    print(f"{len(rows):>4} {told(rows[-WINDOW:])}, decided by {learner.policy.name}")
 
 
 def solved(ledger: Ledger) -> list[tuple[DecisionRow, float]]:
@@ -110,13 +114,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="?", type=Path, help="file or folder of tasks with their solutions")
     parser.add_argument("--limit", type=int, help="take so many tasks, spread over the kinds")
-    parser.add_argument("--home", type=Path, help="home folder; the same one goes on where it was")
+    parser.add_argument("--home", type=Path, help="home folder; the same one goes on where it was; default: a new one")
     parser.add_argument("--plot", type=Path, help="where the plot goes, such as learning.png")
     given = parser.parse_args()
-    settings = Settings(arms=("icl", "ttt"), epsilon=0.2, **({} if given.home is None else {"home": given.home}))
-    with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
-        learn_from(stream_of(given.tasks, given.limit), ledger, settings)
-        rows = solved(ledger)
+    if given.plot is not None:
+        require_plots()
+    tasks = stream_of(given.tasks, given.limit)
+    with nullcontext(given.home) if given.home else TemporaryDirectory() as home:
+        settings = Settings(arms=("icl", "ttt"), epsilon=0.2, home=Path(home), ledger_url=None)
+        with Ledger.open(settings.ledger_location, files=settings.policy_folder) as ledger:
+            learn_from(tasks, ledger, settings)
+            rows = solved(ledger)
         print(f"{len(rows)} tasks solved; {told(rows)}")
         if given.plot is not None:
             draw(rows, given.plot)

@@ -1,5 +1,5 @@
 """Solve tasks on a Ray cluster: here one of this machine alone, with two workers; on a real one, nothing else changes
-but the URL, and ledger and adapters are in PostgreSQL and Redis. Needs: pip install 'ttt-router[ray]'
+but the URL, and ledger and adapters are in PostgreSQL and Redis. Needs: pip install -c constraints.txt -e '.[ray]'
 """
 
 from router import Router, Settings, Task

@@ -133,15 +133,17 @@ def run_report(
     draws: Annotated[int, typer.Option(metavar="N", min=100, help="Bootstrap draws.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of folds, draws and stream.")] = 0,
 ) -> None:
-    """Replay every policy on frozen outcomes, anybody's, and write the page with intervals and plots."""
+    """Replay every policy on frozen outcomes, anybody's, and write the page and its plots. Needs the extra [report]."""
     from policies.errors import OutcomesRefused
     from policies.outcome_matrix import joined
     from router.bench.contenders import standard_contenders
     from router.bench.matrix import read_frozen
+    from router.bench.plots import require_plots
     from router.bench.report import make_report
     from router.bench.shipped_contenders import shipped_contenders, threshold_of_bound
     from router.progress import EvaluationProgress
 
+    require_plots()
     judged_on = [read_frozen(path, ignore=ignore or ()) for path in matrices]
     fitted_on = [read_frozen(path, ignore=ignore or ()) for path in fit or ()]
     matrix = joined([each for each, _ in judged_on])

@@ -51,4 +51,15 @@ def test_the_example_that_learns_goes_on_where_it_was(tmp_path: Path) -> None:
 
     assert "2 tasks solved" in said[0]
     assert "4 tasks solved" in said[1]
+    assert "   2 of the last 2" in said[0]  # a turn of the loop in the end, however few were left
+    assert "   4 of the last 4" in said[1]
     assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_example_that_learns_leaves_the_home_of_the_user_alone(tmp_path: Path) -> None:
+    given = {"PYTHONPATH": str(ROOT), "TTT_ROUTER_TTT_STEPS": "1", "TTT_ROUTER_N_VIEWS": "1"}
+
+    said = run(LEARNING, "--limit", "1", TTT_ROUTER_HOME=str(tmp_path / "mine"), **given)
+
+    assert "1 tasks solved" in said
+    assert not (tmp_path / "mine").exists()

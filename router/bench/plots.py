@@ -27,6 +27,18 @@ _DASHES = ("-", "--", "-.", ":")
 _GREY = "#6B6B6B"
 
 
+def require_plots() -> None:
+    """Make sure that plots can be drawn, before anything is computed for them.
+
+    Raises:
+        PlotsUnavailable: they cannot.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise PlotsUnavailable from None
+
+
 def frontier(matrix: OutcomeMatrix, judged: Sequence[Judged], subject: str) -> bytes:
     """Draw quality against cost: the curve of every score, the policies at their prices, single arms and oracles."""
     figure, axes = _figure("Quality against cost", "cost, as a part of always training", "mean quality")
@@ -126,10 +138,9 @@ def _points(matrix: OutcomeMatrix, judged: Judged) -> tuple[Floats, Floats]:
 
 
 def _figure(title: str, x: str, y: str, height: float = 4.6) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure  # and not pyplot: no window, and nothing kept between plots
-    except ImportError:
-        raise PlotsUnavailable from None
+    require_plots()
+    from matplotlib.figure import Figure  # and not pyplot: no window, and nothing kept between plots
+
     figure = Figure(figsize=(7.6, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, loc="left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_the_page_of_one_file_fetches_nothing(report: Report) -> None:
     assert set(re.findall(r'(?:src|href)="(.{5})', page)) == {"data:"}
     assert "<table>" in page
     assert "<script" not in page
+
+
+def test_without_matplotlib_a_report_is_refused_before_any_outcome_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+    assert main(["bench", "report", str(tmp_path / "none.csv")]) == 1
+    assert "matplotlib, which draws the plots, is not installed" in capsys.readouterr().err
 
 
 def test_what_is_not_beaten_is_said_with_what_is_worth_most_of_it() -> None:
