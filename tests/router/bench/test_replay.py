@@ -130,7 +130,7 @@ def test_whoever_looks_at_less_pays_for_less(name: str, costs: str) -> None:
     judged = replayed(next(each for each in standard_contenders(matrix) if each.name == name), matrix)
     icl, vote, ttt = (matrix.cost_s[:, matrix.column(arm)] for arm in ("icl", "icl_vote", "ttt"))
 
-    looked = {"prompt": icl, "nothing": 0.0, "votes": vote}[costs]
+    looked = {"prompt": icl, "nothing": np.zeros(len(matrix)), "votes": vote}[costs]
     np.testing.assert_allclose(judged.cost_s[:, matrix.column("ttt")], looked + ttt)
     np.testing.assert_allclose(judged.cost_s[:, matrix.column("icl")], vote if costs == "votes" else icl)
 
