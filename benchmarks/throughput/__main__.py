@@ -199,7 +199,9 @@ def _lacks_trl(given: argparse.Namespace) -> bool:
 def _plan(given: argparse.Namespace, subject: Subject) -> dict[str, object]:
     """Return what must be the same for a run to go on with another's results."""
     names = ("size", "variant", "model", "shape", "dtype", "tasks", "n_tasks", "max_tokens", "steps", "seed")
-    asked = {name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names}
+    asked: dict[str, object] = {
+        name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names
+    }
     return asked | {
         "without_trl": str(given.without_trl),
         "capabilities": capabilities_here(),
