@@ -2,15 +2,18 @@
 
     python benchmarks/ablate_pretraining.py --minutes 4 --extra-data ../shared/data/re-arc/pairs.jsonl.gz
 
-Prints one row per variant: tokens read, nats a token on families that are never trained on, and the share of their last
-outputs right in context, by kind. A variant's rate falls at the end of its time, as the recipe's does.
+Prints one row per variant: tokens read, in all and a second, nats a token on families that are never trained on, and
+the share of their last outputs right in context, by kind. A variant's rate falls at the end of its time, as the
+recipe's does.
+Equal time is equal work only where nothing else runs; tokens a second show whether it was so.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +28,7 @@ from icl_engine.embedded.pretraining import PretrainingConfig, build_model, opti
 from icl_engine.embedded.vocabulary import OUTPUT, START
 
 RECIPE = PretrainingConfig()
+WARM_UP_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,13 @@ def plain_positions(ids: torch.Tensor) -> torch.Tensor:
     return torch.stack([place - start] * 3)
 
 
+def adamw_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.AdamW:
+    """Return AdamW for all that the recipe's optimisers train, each with the weight decay it has there."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    chosen = [{"params": group["params"], "weight_decay": group["weight_decay"]} for group in groups]
+    return torch.optim.AdamW(chosen, betas=(0.9, 0.95))
+
+
 def corpus_of(variant: Variant, extra: ExtraData) -> Corpus:
     """Return what a variant is trained on."""
     corpus = Corpus.of(extra=extra if variant.extra else None)
@@ -95,7 +106,7 @@ def train(variant: Variant, extra: ExtraData, minutes: float) -> tuple[int, floa
             model.model.rotary_emb.axis_theta = [1.0, 10_000.0, 1.0]  # Llama's period
         optimizers: tuple[torch.optim.Optimizer, ...] = optimizers_of(model, config)
         if not variant.muon:
-            optimizers = (torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay, betas=(0.9, 0.95)),)
+            optimizers = (adamw_of(optimizers),)
         corpus = corpus_of(variant, extra)
         loss_of = torch.compile(pretraining.loss_on_rows, dynamic=False)
         began, step, n_tokens = 0.0, 0, 0
@@ -103,7 +114,8 @@ def train(variant: Variant, extra: ExtraData, minutes: float) -> tuple[int, floa
             spent = 0.0 if step == 0 else (time.monotonic() - began) / (60 * minutes)
             if spent >= 1.0:
                 break
-            rate = min((step + 1) / 50, 1.0, max((1.0 - spent) / config.decay_share, 0.01))
+            warm = (step + 1) / WARM_UP_STEPS  # or a tenth of the time, so that short runs are not all warm-up
+            rate = min(max(warm, spent / 0.1), 1.0, max((1.0 - spent) / config.decay_share, 0.01))
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * rate
@@ -133,15 +145,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="Name of a variant; all by default.")
     given = parser.parse_args()
     extra = load_extra(given.extra_data)
-    print("| variant | weights (million) | tokens (million) | held out: nats a token | " + " | ".join(KINDS) + " |")
-    print("|---|---|---|---|" + "---|" * len(KINDS))
+    print("Nothing else may run: every variant has the same time, not the same work.", file=sys.stderr)
+    names = ("variant", "weights (million)", "tokens (million)", "tokens a second", "held out: nats a token", *KINDS)
+    print(f"| {' | '.join(names)} |")
+    print("|---" * len(names) + "|")
     for variant in VARIANTS:
         if given.only and variant.name not in given.only:
             continue
         n_weights = sum(p.numel() for p in build_model(variant.config).parameters())
         n_tokens, nats, right = train(variant, extra, given.minutes)
         shares = " | ".join(f"{right[kind]:.0%}" for kind in KINDS)
-        print(f"| {variant.name} | {n_weights / 1e6:.1f} | {n_tokens / 1e6:.1f} | {nats:.3f} | {shares} |", flush=True)
+        read = f"{n_tokens / 1e6:.1f} | {n_tokens / (60 * given.minutes):,.0f}"
+        print(f"| {variant.name} | {n_weights / 1e6:.1f} | {read} | {nats:.3f} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

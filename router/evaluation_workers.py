@@ -41,7 +41,8 @@ class Workers:
     def each(
         self, work: Callable[[Router, J], R], jobs: Iterable[J], *, stop_after_s: float | None = None
     ) -> Iterator[R]:
-        """Yield what `work` makes of each job, as they are done.
+        """Yield what `work` makes of each job, as they are done. An error of one is raised when all that was under way
+        with it is finished and yielded: no work is lost to it but its own.
 
         Args:
             work: a function of a module, so that it can be named to another process.
@@ -59,11 +60,15 @@ class Workers:
                 return
             timeout = None if until is None else max(until - time.monotonic(), 0.0)
             done, running = wait(running, timeout, FIRST_COMPLETED)
-            if until is not None and time.monotonic() >= until:
+            failed = any(job.exception() is not None for job in done)
+            if failed or (until is not None and time.monotonic() >= until):
                 running = {job for job in running if not job.cancel()}
                 done |= wait(running).done
                 running = set()
-            yield from (job.result() for job in done)
+            errors = [error for job in done if (error := job.exception()) is not None]
+            yield from (job.result() for job in done if job.exception() is None)
+            if errors:
+                raise errors[0]
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks, take
 from icl_engine.task import LabelledTask
+from router.checkout import commit_here
 from router.evaluation_workers import Workers, append_lines, read_lines
 from router.settings import Settings
 from ttt_engine.config import LoraSettings, TrainingSettings
@@ -49,6 +50,7 @@ class Result:
     seconds: float  # of the whole task, all its queries
     processes: int  # that ran beside each other; seconds count where there was one
     degraded: tuple[str, ...]
+    commit: str = ""  # of the code that answered; "": it is not known
 
     @property
     def done(self) -> tuple[str, str, str, str, str, bool]:
@@ -153,7 +155,7 @@ def evaluate(
     Returns:
         All results in `file`, those of earlier runs included.
     """
-    about = describe(settings)
+    about, commit = describe(settings), commit_here()
     results = read_results(file)
     done = {result.done for result in results}
     with Workers(settings, processes) as workers:
@@ -164,7 +166,8 @@ def evaluate(
                 for arm in arms
                 if (*about, tasks.name, labelled.task.id, arm, processes == 1) not in done
             ]
-            for n_done, new in enumerate(workers.each(_answer, left), 1):
+            for n_done, found in enumerate(workers.each(_answer, left), 1):
+                new = [replace(result, commit=commit) for result in found]
                 results += new
                 append_lines(file, map(asdict, new))  # a task whole, or not
                 progress(tasks.name, n_done, len(left))

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.loaders import task_kind
 from router.model_eval import GRID_SETS, TEXT_SET, Result, TaskSet
 
+_RESAMPLES = 10_000
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
@@ -41,6 +44,26 @@ def pairs_of(results: Iterable[Result]) -> list[Pair]:
     return [Pair(*place, by_arm["icl"][place], by_arm["ttt"][place]) for place in both]
 
 
+def interval(pairs: Sequence[Pair], arm: str, *, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the share of queries that an arm answers right.
+
+    Queries of one task hang together, so tasks are drawn anew, each with all of its queries (percentile interval).
+    Wilson's where each task has one query, and, of the tasks, where all are right or none: drawing says nothing then.
+
+    Source: Efron and Tibshirani 1993, ch. 13 (the percentile interval).
+    """
+    tasks: dict[tuple[str, str], list[bool]] = {}
+    for pair in pairs:
+        tasks.setdefault((pair.set, pair.task_id), []).append(getattr(pair, arm).right)
+    n_right, n = (np.array([count(each) for each in tasks.values()]) for count in (sum, len))
+    k, n_queries = int(n_right.sum()), len(pairs)
+    if len(tasks) == n_queries or k in (0, n_queries):
+        return wilson(round(k / n_queries * len(tasks)), len(tasks))
+    drawn = np.random.default_rng(seed).integers(len(tasks), size=(_RESAMPLES, len(tasks)))
+    low, high = np.percentile(n_right[drawn].sum(axis=1) / n[drawn].sum(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share k / n."""
     if n == 0:
@@ -55,7 +78,8 @@ def report(results: Sequence[Result], sets: Sequence[TaskSet]) -> str:
     pairs = pairs_of(results)
     grids = [pair for pair in pairs if pair.set in GRID_SETS]
     texts = [pair for pair in pairs if pair.set == TEXT_SET]
-    parts = [_sets_table(grids, sets)]
+    commits = sorted({each.commit for pair in pairs for each in (pair.icl, pair.ttt) if each.commit})
+    parts = [f"Answered at commit {', '.join(commits)}." if commits else "", _sets_table(grids, sets)]
     parts += [_seconds_table([result for result in results if result.processes == 1])]
     for name in GRID_SETS:
         of_set = [pair for pair in grids if pair.set == name]
@@ -90,8 +114,7 @@ def _row(pairs: Sequence[Pair]) -> list[str]:
     spoilt = sum(pair.icl.right and not pair.ttt.right for pair in pairs)
     return [
         str(n),
-        _share(icl, n),
-        _share(ttt, n),
+        *(_share(pairs, arm) for arm in ("icl", "ttt")),
         f"{ttt / icl:.2f}" if icl else "",
         f"{gained} ({gained / n:.2f})",
         f"{spoilt} ({spoilt / n:.2f})",
@@ -122,9 +145,13 @@ def _texts_table(pairs: Sequence[Pair], sets: Sequence[TaskSet]) -> str:
     rows = []
     for task_id in sorted({pair.task_id for pair in pairs}):
         of_file = [pair for pair in pairs if pair.task_id == task_id]
-        n = len(of_file)
         labelled = tasks.get(task_id)
-        majority = Counter(labelled.solutions).most_common(1)[0][1] if labelled else 0
+        majority = 0
+        if labelled:  # of the queries that are both answered and asked for
+            of_file = [pair for pair in of_file if pair.query < len(labelled.solutions)]
+            answers = Counter(labelled.solutions[pair.query] for pair in of_file)
+            majority = max(answers.values(), default=0)
+        n = len(of_file)
         icl, ttt = (sum(getattr(pair, arm).right_first for pair in of_file) for arm in ("icl", "ttt"))
         rows.append(
             [
@@ -144,9 +171,11 @@ def _seconds_table(results: Sequence[Result]) -> str:
     rows = []
     for name in GRID_SETS:
         for arm in ("icl", "ttt_short", "ttt"):
-            seconds = [result.seconds for result in results if (result.set, result.arm) == (name, arm)]
-            if seconds:
-                worst = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
+            # each query of a task says the seconds of the whole task; of several runs the last counts
+            of_tasks = {each.task_id: each.seconds for each in results if (each.set, each.arm) == (name, arm)}
+            if of_tasks:
+                seconds = sorted(of_tasks.values())
+                worst = seconds[math.ceil(0.95 * len(seconds)) - 1]
                 rows.append([name, arm, str(len(seconds)), f"{statistics.median(seconds):.2f}", f"{worst:.2f}"])
     return _table("set|arm|tasks|seconds a task, median|95th percentile", rows) if rows else ""
 
@@ -157,9 +186,10 @@ def _table(header: str, rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _share(k: int, n: int) -> str:
-    low, high = wilson(k, n)
-    return f"{k}, {k / n:.1%} ({100 * low:.0f}-{100 * high:.0f})"
+def _share(pairs: Sequence[Pair], arm: str) -> str:
+    low, high = interval(pairs, arm)
+    k = sum(getattr(pair, arm).right for pair in pairs)
+    return f"{k}, {k / len(pairs):.1%} ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def write_between_marks(document: Path, text: str) -> None:

@@ -28,8 +28,10 @@ from benchmarks.ablation import jobs
 from benchmarks.ablation.report import report
 from benchmarks.ablation.solving import Row, solve
 from benchmarks.ablation.variants import DEFAULT, GROUPS, VARIANTS, Variant
-from benchmarks.throughput.records import commit_here, processor_here
+from benchmarks.throughput.records import processor_here
 from icl_engine.language_model import load_model
+from icl_engine.transformers_model import TransformersModel
+from router.checkout import commit_here
 from router.evaluation_workers import Workers, append_lines, read_lines
 from router.model_eval import SETS, load_set, within
 from router.model_report import write_between_marks
@@ -41,13 +43,27 @@ RESULTS, DOCUMENT = Path("docs/data/ttt_ablation.jsonl"), Path("docs/ttt.md")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what is asked for and print the tables."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home), **({} if given.model is None else {"model": given.model}))
         model = load_model(settings.model, device="cpu")
         tasks = _tasks(given, within(model.encoding, given.max_tokens))
-        chosen = _variants(given)
+        differing = [each for each in VARIANTS.values() if not each.is_the_default(model)]
+        chosen = [each for each in _variants(given) if each in differing]
+        for each in VARIANTS.values():
+            if each not in differing:
+                print(f"Left out: {each.name}, which is the default on this machine.", file=sys.stderr)
         rows = [Row.read(entry) for entry in read_lines(given.results)]
+        known = jobs.keys(tasks, differing, model)
+        n_others = sum((row.key, row.set, row.task_id) not in known for row in rows)
+        if n_others:
+            print(f"{n_others} of {len(rows)} rows of {given.results} are not of this plan.", file=sys.stderr)
+        if n_others and given.out and not given.anew:
+            parser.error(
+                f"{given.out} would lose these {n_others} rows: they are of other tasks, settings or weights, or of a "
+                "machine whose products are in another precision. Go on there, or leave them out with --anew."
+            )
         if not given.tables:
             done = {(row.key, row.set, row.task_id) for row in rows}
             left = list(jobs.jobs(tasks, chosen, model, done))
@@ -58,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     append_lines(given.results, map(asdict, new))
                     rows += new
                     progress("trainings", n_done, len(left))
-        known = jobs.keys(tasks, list(VARIANTS.values()), model)
         rows = [row for row in rows if (row.key, row.set, row.task_id) in known]
-        text = report(rows, _head(rows, tasks, given))
+        text = report(rows, _head(rows, tasks, model, given))
     print(text)
     if given.out:
         write_between_marks(given.out, text)
@@ -81,16 +96,21 @@ def _variants(given: argparse.Namespace) -> list[Variant]:
     return [each for each in VARIANTS.values() if everything or each.name in asked or each.name == DEFAULT]
 
 
-def _head(rows: Sequence[Row], tasks: Sequence[jobs.Item], given: argparse.Namespace) -> str:
+def _head(rows: Sequence[Row], tasks: Sequence[jobs.Item], model: TransformersModel, given: argparse.Namespace) -> str:
     sizes = ", ".join(f"{name} {n}" for name, n in sorted(Counter(item.set for item in tasks).items()))
     processes, commits = (
         ", ".join(sorted({str(getattr(row, name)) for row in rows})) for name in ("processes", "commit")
     )
+    training = VARIANTS[DEFAULT].plan(model, "grid").training
+    precision = "bfloat16" if training is not None and training.precision == "bf16" else "full precision"
+    n_failed = sum(bool(row.failed) for row in rows)
     return (
         f"{processor_here()}, {os.cpu_count()} cores, {processes} process(es) beside each other, each on its share; "
-        f"commit {commits}; seed {jobs.SEED}. Tasks of at most {given.max_tokens:,} tokens ({sizes}); a row counts "
-        "those that it rests on. Points against the default are of the tasks that both have answered; intervals are "
-        "95 %, of tasks drawn anew."
+        f"commit {commits}; seed {jobs.SEED}; the default's products of training in {precision}. "
+        f"Tasks of at most {given.max_tokens:,} tokens ({sizes}); a row counts those that it rests on; "
+        f"{n_failed} rows say why training or answering failed. Points against the default are of the tasks that both "
+        "have answered, its seconds are those of all tasks that one commit has answered by both, in sum; intervals are "
+        "95 %, of tasks drawn anew, or of blocks where these share an adapter."
     )
 
 
@@ -112,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stop-after", type=float, metavar="S", help="begin nothing after so many seconds")
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--anew", action="store_true", help="make tables without the kept rows of other plans")
     parser.add_argument("--out", type=Path, help=f"a document whose tables are brought up to date, such as {DOCUMENT}")
     return parser
 

@@ -101,7 +101,7 @@ def _left(
     """Yield a job for each training that is left, with the plans whose rows are not all there."""
     together: dict[Plan, list[Named]] = {}
     for name, plan in plans:
-        key = _key(name, plan, model, tasks if _is_of_a_block(plan) else ())
+        key = _key(name, plan, model, tasks)
         if any((key, each.set, each.labelled.task.id) not in done for each in tasks):
             together.setdefault(plan.trained, []).append(Named(name, plan, key))
     yield from (Job(tasks, tuple(alike)) for alike in together.values())
@@ -111,6 +111,7 @@ def _is_of_a_block(plan: Plan) -> bool:
     return plan.adapter in ("shared", "begun")
 
 
-def _key(name: str, plan: Plan, model: TransformersModel, block: Sequence[Item]) -> str:
-    family = [each.labelled.task.demonstrations_fingerprint for each in block]
-    return hashlib.sha256(repr((name, model.fingerprint, SEED, plan, family)).encode()).hexdigest()[:16]
+def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item]) -> str:
+    """Say what rows hang on: demonstrations and queries too. Rows of a block have one key."""
+    of = [each.labelled.task.fingerprint for each in tasks]
+    return hashlib.sha256(repr((name, model.fingerprint, SEED, plan, of)).encode()).hexdigest()[:16]

@@ -21,6 +21,7 @@ from benchmarks.ablation.variants import (
     VARIANTS,
 )
 
+LEAST_UNITS = 8  # tasks, or blocks that share an adapter, of which a direction is told
 _RESAMPLES = 10_000
 Place = tuple[str, str]  # set and task id
 ByVariant = Mapping[str, Mapping[Place, Row]]
@@ -50,55 +51,87 @@ def report(rows: Sequence[Row], head: str) -> str:
     return "\n\n".join([head, _main_table(by_variant), _directions(by_variant), _sets_table(by_variant)])
 
 
-def mean_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
+def mean_interval(
+    values: Sequence[float], units: Sequence[str] | None = None, *, seed: int = 0
+) -> tuple[float, float, float]:
     """Return the mean and its 95 % percentile interval; tasks are drawn anew, with all of their queries.
+
+    Args:
+        units: what each value is drawn anew with, such as the other tasks of its block; None: each by itself.
+    """
+    return ratio_interval(values, [1.0] * len(values), units, seed=seed)
+
+
+def ratio_interval(
+    above: Sequence[float], below: Sequence[float], units: Sequence[str] | None = None, *, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the ratio of two sums and its 95 % percentile interval; units are drawn anew.
 
     Source: Efron and Tibshirani 1993, ch. 13 (the percentile interval).
     """
-    found = np.asarray(values, dtype=float)
-    drawn = np.random.default_rng(seed).choice(found, size=(_RESAMPLES, len(found)))
-    low, high = np.percentile(drawn.mean(axis=1), (2.5, 97.5))
-    return float(found.mean()), float(low), float(high)
+    _, unit = np.unique(range(len(above)) if units is None else units, return_inverse=True)
+    sums = np.stack([np.bincount(unit, np.asarray(each, dtype=float)) for each in (above, below)])  # (2, units)
+    n = sums.shape[1]
+    drawn = sums[:, np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))].sum(axis=2)  # (2, resamples)
+    low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
+    return float(sums[0].sum() / sums[1].sum()), float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """A variant beside the default, on the tasks of one kind that both have answered."""
+    """A variant beside the default, on the tasks that both have answered."""
 
-    theirs: tuple[float, ...]  # share of each task's queries that are right
-    ours: tuple[float, ...]  # likewise, of the default
-    seconds: tuple[float, ...]  # of the variant, of each task, times the default's
+    theirs: tuple[Row, ...]
+    ours: tuple[Row, ...]  # of the default, on the same tasks
 
     @classmethod
-    def of(cls, by_variant: ByVariant, name: str, kind: str) -> Paired:
-        """Take the tasks of a kind: grids by two candidates, text by the first."""
-        ours, theirs = (
-            {place: row for place, row in by_variant[each].items() if row.kind == kind} for each in (DEFAULT, name)
-        )
-        both = [place for place in theirs if place in ours]
-        return cls(
-            tuple(share(theirs[place]) for place in both),
-            tuple(share(ours[place]) for place in both),
-            tuple(_seconds(theirs[place]) / max(_seconds(ours[place]), 1e-9) for place in both),
-        )
+    def of(cls, by_variant: ByVariant, name: str, kind: str | None = None) -> Paired:
+        """Take the tasks of a kind; None: of both."""
+        ours, theirs = by_variant[DEFAULT], by_variant[name]
+        both = [place for place, row in theirs.items() if place in ours and kind in (None, row.kind)]
+        return cls(tuple(theirs[place] for place in both), tuple(ours[place] for place in both))
 
     @property
     def said(self) -> str:
         """Say how many points it is better, with the interval, and on how many tasks it is better and worse."""
         if not self.ours:
             return ""
-        apart = [theirs - ours for theirs, ours in zip(self.theirs, self.ours, strict=True)]
-        mean, low, high = (100 * each for each in mean_interval(apart))
-        better, worse = sum(each > 0 for each in apart), sum(each < 0 for each in apart)
+        mean, low, high = (100 * each for each in self._interval)
+        better, worse = sum(each > 0 for each in self.points), sum(each < 0 for each in self.points)
         return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}); {better} better, {worse} worse"
 
     @property
-    def direction(self) -> int:
-        """1 or -1 where the interval is on one side of 0, else 0."""
-        if not self.ours:
-            return 0
-        _, low, high = mean_interval([theirs - ours for theirs, ours in zip(self.theirs, self.ours, strict=True)])
+    def direction(self) -> int | None:
+        """1 or -1 where the interval is on one side of 0, else 0; None where what is drawn anew is too few to say."""
+        if len({row.key for row in self.theirs}) < LEAST_UNITS:
+            return None
+        _, low, high = self._interval
         return int(low > 0) - int(high < 0)
+
+    @property
+    def points(self) -> list[float]:
+        """By how much the share of right queries is higher, of each task."""
+        return [share(theirs) - share(ours) for theirs, ours in zip(self.theirs, self.ours, strict=True)]
+
+    @property
+    def seconds_said(self) -> str:
+        """Say how many times the default's seconds it takes, all tasks together, with the interval and their number:
+        only of pairs that one commit has answered, in as many processes.
+        """
+        pairs = [
+            (theirs, ours)
+            for theirs, ours in zip(self.theirs, self.ours, strict=True)
+            if (theirs.commit, theirs.processes) == (ours.commit, ours.processes)
+        ]
+        if not pairs:
+            return ""
+        above, below = [_seconds(theirs) for theirs, _ in pairs], [_seconds(ours) for _, ours in pairs]
+        ratio, low, high = ratio_interval(above, below, [theirs.key for theirs, _ in pairs])
+        return f"{ratio:.2f} ({low:.2f}-{high:.2f}) of {len(pairs)}"
+
+    @property
+    def _interval(self) -> tuple[float, float, float]:
+        return mean_interval(self.points, [row.key for row in self.theirs])
 
 
 def share(row: Row) -> float:
@@ -114,25 +147,24 @@ def _main_table(by_variant: ByVariant) -> str:
         grids = [row for row in of_variant.values() if row.kind == "grid"]
         texts = [row for row in of_variant.values() if row.kind == "text"]
         paired = {kind: Paired.of(by_variant, name, kind) for kind in ("grid", "text")}
-        ratios = [each for pairs in paired.values() for each in pairs.seconds]
         lines.append(
             [
                 name,
                 str(len(grids)),
-                _percent([share(row) for row in grids]),
+                _percent(grids),
                 "" if name == DEFAULT else paired["grid"].said,
                 str(sum(all(row.right) for row in grids)),
-                _percent([statistics.fmean(row.seen) for row in grids], interval=False),
+                f"{100 * statistics.fmean(statistics.fmean(row.seen) for row in grids):.1f}" if grids else "",
                 f"{len(texts)} ({sum(len(row.right) for row in texts)})",
-                _percent([share(row) for row in texts]),
+                _percent(texts),
                 "" if name == DEFAULT else paired["text"].said,
                 f"{statistics.median(map(_seconds, of_variant.values())):.2f}",
-                f"{statistics.median(ratios):.2f}" if ratios else "",
+                "" if name == DEFAULT else Paired.of(by_variant, name).seconds_said,
             ]
         )
     return _table(
         "variant|grid tasks|pass@2|points against the default|tasks solved|right under some view|text tasks "
-        "(queries)|right|points against the default|seconds a task, median|times the default's",
+        "(queries)|right|points against the default|seconds a task, median|times the default's, of so many tasks",
         lines,
     )
 
@@ -143,7 +175,8 @@ def _directions(by_variant: ByVariant) -> str:
         paired = Paired.of(by_variant, name, kind)
         if paired.ours:
             words = {direction: "the paper's direction", 0: "not told apart", -direction: "the other direction"}
-            lines.append([f"{name}, {kind}", found, paired.said, words[paired.direction]])
+            so = "too few to say" if paired.direction is None else words[paired.direction]
+            lines.append([f"{name}, {kind}", found, paired.said, so])
     return _table("against the default|the paper|here, points|so", lines)
 
 
@@ -163,11 +196,11 @@ def _seconds(row: Row) -> float:
     return row.train_s + row.answer_s
 
 
-def _percent(shares: Sequence[float], *, interval: bool = True) -> str:
-    if not shares:
+def _percent(rows: Sequence[Row]) -> str:
+    if not rows:
         return ""
-    mean, low, high = (100 * each for each in mean_interval(shares))
-    return f"{mean:.1f} ({low:.0f}-{high:.0f})" if interval else f"{mean:.1f}"
+    mean, low, high = (100 * each for each in mean_interval([share(row) for row in rows], [row.key for row in rows]))
+    return f"{mean:.1f} ({low:.0f}-{high:.0f})"
 
 
 def _table(header: str, rows: Iterable[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.ablation.jobs import SEED, Item, Job
 from benchmarks.ablation.variants import Plan
+from icl_engine.answer import Answer
 from icl_engine.answering import Asked, ask_under_views, choose_answer
 from icl_engine.errors import FewShotError
 from icl_engine.inference_settings import InferenceSettings
@@ -31,7 +32,7 @@ class Row:
     """What one variant made of one task."""
 
     variant: str
-    key: str  # of what the answer hangs on (`jobs.Job`)
+    key: str  # of what the answer hangs on (`jobs.Named`); rows that share it share an adapter
     set: str
     kind: str
     task_id: str
@@ -42,7 +43,7 @@ class Row:
     answer_s: float
     tokens: int  # read in training; a share likewise
     verdict: str  # of training on itself (ttt_engine.checks)
-    failed: str  # why training came to nothing, and it was answered in context; "": it did not
+    failed: str  # why training came to nothing, and it was answered in context, or not even that; "": it did not
     commit: str = ""
     processes: int = 1  # that ran beside each other, each on its share of the cores
 
@@ -95,33 +96,46 @@ class _Answering:
         self._said: dict[InferenceSettings, tuple[tuple[Asked, ...], float]] = {}
 
     def row(self, name: str, key: str, plan: Plan) -> Row:
-        """Answer by one plan; in context where training came to nothing or found that it does not help."""
-        in_context = plan.adapter != "none" and not self.trained.is_used
-        inference = _IN_CONTEXT if in_context else plan.inference
+        """Answer by one plan; in context where training came to nothing or found that it does not help.
+
+        Where answering fails, too, nothing is right and the row says why.
+        """
+        began, failed = time.perf_counter(), self.trained.failed
         solutions = self.item.labelled.solutions
-        with self._adapted():
-            said, ask_s = self._ask(_IN_CONTEXT if in_context else plan.asked)
-            began = time.perf_counter()
-            answers = [choose_answer(self.model, each, inference) for each in said]
-            answer_s = ask_s + time.perf_counter() - began
-        both = list(zip(answers, solutions, strict=True))
+        right = right_first = seen = (False,) * len(solutions)
+        try:
+            answers, said, answer_s = self._answers(plan)
+        except FewShotError as error:
+            answer_s, failed = time.perf_counter() - began, f"{type(error).__name__}: {error}"
+        else:
+            right = tuple(known in answer.values for answer, known in zip(answers, solutions, strict=True))
+            right_first = tuple(known == answer.value for answer, known in zip(answers, solutions, strict=True))
+            votes = zip((each.votes for each in said), solutions, strict=True)
+            seen = tuple(known is not None and oracle(each, known) for each, known in votes)
         return Row(
             variant=name,
             key=key,
             set=self.item.set,
             kind=self.item.kind,
             task_id=self.item.labelled.task.id,
-            right=tuple(known in answer.values for answer, known in both),
-            right_first=tuple(known == answer.value for answer, known in both),
-            seen=tuple(
-                known is not None and oracle(each.votes, known) for each, known in zip(said, solutions, strict=True)
-            ),
+            right=right,
+            right_first=right_first,
+            seen=seen,
             train_s=self.trained.seconds,
             answer_s=answer_s,
             tokens=self.trained.tokens,
             verdict="" if self.trained.run is None else self.trained.run.verdict,
-            failed=self.trained.failed,
+            failed=failed,
         )
+
+    def _answers(self, plan: Plan) -> tuple[list[Answer], tuple[Asked, ...], float]:
+        """Return the answer of each query, what they were chosen from, and the seconds of both."""
+        in_context = plan.adapter != "none" and not self.trained.is_used
+        with self._adapted():
+            said, ask_s = self._ask(_IN_CONTEXT if in_context else plan.asked)
+            began = time.perf_counter()
+            answers = [choose_answer(self.model, each, _IN_CONTEXT if in_context else plan.inference) for each in said]
+        return answers, said, ask_s + time.perf_counter() - began
 
     def _ask(self, settings: InferenceSettings) -> tuple[tuple[Asked, ...], float]:
         if settings not in self._said:

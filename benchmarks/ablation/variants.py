@@ -61,6 +61,11 @@ class Variant:
         preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
         return Plan(self.adapter, preset.lora, preset.training_for(kind), settings.inference)
 
+    def is_the_default(self, model: TransformersModel) -> bool:
+        """Say whether it comes to what the default does with this model on this machine."""
+        default = VARIANTS[DEFAULT]
+        return self is not default and all(self.plan(model, kind) == default.plan(model, kind) for kind in self.kinds)
+
 
 DEFAULT = "the default"
 IN_CONTEXT = "in context, no training"
@@ -69,6 +74,8 @@ DIRECT = "direct input-output pairs"
 LAST = "loss on the last output alone"
 INPUTS_TOO = "loss on inputs too"
 SHARED = "one adapter for a block of tasks"
+# eight views of eight symmetries: a group of one view sends on its one grid alone, so both votes count the same
+FLAT = "flat vote (by construction the default's, but on tasks of one row)"
 
 _ALL: tuple[Variant, ...] = (
     # the rows of the paper, and what they are held against
@@ -81,7 +88,7 @@ _ALL: tuple[Variant, ...] = (
     Variant(INPUTS_TOO, "paper", {"ttt_loss_on": "all"}),
     Variant(SHARED, "paper", adapter="shared"),
     Variant("a block's adapter, then a quarter of the steps", "paper", adapter="begun"),
-    Variant("flat vote", "paper", {"vote": "flat"}, kinds=GRID),
+    Variant(FLAT, "paper", {"vote": "flat"}, kinds=GRID),
     Variant("one view", "paper", {"n_views": 1}),
     # inference: of the default's adapter, so that these cost next to nothing
     Variant("candidates scored under all views", "inference", {"vote": "scored"}),

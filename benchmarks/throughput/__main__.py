@@ -29,15 +29,24 @@ from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.growth import Axes, Point, grow
 from benchmarks.throughput.memory import remember
-from benchmarks.throughput.peers import FAIR, PEERS, has_trl
-from benchmarks.throughput.records import WARM_UP, About, Record, finished, read, whole_lines, written
+from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
+from benchmarks.throughput.records import (
+    WARM_UP,
+    About,
+    Record,
+    capabilities_here,
+    finished,
+    read,
+    whole_lines,
+    written,
+)
 from benchmarks.throughput.report import report, write_between_marks
 from benchmarks.throughput.rounds import Schedule
 from benchmarks.throughput.routing import route
 from benchmarks.throughput.subject import GRID_SHAPES, SHAPES, Subject, held_out_tasks, tasks_of_file
 from benchmarks.throughput.subject import trained as trained_subject
 from benchmarks.throughput.subject import untrained as untrained_subject
-from benchmarks.throughput.variants import OURS, Setting, Variant
+from benchmarks.throughput.variants import IN_BF16, OURS, Setting, Variant
 from policies.whole_files import write_whole
 from ttt_engine.config import LoraSettings, TrainingSettings
 
@@ -45,9 +54,9 @@ SECTIONS = ("compare", "decode", "route", "memory", "ladder", "growth")  # the m
 COMPARED = (
     *(each.name for each in PEERS if each.name != "P1 merged"),
     "all together",
-    "bf16",
-    "bf16, short",
-    "bf16, shorter",
+    IN_BF16,
+    "short",
+    "shorter",
 )
 LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 
@@ -127,7 +136,13 @@ SIZES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure what is asked for."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if _lacks_trl(given):
+        parser.error(
+            f"the peer `{TRL}` cannot be measured, as TRL is not installed. Install it with "
+            "`make .venv/.installed-bench`, or leave it out with --without-trl."
+        )
     if given.tables:
         about, records = read(whole_lines(given.tables))
     else:
@@ -145,7 +160,7 @@ def _measured(given: argparse.Namespace) -> tuple[About, list[Record]]:
     until = math.inf if given.stop_after is None else time.monotonic() + given.stop_after
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(given, Path(folder))
-        about = About.here(subject.device, _plan(given), allow_noise=given.allow_noise)
+        about = About.here(subject.device, _plan(given, subject), allow_noise=given.allow_noise)
         records: list[Record] = []
         if given.results.exists():
             before, records = read(whole_lines(given.results))
@@ -175,10 +190,31 @@ def _say(record: Record) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _plan(given: argparse.Namespace) -> dict[str, object]:
+def _lacks_trl(given: argparse.Namespace) -> bool:
+    """Say whether a peer is asked for, by name or by default, that cannot be measured here."""
+    asked = given.variant or (COMPARED if "compare" in (given.section or SECTIONS) else ())
+    return not given.tables and TRL in asked and not given.without_trl and not has_trl()
+
+
+def _plan(given: argparse.Namespace, subject: Subject) -> dict[str, object]:
     """Return what must be the same for a run to go on with another's results."""
     names = ("size", "variant", "model", "shape", "dtype", "tasks", "n_tasks", "max_tokens", "steps", "seed")
-    return {name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names}
+    asked: dict[str, object] = {
+        name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names
+    }
+    return asked | {
+        "without_trl": str(given.without_trl),
+        "capabilities": capabilities_here(),
+        "prefers_bfloat16": str(subject.model.prefers_bfloat16),
+        "fingerprint": subject.model.fingerprint,
+        "sizes": repr(SIZES[given.size]),
+        "lora": repr(LoraSettings()),
+        "training": repr(_training(given)),
+    }
+
+
+def _training(given: argparse.Namespace) -> TrainingSettings:
+    return TrainingSettings(steps=given.steps or SIZES[given.size].steps)
 
 
 def _subject(given: argparse.Namespace, folder: Path) -> Subject:
@@ -195,19 +231,20 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
         tasks = tasks_of_file(given.tasks, given.n_tasks, subject.model, most_tokens=given.max_tokens)
     else:
         tasks = held_out_tasks(n_tasks, subject.model, most_tokens=given.max_tokens, seed=given.seed)
-    training = TrainingSettings(steps=given.steps or size.steps)
-    setting = Setting.of(subject.model, LoraSettings(), training, n_views=size.n_views, seed=given.seed)
+    setting = Setting.of(subject.model, LoraSettings(), _training(given), n_views=size.n_views, seed=given.seed)
     bare = [labelled.task for labelled in tasks]
     ladder, growth = (
         replace(schedule, rounds=given.rounds or rounds) for rounds in (size.ladder_rounds, size.growth_rounds)
     )
     sections: dict[str, Callable[[], Iterator[Record]]] = {
-        "compare": lambda: compare(subject, tasks, setting, _variants(given, COMPARED), schedule, repeats=size.repeats),
+        "compare": lambda: compare(
+            subject, tasks, setting, _variants(given, COMPARED, subject), schedule, repeats=size.repeats
+        ),
         "ladder": lambda: compare(
             subject,
             tasks[: size.ladder_tasks],
             setting,
-            _variants(given, LADDER),
+            _variants(given, LADDER, subject),
             ladder,
             repeats=size.repeats,
             section="ladder",
@@ -236,9 +273,12 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
     return itertools.chain.from_iterable(sections[name]() for name in given.section or SECTIONS)
 
 
-def _variants(given: argparse.Namespace, names: Sequence[str]) -> list[Variant]:
-    here = [each for each in (*PEERS, *OURS) if has_trl() or not each.name.startswith("P2")]
-    return [each for each in here if each.name in (given.variant or names)]
+def _variants(given: argparse.Namespace, names: Sequence[str], subject: Subject) -> list[Variant]:
+    """Return the variants that are asked for; by default those of `names`, without one that is not at home here."""
+    left_out = {TRL} if given.without_trl else set()
+    if not given.variant and not subject.model.prefers_bfloat16:
+        left_out.add(IN_BF16)
+    return [each for each in (*PEERS, *OURS) if each.name in (given.variant or names) and each.name not in left_out]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", choices=SIZES, default="cpu", help="how much is measured")
     parser.add_argument("--section", action="append", choices=SECTIONS, help="all, where none is named")
     parser.add_argument("--variant", action="append", choices=[each.name for each in (*PEERS, *OURS)])
+    parser.add_argument("--without-trl", action="store_true", help="leave the peer of TRL out")
     parser.add_argument("--model", type=Path, help="folder of a model; default: the embedded one")
     parser.add_argument("--shape", choices=SHAPES, help="a model of random weights instead")
     parser.add_argument("--device", default="auto")

@@ -221,6 +221,7 @@ class Fair:
 
 
 FAIR = "P1 fair naive"
+TRL = "P2 TRL"
 PEERS: tuple[Variant, ...] = (
     Variant("P0 naive", "peer", "a task: from_pretrained, get_peft_model, Trainer, generate prompt by prompt", naive),
     Variant(
@@ -230,7 +231,7 @@ PEERS: tuple[Variant, ...] = (
         Fair(trained_by_trainer),
     ),
     Variant("P1 merged", "peer", "as P1, merge_adapter while answering", Fair(trained_by_trainer, merged=True)),
-    Variant("P2 TRL", "peer", "as P1, with TRL's SFTTrainer, padded", Fair(trained_by_trl)),
+    Variant(TRL, "peer", "as P1, with TRL's SFTTrainer, padded", Fair(trained_by_trl)),
 )
 
 

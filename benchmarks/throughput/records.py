@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.throughput.rounds import Noise, Place
+from router.checkout import commit_here
 
 NOT_INSTALLED = "not installed"
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -50,7 +50,7 @@ class About:
     commit: str
     command: str
     allow_noise: bool
-    plan: Mapping[str, object] = field(default_factory=dict)  # what was asked for, but for how much of it
+    plan: Mapping[str, object] = field(default_factory=dict)  # all else that must be alike in results that are pooled
 
     @classmethod
     def here(cls, device: torch.device, plan: Mapping[str, object], *, allow_noise: bool) -> About:
@@ -65,7 +65,7 @@ class About:
             os.cpu_count() or 1,
             torch.get_num_threads(),
             versions,
-            commit_here(),
+            commit_here() or "unknown",
             shlex.join(["python", "-m", "benchmarks.throughput", *sys.argv[1:]]),
             allow_noise,
             plan,
@@ -141,16 +141,10 @@ def processor_here() -> str:
     return platform.machine()
 
 
-def commit_here() -> str:
-    """Return the commit of this checkout; "unknown" without git or a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+def capabilities_here() -> str:
+    """Name what torch sees of this machine's processor that kernels are chosen by: processors of one name differ in it,
+    as a host may hide some.
+    """
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not tell
+    found = sorted(name for name, has in known.items() if has is True)
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *found])

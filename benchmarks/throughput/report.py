@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.throughput import decoding, growth, routing
-from benchmarks.throughput.peers import FAIR, PEERS
+from benchmarks.throughput.peers import FAIR, PEERS, TRL
 from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
-from benchmarks.throughput.rounds import MOST_OTHER_CORES, quiet_rounds, ratio_said
-from benchmarks.throughput.variants import OURS
+from benchmarks.throughput.rounds import LEAST_ROUNDS, MOST_OTHER_CORES, quiet_rounds, ratio_said
+from benchmarks.throughput.variants import IN_BF16, OURS
 
 NAIVE = PEERS[0].name
 
@@ -43,7 +43,7 @@ def report(about: About, records: Sequence[Record]) -> str:
             if of_section:
                 parts.append(_said(table, Measured(of_section, allow_noise=about.allow_noise)))
                 if section == "compare" and about.versions.get("trl") == NOT_INSTALLED:
-                    parts.append("P2 TRL: not installed.")
+                    parts.append(f"{TRL}: not installed.")
     grown = [each for each in records if each.section == "growth"]
     if grown:
         parts.append(_said(_growth, Measured(grown, allow_noise=about.allow_noise)))
@@ -134,8 +134,14 @@ def _head(about: About, records: Sequence[Record]) -> str:
         f"- `{about.command}`",
         f"- load average {min(loads, default=0.0):.1f} to {max(loads, default=0.0):.1f}, at most {stolen:.2f} cores "
         f"stolen; {rule}",
-        "- ratios are medians over rounds of what both took in the same round, with the bootstrap 95 % interval",
+        "- ratios are medians over rounds of what both took in the same round, with the bootstrap 95 % interval from "
+        f"{LEAST_ROUNDS} rounds on; of fewer with the lowest and the highest, which are no interval",
     ]
+    if about.plan.get("prefers_bfloat16") == "False":
+        lines.append(
+            f"- the router takes no bfloat16 for this model on this device, and neither do the approximate variants; "
+            f"`{IN_BF16}` is left out unless asked for"
+        )
     if about.kind != "cuda":
         lines.append("- not measured on a GPU")
     return "\n".join(lines)
@@ -149,6 +155,7 @@ def _compared(measured: Measured) -> str:
         seconds, tasks = measured.seconds(name), measured.figure(name, "tasks") or 0.0
         per_hour = 3600 * tasks / statistics.median(seconds.values())
         solved, differs = measured.figure(name, "solved"), measured.figure(name, "differs")
+        loss = None if known[name].other_steps else measured.figure(name, "loss")
         rows.append(
             [
                 name,
@@ -157,7 +164,7 @@ def _compared(measured: Measured) -> str:
                 _versus(measured, NAIVE, name),
                 _versus(measured, FAIR, name),
                 "noise" if solved is None else f"{solved:.0f} of {tasks:.0f}",
-                f"{measured.figure(name, 'loss'):.4f}",
+                "" if loss is None else f"{loss:.4f}",
                 "" if differs is None else f"{differs:.1e}",
             ]
         )
@@ -181,7 +188,8 @@ def _compared(measured: Measured) -> str:
             f"### {_COMPARED[measured.section]}, {measured.subject}",
             f"{measured.n_tasks} tasks; {measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; "
             f"copying as many bytes as its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps "
-            "answers grids is ours alone; a peer's answer that is no grid has no vote. The last column of the first "
+            "answers grids is ours alone; a peer's answer that is no grid has no vote. The loss is the mean over the "
+            "steps, and is not told of variants with other steps. The last column of the first "
             "table says how far the first task's adapter is from P1's, relative, in the norm.",
             _table(
                 "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|apart from P1's",

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.throughput.floor import synchronize
 
+LEAST_ROUNDS = 6  # of which a percentile interval of the median is told: of fewer it is narrower than it says
 MOST_OTHER_CORES = 0.3  # that another process may take up in a round that counts
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
@@ -128,7 +129,8 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int
 
 
 def ratio_said(slow: Mapping[int, float], quick: Mapping[int, float]) -> str:
-    """Say how many times quicker the second is than the first: the median over the rounds both have, and its interval.
+    """Say how many times quicker the second is than the first: the median over the rounds both have, and its interval;
+    of few rounds the lowest and the highest, of one the ratio alone.
 
     Args:
         slow: seconds by round.
@@ -137,8 +139,13 @@ def ratio_said(slow: Mapping[int, float], quick: Mapping[int, float]) -> str:
     ratios = [slow[i] / quick[i] for i in slow if i in quick]
     if not ratios:
         return ""
+    median = f"{statistics.median(ratios):.2f}"
+    if len(ratios) == 1:
+        return median
+    if len(ratios) < LEAST_ROUNDS:
+        return f"{median} ({min(ratios):.2f} to {max(ratios):.2f} of {len(ratios)} rounds)"
     low, high = bootstrap_interval(ratios)
-    return f"{statistics.median(ratios):.2f} ({low:.2f}-{high:.2f})"
+    return f"{median} ({low:.2f}-{high:.2f})"
 
 
 def cpu_seconds() -> dict[int, float]:

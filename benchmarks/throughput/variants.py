@@ -24,7 +24,7 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import Generation, LanguageModel, RowAdapters
 from icl_engine.task import LabelledTask, Task, Value
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
 from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
@@ -133,6 +133,7 @@ class Variant:
     column: Column
     about: str
     run: Run
+    other_steps: bool = False  # so that its mean loss says nothing beside the others'
 
 
 def sequences_of(model: TransformersModel, task: Task, setting: Setting) -> list[TrainingSequence]:
@@ -275,6 +276,16 @@ def with_training(run: Run, **changed: Any) -> Run:
     )
 
 
+def as_routed(run: Run) -> Run:
+    """Return a run with products in the precision that the router takes on the subject's processor."""
+
+    def chosen(subject: Subject, tasks: Sequence[Task], setting: Setting, stages: Stages) -> Solved:
+        precision: Precision = "bf16" if subject.model.prefers_bfloat16 else "full"
+        return with_training(run, precision=precision)(subject, tasks, setting, stages)
+
+    return chosen
+
+
 def shortened(run: Run) -> Run:
     """Return a run with the training of the arm `ttt_short`."""
     return lambda subject, tasks, setting, stages: run(
@@ -302,8 +313,9 @@ def with_views(run: Run, n_views: int) -> Run:
 
 
 _TOGETHER = ours(train_together, answer_together)
-_IN_BF16 = with_training(_TOGETHER, precision="bf16")
-_SHORT = shortened(_IN_BF16)
+_AS_ROUTED = as_routed(_TOGETHER)
+_SHORT = shortened(_AS_ROUTED)
+IN_BF16 = "bf16"  # left out where the subject does not prefer it, unless it is asked for
 OURS: tuple[Variant, ...] = (
     Variant(
         "one by one",
@@ -341,18 +353,47 @@ OURS: tuple[Variant, ...] = (
         "as `all together`, one view written and checked in the others",
         ours(train_together, functools.partial(answer_together, verify=True)),
     ),
-    Variant("bf16", "approximate", "as `all together`, products of training in bfloat16", _IN_BF16),
-    Variant("bf16, half the steps", "approximate", "the same, with half the steps", with_steps(_IN_BF16, 0.5)),
-    Variant("bf16, short", "approximate", "as the arm `ttt_short`: a quarter of the steps", _SHORT),
     Variant(
-        "bf16, shorter", "approximate", "the same, each step of half the sequences, at twice the rate", narrowed(_SHORT)
-    ),
-    Variant("bf16, shorter, four views", "approximate", "the same, with four views", with_views(narrowed(_SHORT), 4)),
-    Variant(
-        "bf16, early stop",
+        IN_BF16,
         "approximate",
-        "as `bf16`, with a look at a held-out demonstration every four steps; what does not help is answered with, too",
-        with_training(_IN_BF16, check_every=4),
+        "as `all together`, products of training in bfloat16",
+        with_training(_TOGETHER, precision="bf16"),
+    ),
+    Variant(
+        "half the steps",
+        "approximate",
+        "as `all together`, in the precision that the router takes, with half the steps",
+        with_steps(_AS_ROUTED, 0.5),
+        other_steps=True,
+    ),
+    Variant(
+        "short",
+        "approximate",
+        "in that precision, as the arm `ttt_short`: a quarter of the steps",
+        _SHORT,
+        other_steps=True,
+    ),
+    Variant(
+        "shorter",
+        "approximate",
+        "the same, each step of half the sequences, at twice the rate",
+        narrowed(_SHORT),
+        other_steps=True,
+    ),
+    Variant(
+        "shorter, four views",
+        "approximate",
+        "the same, with four views",
+        with_views(narrowed(_SHORT), 4),
+        other_steps=True,
+    ),
+    Variant(
+        "early stop",
+        "approximate",
+        "as `all together`, in that precision, with a look at a held-out demonstration every four steps; what does not "
+        "help is answered with, too",
+        with_training(_AS_ROUTED, check_every=4),
+        other_steps=True,
     ),
 )
 

@@ -13,10 +13,11 @@ import pytest
 
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.jobs import BLOCK, Item, Job, jobs, keys, shuffled
-from benchmarks.ablation.report import Paired, mean_interval, report
+from benchmarks.ablation.report import Paired, mean_interval, report, share
 from benchmarks.ablation.solving import Row, solve
-from benchmarks.ablation.variants import DEFAULT, IN_CONTEXT, SHARED, VARIANTS, Kind, Variant
+from benchmarks.ablation.variants import DEFAULT, FLAT, IN_CONTEXT, SHARED, VARIANTS, Kind, Variant
 from icl_engine.embedded.pretraining import save_weights
+from icl_engine.errors import OutOfMemory
 from icl_engine.language_model import Generation, load_model
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
@@ -57,7 +58,9 @@ def rows_of(router: Router, found: Sequence[Job]) -> list[Row]:
 
 
 def row(name: str, task: int, *, right: bool, seconds: float = 1.0) -> Row:
-    return Row(name, "key", "1d-arc", "grid", str(task), (right,), (right,), (right,), seconds, 0.0, 0, "", "")
+    return Row(
+        name, f"{name} {task}", "1d-arc", "grid", str(task), (right,), (right,), (right,), seconds, 0.0, 0, "", ""
+    )
 
 
 # What is to be done
@@ -110,6 +113,29 @@ def test_what_is_there_is_not_done_again(model: TransformersModel) -> None:
     assert [named.key for named in job.plans] == [missing[0]]
 
 
+@pytest.mark.parametrize("name", [DEFAULT, SHARED])
+def test_other_demonstrations_or_queries_are_to_be_answered_anew(name: str, model: TransformersModel) -> None:
+    was = item(0)
+    task = was.labelled.task
+    shown = replace(was.labelled, task=task.replace(demonstrations=task.demonstrations[:2]))
+    asked = LabelledTask(task.replace(queries=task.queries * 2), was.labelled.solutions * 2)
+
+    found = {each[0] for it in (was.labelled, shown, asked) for each in keys([Item("a", it)], [VARIANTS[name]], model)}
+
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("prefers", [True, False])
+def test_what_is_the_default_on_a_processor_is_told(
+    prefers: bool, model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersModel, "prefers_bfloat16", prefers)
+
+    alike = [name for name, each in VARIANTS.items() if each.is_the_default(model)]
+
+    assert alike == ([] if prefers else ["products in full precision"])
+
+
 # A job
 
 
@@ -137,10 +163,10 @@ def test_votes_over_the_same_views_are_counted_and_nothing_is_asked_again(
 
     monkeypatch.setattr(model, "generate", counting)
 
-    rows = rows_of(router, list(jobs([item(0)], [variant(DEFAULT), variant("flat vote")], model)))
+    rows = rows_of(router, list(jobs([item(0)], [variant(DEFAULT), variant(FLAT)], model)))
 
     assert sum(asked) == FEW_STEPS["n_views"]
-    assert [each.variant for each in rows] == [DEFAULT, "flat vote"]
+    assert [each.variant for each in rows] == [DEFAULT, FLAT]
 
 
 def test_a_task_that_cannot_be_trained_on_is_answered_in_context_and_the_row_says_why(
@@ -156,6 +182,27 @@ def test_a_task_that_cannot_be_trained_on_is_answered_in_context_and_the_row_say
     assert trained.failed.startswith("TooFewDemonstrations")
     assert trained.right == in_context.right
     assert in_context.failed == ""
+
+
+def test_an_error_in_answering_costs_one_row_and_the_row_says_why(
+    router: Router, model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = model.generate
+
+    def of_one_view_alone(tasks: Sequence[Task], **given: Any) -> list[Generation]:
+        if len(tasks) > 1:
+            raise OutOfMemory("no prompt fits")
+        return generate(tasks, **given)
+
+    monkeypatch.setattr(model, "generate", of_one_view_alone)
+
+    in_context, by_vote = rows_of(
+        router, list(jobs([item(0)], [variant(IN_CONTEXT), variant("in context, by vote")], model))
+    )
+
+    assert in_context.failed == ""
+    assert by_vote.failed.startswith("OutOfMemory")
+    assert by_vote.right == by_vote.right_first == by_vote.seen == (False,)
 
 
 def test_what_training_teaches_is_right_and_the_base_comes_back(router: Router, model: TransformersModel) -> None:
@@ -180,11 +227,50 @@ def test_a_difference_is_of_the_tasks_that_both_have_answered() -> None:
 
     paired = Paired.of({DEFAULT: ours, "x": theirs}, "x", "grid")
 
-    assert paired.ours == (1.0, 0.0, 0.0)
-    assert paired.theirs == (1.0, 1.0, 0.0)
-    assert paired.seconds == (2.0, 2.0, 2.0)
+    assert [share(each) for each in paired.ours] == [1.0, 0.0, 0.0]
+    assert [share(each) for each in paired.theirs] == [1.0, 1.0, 0.0]
+    assert paired.seconds_said == "2.00 (2.00-2.00) of 3"
     assert paired.said.startswith("+33.3 (")
     assert paired.said.endswith("1 better, 0 worse")
+
+
+def test_seconds_are_compared_in_sum_so_that_a_block_that_shares_a_training_evenly_is_not_dearer() -> None:
+    seconds = [1.0] * 6 + [20.0, 30.0]  # two long tasks
+    ours = {("1d-arc", str(i)): row(DEFAULT, i, right=True, seconds=each) for i, each in enumerate(seconds)}
+    of_block = replace(row(SHARED, 0, right=True, seconds=sum(seconds) / 8), key="block")
+    theirs = {("1d-arc", str(i)): replace(of_block, task_id=str(i)) for i in range(8)}
+
+    assert Paired.of({DEFAULT: ours, SHARED: theirs}, SHARED).seconds_said == "1.00 (1.00-1.00) of 8"
+
+
+def test_seconds_are_compared_within_one_commit() -> None:
+    ours = {("1d-arc", str(i)): replace(row(DEFAULT, i, right=True), commit="a") for i in range(4)}
+    theirs = {
+        ("1d-arc", str(i)): replace(row("x", i, right=True, seconds=3.0), commit="b" if i else "a") for i in range(4)
+    }
+
+    assert Paired.of({DEFAULT: ours, "x": theirs}, "x").seconds_said == "3.00 (3.00-3.00) of 1"
+
+
+def test_tasks_of_a_block_are_drawn_anew_together() -> None:
+    values = [1.0] * 8 + [0.0] * 8
+
+    alone, blocks = mean_interval(values), mean_interval(values, ["a"] * 8 + ["b"] * 8)
+
+    assert alone[0] == blocks[0] == 0.5
+    assert blocks[1:] == (0.0, 1.0)
+    assert 0.0 < alone[1] < alone[2] < 1.0
+
+
+def test_no_direction_is_told_of_few_tasks_or_blocks() -> None:
+    def direction(n: int, n_blocks: int) -> int | None:
+        ours = {("1d-arc", str(i)): row(DEFAULT, i, right=True) for i in range(n)}
+        wrong = {("1d-arc", str(i)): replace(row("x", i, right=False), key=str(i % n_blocks)) for i in range(n)}
+        return Paired.of({DEFAULT: ours, "x": wrong}, "x", "grid").direction
+
+    assert direction(7, 7) is None
+    assert direction(8, 8) == -1
+    assert direction(24, 3) is None
 
 
 def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
@@ -242,7 +328,15 @@ def test_a_run_that_was_killed_goes_on_and_the_page_is_made_of_what_is_there(
     capsys.readouterr()
     main([*options, "--tables"])
 
-    rows = [Row.read(each) for each in read_lines(results)]
+    text = page.read_text()
+    append_lines(results, [asdict(replace(known[0], key="of another machine"))])
+    with pytest.raises(SystemExit):
+        main([*options, "--tables"])
+    assert page.read_text() == text
+    assert "1 of 7 rows" in capsys.readouterr().err
+    main([*options, "--tables", "--anew"])
+
+    rows = [Row.read(each) for each in read_lines(results)][:-1]
     assert rows[:2] == known
     assert len(rows) == len({(each.variant, each.task_id) for each in rows}) == 6
     assert f"| {DEFAULT} | 2 |" in page.read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 
 from benchmarks.throughput.__main__ import main
 from benchmarks.throughput.decoding import decode_mixed
-from benchmarks.throughput.peers import FAIR, PEERS, has_trl
+from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
 from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
 from benchmarks.throughput.rounds import Noise, Schedule
@@ -26,11 +26,13 @@ from benchmarks.throughput.subject import (
     untrained,
 )
 from benchmarks.throughput.variants import (
+    IN_BF16,
     OURS,
     Setting,
     Solved,
     Stages,
     Variant,
+    as_routed,
     difference,
     with_steps,
     with_training,
@@ -38,11 +40,12 @@ from benchmarks.throughput.variants import (
 )
 from icl_engine.embedded.vocabulary import PAD, START
 from icl_engine.task import Task
+from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 CPU = torch.device("cpu")
 TASKS = [task_of_tokens(64, seed) for seed in range(2)]
-EXACT = [each for each in (*PEERS, *OURS) if each.column != "approximate" and (has_trl() or each.name != "P2 TRL")]
+EXACT = [each for each in (*PEERS, *OURS) if each.column != "approximate" and (has_trl() or each.name != TRL)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
     document, results = tmp_path / "performance.md", tmp_path / "results.jsonl"
     document.write_text("\n".join(["before", *marks("cpu"), "after", ""]))
     options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--out", str(document)]
-    for name in (PEERS[0].name, FAIR, "all together", "bf16, shorter, four views", "bf16, early stop"):
+    for name in (PEERS[0].name, FAIR, "all together", "shorter, four views", "early stop"):
         options += ["--variant", name]
     main([*options, "--device", "cpu", "--results", str(results)])
     tables = capsys.readouterr().out
@@ -115,10 +118,89 @@ def test_a_run_that_was_killed_goes_on_from_its_rounds_and_does_none_of_them_aga
 def test_results_of_other_options_are_not_gone_on_with(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--results", str(results)]
+    options += ["--without-trl"]
     main([*options, "--stop-after", "0"])
 
     with pytest.raises(ValueError, match="Give another file"):
         main([*options, "--steps", "2", "--stop-after", "0"])
+
+
+@pytest.mark.parametrize("apart", ["capabilities_here", "LoraSettings"])
+def test_results_of_a_processor_or_settings_that_differ_under_one_name_are_not_gone_on_with(
+    apart: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--without-trl"]
+    options += ["--results", str(tmp_path / "results.jsonl"), "--stop-after", "0"]
+    main(options)
+    other = {"capabilities_here": lambda: "AVX512", "LoraSettings": lambda: LoraSettings(rank=3)}
+    monkeypatch.setattr(f"benchmarks.throughput.__main__.{apart}", other[apart])
+
+    with pytest.raises(ValueError, match="Give another file"):
+        main(options)
+
+
+@pytest.mark.parametrize("asked", [[], ["--variant", TRL]])
+def test_a_peer_that_is_not_installed_is_missed_before_anything_is_measured(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.throughput.__main__.has_trl", lambda: False)
+
+    with pytest.raises(SystemExit):
+        main(["--size", "toy", "--shape", "20k", "--results", str(tmp_path / "r"), *asked])
+
+    assert ".installed-bench" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("prefers", [True, False])
+def test_approximate_variants_compute_as_the_router_would(
+    prefers: bool, subject: Subject, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersModel, "prefers_bfloat16", prefers)
+    told: list[str] = []
+
+    def run(subject: Subject, tasks: Sequence[Task], setting: Setting, stages: Stages) -> Solved:
+        told.append(setting.training.precision)
+        return Solved((), (), (), ())
+
+    as_routed(run)(subject, TASKS, setting, Stages(CPU))
+
+    assert told == ["bf16" if prefers else "full"]
+
+
+def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersModel, "prefers_bfloat16", False)
+    compared: list[str] = []
+
+    def nothing(
+        subject: Subject, tasks: object, setting: object, variants: Sequence[Variant], *_: object, **__: object
+    ) -> Iterator[Record]:
+        compared.extend(each.name for each in variants)
+        return iter(())
+
+    monkeypatch.setattr("benchmarks.throughput.__main__.compare", nothing)
+    options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--section", "compare"]
+
+    main([*options, "--without-trl", "--results", str(tmp_path / "r")])
+
+    assert {"short", "shorter"} < set(compared)
+    assert not {IN_BF16, TRL} & set(compared)
+    assert "`bf16` is left out" in capsys.readouterr().out
+
+
+def test_the_loss_of_other_steps_is_not_told() -> None:
+    figures = {"tasks": 1.0, "loss": 0.1234}
+    records = [Record("compare", "m", "", name, 0, 1.0, None, figures) for name in ("all together", "short")]
+
+    lines = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records).splitlines()
+
+    all_together, short = (
+        next(line for line in lines if line.startswith(f"| {n} |")) for n in ("all together", "short")
+    )
+    assert "0.1234" in all_together
+    assert "0.1234" not in short
 
 
 def test_a_round_that_was_broken_off_is_not_counted() -> None:
@@ -266,7 +348,7 @@ def test_disturbed_rounds_are_told_of_and_left_out() -> None:
     text = report(about, records)
 
     assert "1 of 2 rounds count" in text
-    assert "| Router.solve | 2000.00 | 2.00 (2.00-2.00) |" in text
+    assert "| Router.solve | 2000.00 | 2.00 |" in text
     assert "not measured on a GPU" not in text
     assert read([written(about), *map(written, records)]) == (about, records)
 

@@ -47,8 +47,18 @@ def test_an_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
 
 
 def test_a_ratio_is_of_one_round_and_only_of_rounds_both_have() -> None:
-    assert ratio_said({0: 2.0, 1: 20.0, 2: 7.0}, {0: 1.0, 1: 10.0}) == "2.00 (2.00-2.00)"
+    assert ratio_said({0: 2.0, 1: 20.0, 2: 7.0}, {0: 1.0, 1: 10.0}) == "2.00 (2.00 to 2.00 of 2 rounds)"
     assert ratio_said({0: 2.0}, {1: 1.0}) == ""
+
+
+def test_few_rounds_have_no_interval_but_a_lowest_and_a_highest() -> None:
+    def said(n: int) -> str:
+        return ratio_said({i: 2.0 + i for i in range(n)}, dict.fromkeys(range(n), 1.0))
+
+    assert said(1) == "2.00"
+    assert said(5) == "4.00 (2.00 to 6.00 of 5 rounds)"
+    assert said(6).startswith("4.50 (")
+    assert "rounds" not in said(6)
 
 
 def test_every_round_calls_all_and_begins_with_the_next() -> None:

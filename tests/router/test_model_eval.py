@@ -10,6 +10,7 @@ import pytest
 from icl_engine.embedded.pretraining import save_weights
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.task import LabelledTask
+from router.checkout import commit_here
 from router.cli import main
 from router.model_eval import describe, evaluate, load_set, read_results
 from router.settings import Settings
@@ -84,6 +85,7 @@ def test_every_query_is_answered_by_every_arm_and_none_twice(data: Path, setting
     }
     assert told == [("1d-arc", 1, 2), ("1d-arc", 2, 2)]
     assert len(read_results(file)) == len(both) == 6
+    assert {each.commit for each in both} == {commit_here()}
     assert {(each.model, each.settings) for each in both} == {describe(settings)}
 
 

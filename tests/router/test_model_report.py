@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import EMBEDDED_WEIGHTS
 from router.model_eval import Result, TaskSet
-from router.model_report import BEGIN, END, card, pairs_of, report, wilson, write_between_marks
+from router.model_report import BEGIN, END, card, interval, pairs_of, report, wilson, write_between_marks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +72,42 @@ def test_a_text_file_is_compared_with_its_commonest_answer() -> None:
     cells = rows_of(report(results, [TaskSet("bbh", (labelled,), 1, 1)]), "letters")
 
     assert cells == ["letters", "2", "3", "2", "0", "**3**", "3"]
+
+
+def test_the_commonest_answer_is_that_of_the_queries_that_were_answered() -> None:
+    task = Task.from_pairs([("a", "A"), ("b", "B")], ["p", "q", "r", "s"], id="letters")
+    labelled = LabelledTask(task, ("P", "Q", "Q", "Q"))
+    few = [r for i in range(2) for r in both("letters", False, True, set="bbh", query=i)]
+    more = [r for i in range(6) for r in both("letters", False, True, set="bbh", query=i)]
+    sets = [TaskSet("bbh", (labelled,), 1, 1)]
+
+    assert rows_of(report(few, sets), "letters")[2:4] == ["2", "1"]
+    assert rows_of(report(more, sets), "letters")[2:4] == ["4", "3"]
+
+
+def test_seconds_are_of_tasks_and_not_of_their_queries() -> None:
+    long = [result("x", "ttt", True, query=i, seconds=9.0) for i in range(5)]
+    short = [result(task_id, "ttt", True, seconds=1.0) for task_id in "yz"]
+
+    cells = next(line for line in report([*long, *short], []).splitlines() if line.startswith("| 1d-arc | ttt |"))
+
+    assert cells == "| 1d-arc | ttt | 3 | 1.00 | 9.00 |"
+
+
+def test_an_interval_is_wilsons_of_single_queries_and_of_tasks_drawn_anew_otherwise() -> None:
+    single = pairs_of([each for i in range(20) for each in both(f"a{i}", i % 2 == 0, True)])
+    alike = pairs_of([each for i in range(20) for q in range(9) for each in both(f"a{i}", i % 2 == 0, True, query=q)])
+
+    assert interval(single, "icl") == wilson(10, 20)
+    assert interval(alike, "icl") == pytest.approx(wilson(10, 20), abs=0.04)  # not that of 180 queries
+    assert interval(alike, "ttt") == wilson(20, 20)
+
+
+def test_the_report_names_the_commits_that_are_known() -> None:
+    old, new = both("a", True, True), [replace(each, commit="abc1234") for each in both("b", True, True)]
+
+    assert "commit abc1234." in report([*old, *new], [])
+    assert "commit" not in report(old, [])
 
 
 def test_of_several_runs_of_one_query_the_last_counts() -> None:
