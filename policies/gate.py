@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
-_ONE_LOOK = ("accuracy_lower", "above_shuffled", "above_one_arm")  # conditions whose bounds assume many rows
+_ONE_LOOK = ("accuracy_lower", "worst_family", "above_shuffled", "above_one_arm")  # whose bounds assume many rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 from policies.decision import CAREFUL, Arm, Decision, drawn, first_available, policy_id
 from policies.difficulty import p_icl_correct
 from policies.errors import PolicySettingRefused
+from policies.outcome_splits import task_groups
 from policies.replay import Scorer, measured
 from policies.wishes import RegretLimit
 
@@ -203,12 +204,14 @@ def bound_on(
 ) -> RegretBound:
     """Choose the threshold on the scores of a matrix that was not used to fit the scorer; see `choose_threshold`.
 
-    Of each task the first row with both arms counts, since its other seeds are no further evidence.
+    Of each group of tasks the first row with both arms counts: other seeds, and other queries of a file, are no further
+    evidence.
     """
     both = measured(matrix)[:, matrix.column(Arm.ICL)] & measured(matrix)[:, matrix.column(Arm.TTT)]
-    first: dict[str, int] = {}
+    first: dict[tuple[str, str], int] = {}
+    groups = task_groups(matrix)
     for row in np.flatnonzero(both).tolist():
-        first.setdefault(matrix.tasks[row], row)
+        first.setdefault(groups[row], row)
     rows = matrix.take(sorted(first.values()))
     return choose_threshold(
         scorer.scores(rows), regretted_rows(rows), max_rate=max_rate, delta=delta, n_future=n_future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,6 +156,9 @@ def run_report(
     chosen = subject or ranking[0]
     if chosen not in ranking:
         raise typer.BadParameter(f"{chosen!r} is none of {', '.join(ranking)}", param_hint="--subject")
+    command = _command(
+        matrices, fit=fit, out=out, plots=plots, ignore=ignore, subject=subject, streams=streams, draws=draws, seed=seed
+    )
     with EvaluationProgress(Console(stderr=True)) as progress:
         report = make_report(
             matrix,
@@ -168,7 +172,7 @@ def run_report(
             threshold_rule=threshold_of_bound,
             about=[
                 *(said for _, said in (*judged_on, *fitted_on)),
-                f"Made by `{_command(matrices, fit or (), out, plots, draws, seed)}`.",
+                f"Made by `{command}`.",
             ],
         )
     for file in report.write(out, plots or out.parent / out.stem):
@@ -194,12 +198,13 @@ def run_prior(
     print(f"{out}: {len(prior.feature_names)} features, {source}")
 
 
-def _command(
-    matrices: Sequence[Path], fit: Sequence[Path], out: Path, plots: Path | None, draws: int, seed: int
-) -> str:
-    named = [path.as_posix() for path in matrices] + [f"--fit {path.as_posix()}" for path in fit]
-    named += [f"--out {out.as_posix()}"] + ([] if plots is None else [f"--plots {plots.as_posix()}"])
-    return f"ttt-router bench report {' '.join(named)} --draws {draws} --seed {seed}"
+def _command(matrices: Sequence[Path], **options: object) -> str:
+    """Write out the command with every option that is not empty; one that is given several times is a sequence."""
+    words = ["ttt-router bench report", *(path.as_posix() for path in matrices)]
+    for name, value in options.items():
+        for each in value if isinstance(value, list | tuple) else () if value is None else (value,):
+            words.append(f"--{name} {shlex.quote(each.as_posix() if isinstance(each, Path) else str(each))}")
+    return " ".join(words)
 
 
 def _name_of(device: torch.device) -> str:

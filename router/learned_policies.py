@@ -44,9 +44,15 @@ _LEARNED = re.compile(r"learned@1:model=[^,]+,price=([^,]+),")
 _LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
 
 
-def learner_of(settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None) -> Learner:
-    """Return the learning loop with this project's gain models; the first policy decides until there is a champion."""
-    first = settings.first_policy
+def learner_of(
+    settings: Settings, ledger: Ledger, *, model_fingerprint: str | None = None, first: Policy | None = None
+) -> Learner:
+    """Return the learning loop with this project's gain models.
+
+    Args:
+        first: decides until there is a champion; default: the settings' first policy.
+    """
+    first = first or settings.first_policy
     return Learner(
         ledger,
         fit=fit_with(price=settings.price, explore=settings.explored_share, temperature=settings.temperature),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.outcome_splits import task_groups
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -19,9 +21,10 @@ def family_folds(matrix: OutcomeMatrix, n_folds: int) -> npt.NDArray[np.int64]:
     """Return the fold of each row, (n_rows,), from 0 to at most n_folds - 1.
 
     Families go from the largest to the smallest into the fold with the fewest rows. Where there are fewer families than
-    folds, tasks stand in for them: rows of one task stay together all the same.
+    folds, tasks stand in for them: rows of one task, and tasks of one group, stay together all the same.
     """
-    groups = matrix.families if len(set(matrix.families)) >= n_folds else matrix.tasks
+    of_families = [("", family) for family in matrix.families]
+    groups = of_families if len(set(of_families)) >= n_folds else task_groups(matrix)
     sizes = Counter(groups)
     filled, fold_of = np.zeros(n_folds, dtype=np.int64), {}
     for group in sorted(sizes, key=lambda name: (-sizes[name], name)):

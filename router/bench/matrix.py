@@ -118,7 +118,14 @@ def fill(
     """
     model, said = describe(settings)
     about = model, f"{said}, deadline_s={deadline_s}"
-    outcomes = [each for each in read_finished(file) if (each.model, each.settings) == about]
+    groups = {
+        (each.set, each.labelled.task.id): each.group for each in tasks
+    }  # rows of before there were any have none
+    outcomes = [
+        replace(each, group=groups.get((each.set, each.task), each.group))
+        for each in read_finished(file)
+        if (each.model, each.settings) == about
+    ]
     done = {each.place for each in outcomes}
     jobs = [job for seed in seeds for job in _jobs(tasks, tuple(arms), seed, deadline_s, processes, about, done)]
     n_done, n_all = 0, sum(job.n_outcomes for job in jobs)

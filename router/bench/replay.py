@@ -103,7 +103,9 @@ def with_repeats(matrix: OutcomeMatrix, rate: float) -> OutcomeMatrix:
 
 
 def with_shared_training(matrix: OutcomeMatrix) -> OutcomeMatrix:
-    """Return the matrix with the training of an adapter spread over the tasks of its group, which share it."""
+    """Return the matrix with the training of an adapter spread over the tasks of its group, which share it: what an arm
+    costs that is always taken.
+    """
     if matrix.train_s is None:
         raise OutcomesRefused(
             "train_s", "not recorded", remedy="What is shared is training: give what each arm trained."

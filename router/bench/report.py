@@ -6,6 +6,7 @@ Made by one command from frozen matrices; nothing in it is written by hand. What
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -183,7 +184,7 @@ def make_report(
         _made_from(matrix, fit_on, about, n_draws),
         _what_there_is(matrix, n_draws),
         _single_features(feature_aurocs(matrix, resampling)),
-        _verdict(subject, compared, oracles),
+        _verdict(subject, compared, oracles, n_draws),
         "PLOT frontier",
         _ranking_table(matrix, rankings),
         _choices_table(choices),
@@ -215,7 +216,7 @@ def _made_from(matrix: OutcomeMatrix, fit_on: OutcomeMatrix | None, about: Seque
         f"Every policy that learns is fitted on the other families of the matrix, in {N_FOLDS} folds{besides}: it has "
         "seen no family that it is judged on. A shipped prior is judged as it is shipped."
     )
-    n_tasks, n_groups = len(set(zip(matrix.sets, matrix.tasks, strict=True))), len(set(task_groups(matrix)))
+    n_tasks, n_groups = _n_tasks(matrix), len(set(task_groups(matrix)))
     grouped = (
         f" The tasks are {n_groups} groups: the queries of one file share their demonstrations and one adapter. Each "
         "is charged the whole training all the same, as if it came alone."
@@ -267,7 +268,7 @@ def _single_features(found: Mapping[str, Interval]) -> str:
     return f"## {title}\n\n{said} Below 0.5, less of it speaks for training.\n\n{_table(['feature', 'AUROC'], rows)}"
 
 
-def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> str:
+def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str], n_draws: int) -> str:
     rows = []
     for each in compared:
         beaten = "oracle" if each.other in oracles else "yes" if each.is_beaten else "**no**"
@@ -279,6 +280,12 @@ def _verdict(subject: str, compared: Sequence[Compared], oracles: set[str]) -> s
         f"Beaten is what the subject is above in one of the two with p < {ALPHA:g}, and not below in the other; p is "
         "corrected for all these comparisons (Holm), the intervals are not."
     )
+    n_tested = sum(p is not None for each in compared for p in (each.apgr_p, each.utility_p))
+    needed = math.ceil(2 * n_tested / ALPHA)
+    if n_draws < needed:
+        words += (
+            f" **{n_draws:,} draws are too few for that: no p can be so small. Take {needed:,} or more (`--draws`).**"
+        )
     return f"## What {subject} beats\n\n{_not_beaten(subject, left)}\n\n{words}\n\n{_table(header, rows)}"
 
 
@@ -410,20 +417,28 @@ def _cache(matrix: OutcomeMatrix, subject: Judged) -> str:
         return ""
     rows = []
     cached = {f"{rate:.0%} of the tasks come again": with_repeats(matrix, rate) for rate in REPEAT_RATES}
-    if set(task_groups(matrix)) != set(zip(matrix.sets, matrix.tasks, strict=True)):
-        cached["the tasks of a group share one training"] = with_shared_training(matrix)
-    unit = unit_of(matrix)
     for name, cheaper in cached.items():
         cost_s = subject.cost_s - (matrix.cost_s - cheaper.cost_s)
         curve = curve_of(Judged(subject.name, False, subject.choices, cost_s, subject.scores, None, None), matrix)
-        always = [f"{cheaper.cost_s[:, i].mean() / unit:.3f}" for i in range(len(matrix.arms))]
-        rows.append([name, *(_number(float(curve.cost_reaching(part)[0])) for part in (0.95, 0.98)), *always])
+        reached = [_number(float(curve.cost_reaching(part)[0])) for part in (0.95, 0.98)]
+        rows.append([name, *reached, *_cost_of_arms(cheaper, unit_of(matrix))])
+    if len(set(task_groups(matrix))) < _n_tasks(matrix):  # whoever trains on some of a group pays for it whole: no C@
+        shared = with_shared_training(matrix)
+        rows.append(["the tasks of a group share one training", "", "", *_cost_of_arms(shared, unit_of(matrix))])
     words = (
         "As a part of always training without a cache: what finds its adapter is not trained on. C@ of "
         f"`{subject.name}`, and the cost of always one arm."
     )
     header = ["", "C@95%", "C@98%", *(f"always {arm}" for arm in matrix.arms)]
     return f"## With a cache of adapters\n\n{words}\n\n{_table(header, rows)}"
+
+
+def _cost_of_arms(matrix: OutcomeMatrix, unit_s: float) -> list[str]:
+    return [f"{seconds / unit_s:.3f}" for seconds in matrix.cost_s.mean(axis=0).tolist()]
+
+
+def _n_tasks(matrix: OutcomeMatrix) -> int:
+    return len(set(zip(matrix.sets, matrix.tasks, strict=True)))
 
 
 def _safety(

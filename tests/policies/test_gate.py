@@ -79,12 +79,12 @@ def test_on_few_rows_nothing_is_decided() -> None:
 def test_a_few_rows_of_bad_luck_refuse_nobody() -> None:
     """Bounds that are made for many rows exclude too much on ten, and every turn of the loop is another look."""
     worse = policy(np.full(2 * N, 0.02))
-    rules = GateRules(price=0.1)
+    one_family = replace(TRUTH.logged(np.random.default_rng(21), P_TTT, one_sided=True), families=("f",) * (2 * N))
 
-    few = [verdict_on(worse, n=n, rules=rules) for n in range(5, 60)]
+    few = [verdict_on(worse, n=n, rows=one_family) for n in range(5, 95, 3)]
 
     assert {verdict.outcome for verdict in few} == {Outcome.UNDECIDED}
-    assert verdict_on(worse, rules=rules).outcome is Outcome.REFUSE
+    assert verdict_on(worse, rows=one_family).outcome is Outcome.REFUSE
 
 
 def test_the_incumbent_itself_is_not_promoted() -> None:

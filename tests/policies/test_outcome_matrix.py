@@ -76,6 +76,7 @@ def test_what_tasks_share_is_kept_joined_and_held_out_together(tmp_path: Path, n
     assert back.groups == files.groups
     assert back.digest == files.digest != matrix.digest
     assert joined([matrix, files]).groups == matrix.tasks + files.groups
+    assert files.take([3, 1]).of_arms(["ttt"]).groups == (files.groups[3], files.groups[1])
     for split in task_folds(files, 4, np.random.default_rng(0)):
         assert not {files.groups[i] for i in split.fit} & {files.groups[i] for i in split.judge}
 

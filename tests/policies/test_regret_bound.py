@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +152,8 @@ def test_other_seeds_of_a_task_are_no_further_evidence() -> None:
 
     assert bound_on(LEARNED, twice, max_rate=0.4) == bound_on(LEARNED, matrix, max_rate=0.4)
     assert bound_on(LEARNED, twice, max_rate=0.4).n_calibration == 580
+    files = replace(matrix, groups=matrix.families)
+    assert bound_on(LEARNED, files, max_rate=0.4).n_calibration == len(set(matrix.families))
 
 
 def test_the_realised_rate_counts_tasks_answered_in_context_and_no_others() -> None:

@@ -63,21 +63,22 @@ def outcome(**given: object) -> Outcome:
 
 
 def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: Settings, tmp_path: Path) -> None:
-    file, tasks = tmp_path / "rows.jsonl", [bench_task("a"), bench_task("b")]
+    file, tasks = tmp_path / "rows.jsonl", [replace(bench_task(name), group="file") for name in "ab"]
     told: list[tuple[str, int, int]] = []
 
     model, said = describe(settings)
     job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, 1, model, f"{said}, deadline_s=None")
     with Router(settings) as router:
         first = _outcomes_of(router, job)
-    append_lines(file, map(asdict, first))
+    append_lines(file, ({name: value for name, value in asdict(each).items() if name != "group"} for each in first))
     with file.open("a") as cut:
         cut.write('{"model": "cut sho')  # a kill
     none = fill(tasks, settings, file, seeds=(0,), stop_after_s=0.0)
     both = fill(tasks, settings, file, seeds=(0,), progress=lambda *now: told.append(now))
 
     assert [each.arm for each in first] == ["icl", "ttt_short"]
-    assert none == first
+    assert none == first  # also what a file has of before there were groups
+    assert matrix_from(both).groups == ("file", "file")
     assert {(each.task, each.arm) for each in both} == {(task, arm) for task in "ab" for arm in ARMS}
     assert len(file.read_text().splitlines()) == len(both) == 8
     assert told[-1] == ("outcomes", 6, 6)
@@ -171,6 +172,7 @@ def test_each_query_of_a_text_file_is_a_task_of_its_family(tmp_path: Path) -> No
     found = load_bench_set("bbh", tmp_path, fits=lambda labelled: True, n_queries=3)
 
     assert [(each.labelled.task.id, each.family) for each in found] == [(f"odd-{i}", "odd") for i in range(3)]
+    assert {each.group for each in found} == {"odd"}
     assert len({each.labelled.task.demonstrations_fingerprint for each in found}) == 1
 
 

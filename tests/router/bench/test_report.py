@@ -117,6 +117,19 @@ def test_where_the_subject_does_not_learn_splits_are_tried_with_one_that_does() 
     assert "The same for `learner`" in page
 
 
+def test_where_draws_are_too_few_for_any_verdict_that_is_said() -> None:
+    strong, weak = by_feature("strong", "loo_nll_mean", 1.0), by_feature("weak", "prompt_tokens", 1.0)
+
+    few, enough = (
+        make_report(known_matrix(60, 1), (weak, strong), subject="strong", n_draws=n, n_streams=0).text
+        for n in (100, 200)
+    )
+
+    assert "100 draws are too few" in few
+    assert "Take 160 or more" in few
+    assert "too few" not in enough
+
+
 def test_the_safety_of_a_bound_is_reported_where_a_rule_is_given() -> None:
     subject = by_feature("strong", "loo_nll_mean", 1.0)
     text = make_report(
