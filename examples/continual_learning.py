@@ -128,12 +128,14 @@ def draw(rows: Sequence[tuple[DecisionRow, float]], path: Path) -> None:
     ends = np.arange(1, len(rows) + 1)
     rate = [right[max(0, end - WINDOW) : end].sum() / seconds[max(0, end - WINDOW) : end].sum() for end in ends]
     figure, axes = pyplot.subplots(figsize=(8, 4))
-    axes.plot(ends, rate)
+    axes.plot(ends[EVERY:], rate[EVERY:])  # the rate of a handful of tasks says nothing
     names = [row.policy for row, _ in rows]
     for i, (before, after) in enumerate(pairwise(names), start=1):
         if before != after:
             axes.axvline(i, linestyle=":", color="grey")
-            axes.annotate(after.partition("@")[0], (i, max(rate)), rotation=90, va="top", fontsize=8)
+            first, then = before.partition("@")[0], after.partition("@")[0]
+            axes.annotate(then if first != then else "", (i, 0.02), rotation=90, va="bottom", ha="right", fontsize=9)
+    axes.set_title("A dotted line is where another policy began to decide", loc="left", fontsize=9)
     axes.set_xlabel("tasks solved")
     axes.set_ylabel(f"right answers a second, last {WINDOW} tasks")
     axes.set_ylim(bottom=0)
