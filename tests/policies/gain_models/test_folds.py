@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from policies.gain_models.folds import RUN, family_folds, run_folds
 from tests.policies.gain_models.matrices import drawn
@@ -20,8 +21,11 @@ def test_no_family_is_in_two_folds() -> None:
     assert np.bincount(folds).min() >= 40
 
 
-def test_with_too_few_families_the_rows_of_one_task_stay_together() -> None:
-    matrix = replace(drawn(60).matrix, families=("one",) * 60, tasks=tuple(f"task {i // 3}" for i in range(60)))
+@pytest.mark.parametrize("shared_by", ["the rows of a task", "the tasks of a file"])
+def test_with_too_few_families_what_belongs_together_stays_together(shared_by: str) -> None:
+    threes, alone = tuple(f"{i // 3}" for i in range(60)), tuple(f"{i}" for i in range(60))
+    tasks = threes if shared_by == "the rows of a task" else alone
+    matrix = replace(drawn(60).matrix, families=("one",) * 60, tasks=tasks, groups=threes)
 
     folds = family_folds(matrix, 4)
 
