@@ -2,14 +2,14 @@
 
 It begins with a coin (either arm alike), at a price at which time is dear. Every 50 tasks a policy is fitted to what
 came of them and promoted by hand, as with `ttt-router policy train` and `promote`: the gate, which asks for proof that
-a policy is worth more, has seldom seen enough after 600 tasks. With --gate it has its way.
+a policy is worth more, needs most of 600 tasks for that. With --gate it has its way.
 
     python examples/continual_learning.py                                      the 15 tasks of the demonstration
     python examples/continual_learning.py DATA/1d-arc --limit 600 --plot learning.png
 
 The ledger is the memory: stopped and started again with the same --home, it goes on where it was. Without --home it is
 in a new folder that is gone in the end; yours is not touched. DATA holds the public sets (docs/data.md). The plot needs
-`pip install -c constraints.txt -e '.[report]'`. 600 tasks of single rows take some 20 minutes on two free cores; larger
+`pip install -c constraints.txt -e '.[report]'`. 600 tasks of single rows take some 25 minutes on two free cores; larger
 grids take several times that.
 """
 
@@ -37,7 +37,7 @@ from router.learned_policies import learner_of
 from router.learning import Event, Learner
 
 EVERY = 10  # tasks between two turns of the learning loop
-BY_HAND = 50  # known outcomes between two policies that are promoted by hand
+BY_HAND = 50  # tasks between two policies that are promoted by hand; the first needs twice as many
 WINDOW = 60  # tasks that a point of the plot looks back on
 SETTINGS: dict[str, Any] = {
     "arms": ("icl", "ttt"),
@@ -92,7 +92,7 @@ def learn_from(tasks: Sequence[LabelledTask], ledger: Ledger, settings: Settings
                 router.feedback(solution.trace_id, answer=labelled.solutions, source="solution")
                 if n % EVERY == 0 or n == len(left):
                     rows = solved(ledger)
-                    by_hand = not gate and len(rows) >= 2 * BY_HAND and len(rows) % BY_HAND == 0
+                    by_hand = not gate and len(rows) >= 2 * BY_HAND and n % BY_HAND == 0
                     for event in [*(promoted_by_hand(learner, ledger) if by_hand else ()), *learner.step()]:
                         print(f"{len(rows):>4} {event.kind}: {event.reason[:100]}")
                     print(f"{len(rows):>4} {told(rows[-WINDOW:])}, decided by {learner.policy.name}")

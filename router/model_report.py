@@ -14,13 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.loaders import task_kind
+from router.bench.bootstrap import ratio_interval
 from router.model_eval import GRID_SETS, TEXT_SET, Result, TaskSet
 
-_RESAMPLES = 10_000
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
@@ -49,19 +47,14 @@ def interval(pairs: Sequence[Pair], arm: str, *, seed: int = 0) -> tuple[float, 
 
     Queries of one task hang together, so tasks are drawn anew, each with all of its queries (percentile interval).
     Wilson's where each task has one query, and, of the tasks, where all are right or none: drawing says nothing then.
-
-    Source: Efron and Tibshirani 1993, ch. 13 (the percentile interval).
     """
-    tasks: dict[tuple[str, str], list[bool]] = {}
-    for pair in pairs:
-        tasks.setdefault((pair.set, pair.task_id), []).append(getattr(pair, arm).right)
-    n_right, n = (np.array([count(each) for each in tasks.values()]) for count in (sum, len))
-    k, n_queries = int(n_right.sum()), len(pairs)
-    if len(tasks) == n_queries or k in (0, n_queries):
-        return wilson(round(k / n_queries * len(tasks)), len(tasks))
-    drawn = np.random.default_rng(seed).integers(len(tasks), size=(_RESAMPLES, len(tasks)))
-    low, high = np.percentile(n_right[drawn].sum(axis=1) / n[drawn].sum(axis=1), (2.5, 97.5))
-    return float(low), float(high)
+    tasks = [(pair.set, pair.task_id) for pair in pairs]
+    right = [getattr(pair, arm).right for pair in pairs]
+    n_tasks, k, n = len(set(tasks)), sum(right), len(pairs)
+    if n_tasks == n or k in (0, n):
+        return wilson(round(k / n * n_tasks), n_tasks)
+    found = ratio_interval(right, [1.0] * n, tasks, seed=seed)
+    return found.low, found.high
 
 
 def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -5,10 +5,8 @@ default on the tasks that both have answered.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 from benchmarks.ablation.solving import Row
 from benchmarks.ablation.variants import (
@@ -20,9 +18,9 @@ from benchmarks.ablation.variants import (
     SHARED,
     VARIANTS,
 )
+from router.bench.bootstrap import Interval, ratio_interval
 
 LEAST_UNITS = 8  # tasks, or blocks that share an adapter, of which a direction is told
-_RESAMPLES = 10_000
 Place = tuple[str, str]  # set and task id
 ByVariant = Mapping[str, Mapping[Place, Row]]
 
@@ -51,30 +49,13 @@ def report(rows: Sequence[Row], head: str) -> str:
     return "\n\n".join([head, _main_table(by_variant), _directions(by_variant), _sets_table(by_variant)])
 
 
-def mean_interval(
-    values: Sequence[float], units: Sequence[str] | None = None, *, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the mean and its 95 % percentile interval; tasks are drawn anew, with all of their queries.
+def mean_interval(values: Sequence[float], units: Sequence[Hashable], *, seed: int = 0) -> Interval:
+    """Return the mean and its 95 % percentile interval.
 
     Args:
-        units: what each value is drawn anew with, such as the other tasks of its block; None: each by itself.
+        units: what each value is drawn anew with, such as the other tasks of its block.
     """
     return ratio_interval(values, [1.0] * len(values), units, seed=seed)
-
-
-def ratio_interval(
-    above: Sequence[float], below: Sequence[float], units: Sequence[str] | None = None, *, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the ratio of two sums and its 95 % percentile interval; units are drawn anew.
-
-    Source: Efron and Tibshirani 1993, ch. 13 (the percentile interval).
-    """
-    _, unit = np.unique(range(len(above)) if units is None else units, return_inverse=True)
-    sums = np.stack([np.bincount(unit, np.asarray(each, dtype=float)) for each in (above, below)])  # (2, units)
-    n = sums.shape[1]
-    drawn = sums[:, np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))].sum(axis=2)  # (2, resamples)
-    low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
-    return float(sums[0].sum() / sums[1].sum()), float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +77,7 @@ class Paired:
         """Say how many points it is better, with the interval, and on how many tasks it is better and worse."""
         if not self.ours:
             return ""
-        mean, low, high = (100 * each for each in self._interval)
+        mean, low, high = (100 * each for each in astuple(self._interval))
         better, worse = sum(each > 0 for each in self.points), sum(each < 0 for each in self.points)
         return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}); {better} better, {worse} worse"
 
@@ -105,8 +86,7 @@ class Paired:
         """1 or -1 where the interval is on one side of 0, else 0; None where what is drawn anew is too few to say."""
         if len({row.key for row in self.theirs}) < LEAST_UNITS:
             return None
-        _, low, high = self._interval
-        return int(low > 0) - int(high < 0)
+        return int(self._interval.low > 0) - int(self._interval.high < 0)
 
     @property
     def points(self) -> list[float]:
@@ -126,11 +106,11 @@ class Paired:
         if not pairs:
             return ""
         above, below = [_seconds(theirs) for theirs, _ in pairs], [_seconds(ours) for _, ours in pairs]
-        ratio, low, high = ratio_interval(above, below, [theirs.key for theirs, _ in pairs])
-        return f"{ratio:.2f} ({low:.2f}-{high:.2f}) of {len(pairs)}"
+        ratio = ratio_interval(above, below, [theirs.key for theirs, _ in pairs])
+        return f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f}) of {len(pairs)}"
 
     @property
-    def _interval(self) -> tuple[float, float, float]:
+    def _interval(self) -> Interval:
         return mean_interval(self.points, [row.key for row in self.theirs])
 
 
@@ -199,7 +179,8 @@ def _seconds(row: Row) -> float:
 def _percent(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
-    mean, low, high = (100 * each for each in mean_interval([share(row) for row in rows], [row.key for row in rows]))
+    found = mean_interval([share(row) for row in rows], [row.key for row in rows])
+    mean, low, high = (100 * each for each in astuple(found))
     return f"{mean:.1f} ({low:.0f}-{high:.0f})"
 
 

@@ -23,8 +23,8 @@ def family_folds(matrix: OutcomeMatrix, n_folds: int) -> npt.NDArray[np.int64]:
     Families go from the largest to the smallest into the fold with the fewest rows. Where there are fewer families than
     folds, tasks stand in for them: rows of one task, and tasks of one group, stay together all the same.
     """
-    of_families = [("", family) for family in matrix.families]
-    groups = of_families if len(set(of_families)) >= n_folds else task_groups(matrix)
+    few = len(set(matrix.families)) < n_folds
+    groups = list(map("/".join, task_groups(matrix))) if few else matrix.families
     sizes = Counter(groups)
     filled, fold_of = np.zeros(n_folds, dtype=np.int64), {}
     for group in sorted(sizes, key=lambda name: (-sizes[name], name)):

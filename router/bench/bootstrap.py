@@ -6,7 +6,7 @@ thousands of draws at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class Resampling:
     seed: int
 
     @classmethod
-    def of(cls, tasks: Sequence[tuple[str, str]], *, n_draws: int = N_DRAWS, seed: int = 0) -> Resampling:
+    def of(cls, tasks: Sequence[Hashable], *, n_draws: int = N_DRAWS, seed: int = 0) -> Resampling:
         """Return the resampling of rows whose tasks are named here."""
         place = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
         return cls(np.array([place[task] for task in tasks], dtype=np.int64), n_draws, seed)
@@ -68,6 +68,15 @@ def interval(draws: Floats, level: float = LEVEL) -> Interval:
         return Interval(float(draws[0]), float("nan"), float("nan"))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(draws[0]), float(low), float(high))
+
+
+def ratio_interval(
+    above: Sequence[float], below: Sequence[float], tasks: Sequence[Hashable], *, seed: int = 0
+) -> Interval:
+    """Return the ratio of two sums over rows with its interval: a mean where all of `below` are 1."""
+    over, under = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    drawn = Resampling.of(tasks, seed=seed).draws(lambda weights: {"": (weights @ over) / (weights @ under)})
+    return interval(drawn[""])
 
 
 def p_value(draws: Floats) -> float:

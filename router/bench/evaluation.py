@@ -155,16 +155,20 @@ def comparisons(
     utility[SHUFFLED] = choices[subject][f"utility over shuffle@{PRICE:g}"]
     apgr = {name: rankings[subject]["APGR"] - rankings[name]["APGR"] for name in others if rankings.get(name)}
     apgr[SHUFFLED] = rankings[subject]["APGR"] - 0.5
-    tested = [(figure, name) for figure in (apgr, utility) for name in figure if name not in oracles]
-    corrected = metrics.holm(np.array([p_value(figure[name]) for figure, name in tested]))
-    p = {(id(figure), name): float(each) for (figure, name), each in zip(tested, corrected, strict=True)}
+    raw = {
+        (figure, name): p_value(draws)
+        for figure, differences in (("APGR", apgr), ("utility", utility))
+        for name, draws in differences.items()
+        if name not in oracles
+    }
+    p = dict(zip(raw, metrics.holm(np.array(list(raw.values()))).tolist(), strict=True))
     return [
         Compared(
             name,
             interval(apgr[name]) if name in apgr else None,
             interval(draws),
-            p.get((id(apgr), name)),
-            p.get((id(utility), name)),
+            p.get(("APGR", name)),
+            p.get(("utility", name)),
         )
         for name, draws in utility.items()
     ]

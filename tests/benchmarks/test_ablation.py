@@ -21,6 +21,7 @@ from icl_engine.errors import OutOfMemory
 from icl_engine.language_model import Generation, load_model
 from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
+from router.bench.bootstrap import Interval
 from router.evaluation_workers import append_lines, read_lines
 from router.model_eval import load_set
 from router.router import Router
@@ -255,11 +256,11 @@ def test_seconds_are_compared_within_one_commit() -> None:
 def test_tasks_of_a_block_are_drawn_anew_together() -> None:
     values = [1.0] * 8 + [0.0] * 8
 
-    alone, blocks = mean_interval(values), mean_interval(values, ["a"] * 8 + ["b"] * 8)
+    alone, blocks = mean_interval(values, range(16)), mean_interval(values, ["a"] * 8 + ["b"] * 8)
 
-    assert alone[0] == blocks[0] == 0.5
-    assert blocks[1:] == (0.0, 1.0)
-    assert 0.0 < alone[1] < alone[2] < 1.0
+    assert alone.value == 0.5
+    assert blocks == Interval(0.5, 0.0, 1.0)
+    assert 0.0 < alone.low < alone.high < 1.0
 
 
 def test_no_direction_is_told_of_few_tasks_or_blocks() -> None:
@@ -275,9 +276,10 @@ def test_no_direction_is_told_of_few_tasks_or_blocks() -> None:
 
 def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    intervals = [mean_interval((rng.random(60) < 0.3).astype(float).tolist(), seed=i) for i in range(100)]
+    drawn = [(rng.random(60) < 0.3).astype(float).tolist() for _ in range(100)]
+    intervals = [mean_interval(values, range(60), seed=i) for i, values in enumerate(drawn)]
 
-    assert sum(low <= 0.3 <= high for _, low, high in intervals) >= 88
+    assert sum(each.low <= 0.3 <= each.high for each in intervals) >= 88
 
 
 def test_a_direction_of_the_paper_is_found_or_said_not_to_be_told_apart() -> None:
