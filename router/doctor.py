@@ -26,7 +26,7 @@ from rich.text import Text
 
 from icl_engine.errors import FewShotError, RemoteFailed
 from router.extras import lacking, remedy_for
-from router.router import store_of
+from router.parts import store_of
 from router.settings import Settings, unknown_variables
 from router.values_shown import printable
 from ttt_engine.errors import ExecutorUnavailable, StoreMisconfigured, StoreUnavailable

@@ -53,9 +53,9 @@ class Result:
     commit: str = ""  # of the code that answered; "": it is not known
 
     @property
-    def done(self) -> tuple[str, str, str, str, str, bool]:
+    def done(self) -> tuple[object, ...]:
         """What need not be done again."""
-        return self.model, self.settings, self.set, self.task_id, self.arm, self.processes == 1
+        return self.model, self.settings, self.set, self.task_id, self.arm, self.processes == 1, self.query
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,12 @@ class Question:
     model: str
     settings: str
     processes: int
+
+    @property
+    def wanted(self) -> frozenset[tuple[object, ...]]:
+        """What has to be done for it, one entry for each query whose solution is known; see `Result.done`."""
+        place = self.model, self.settings, self.set, self.labelled.task.id, self.arm, self.processes == 1
+        return frozenset((*place, i) for i, known in enumerate(self.labelled.solutions) if known is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +166,10 @@ def evaluate(
     done = {result.done for result in results}
     with Workers(settings, processes) as workers:
         for tasks in sets:
-            left = [
-                Question(tasks.name, labelled, arm, *about, processes)
-                for labelled in tasks.tasks
-                for arm in arms
-                if (*about, tasks.name, labelled.task.id, arm, processes == 1) not in done
-            ]
+            asked = (
+                Question(tasks.name, labelled, arm, *about, processes) for labelled in tasks.tasks for arm in arms
+            )
+            left = [each for each in asked if not each.wanted <= done]
             for n_done, found in enumerate(workers.each(_answer, left), 1):
                 new = [replace(result, commit=commit) for result in found]
                 results += new

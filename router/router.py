@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import threading
 import time
@@ -16,31 +15,27 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from icl_engine.errors import TaskRefused
 from icl_engine.task import HOW_TO_MAKE_A_TASK, Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
-from policies.errors import ArmUnavailable, LedgerUnavailable, PolicyFileDamaged, RecordRefused
+from policies.errors import ArmUnavailable, RecordRefused
 from policies.records import OutcomeRow
+from router.parts import Parts
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from router.solution import Solution
 from router.workers import Asked, Here, RouterWorker, check_reach
-from ttt_engine.errors import Cancelled, DeadlinePassed, StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import Cancelled, DeadlinePassed
 from ttt_engine.executors import Batch, Executor, batches_of, open_executor
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
-    from icl_engine.remote_model import RemoteModel
     from policies.ledger import Ledger
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
-    from router.learning_loop import LearningLoop
     from router.steps import Progress, SolveState, Steps
     from router.traces.stored import StoredTrace
-    from router.traces.writer import TraceWriter
-    from ttt_engine.stores import AdapterStore, TieredAdapterStore
+    from ttt_engine.stores import AdapterStore
 
-
-_REMOTE_S = 2.0  # of a model on a server, before it is measured
 _TOGETHER = 64  # tasks that are solved together at most
 
 
@@ -93,25 +88,12 @@ class Router:
                 remedy = "Name it in the settings: the executor's workers make their own."
                 raise SettingsError("an object of this process", variable=name, remedy=remedy)
         check_reach(self.settings, self._executor)
+        self._parts = Parts(self.settings, self._redact, model=model, policy=policy, ledger=ledger, store=store)
         self._executor.start(
             functools.partial(RouterWorker, self.settings, policy) if self._is_remote else lambda name: Here(self)
         )
-        self._model = model
-        self._policy = policy
-        self._ledger = ledger
-        self._owns_ledger = ledger is None
-        self._store = store
-        self._opened: TieredAdapterStore | None = None
-        self._ledger_fault: str | None = None
-        self._store_fault: str | None = None
-        self._policy_fault: str | None = None
-        self._learning_loop: LearningLoop | None = None
-        self._bound: Steps | None = None
-        self._remote: RemoteModel | None = None
-        self._traces: TraceWriter | None = None
         self._compiled: Any = None
-        self._lock = threading.RLock()
-        self.audits: Audits | None = None  # a share of the solves in context that is also trained on; None: none
+        self._lock = threading.Lock()
 
     def solve(
         self,
@@ -179,7 +161,7 @@ class Router:
         """
         own: dict[str, object] = {"tenant": tenant, "learning": "off"}
         own |= {"budget": None, "max_regret_rate": None}  # the policy keeps to them already
-        steps, settings = self._steps(), self.settings.model_copy(update=own)
+        steps, settings = self.steps, self.settings.model_copy(update=own)
         return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger)
 
     def solved_here(
@@ -221,17 +203,6 @@ class Router:
             degraded=degraded,
             trace_id=state["trace_id"],
         )
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """What does not go as it should whatever is solved, as far as it is known by now."""
-        learning = self._policy_fault if self._learning_loop is None else self._learning_loop.fault
-        found = (
-            ("not recorded", self._ledger_fault),
-            ("learning", learning),
-            ("adapters are kept in memory only", self._store_fault),
-        )
-        return tuple(f"{what}: {fault}" for what, fault in found if fault is not None)
 
     async def asolve(
         self,
@@ -281,7 +252,7 @@ class Router:
     def _solve_together(self, states: Sequence[SolveState]) -> list[Solution]:
         from ttt_engine.cohort import Cohort, Seat
 
-        steps = self._steps()
+        steps = self.steps
         for state in states:
             steps.admit(state)  # before anything is read: the first that is refused ends it
         probed = steps.prober.probe_together([state["task"] for state in states], seed=states[0]["seed"])
@@ -330,7 +301,7 @@ class Router:
         """
         initial = self._initial(task, arm, seed, None, progress)
         initial.update({"deadline": deadline, "cancelled": cancelled})
-        self._steps().admit(initial)  # before anything is read
+        self.steps.admit(initial)  # before anything is read
 
         def check() -> None:
             if cancelled():
@@ -350,7 +321,7 @@ class Router:
         for seed in dict.fromkeys(seed for _, seed in asked):
             places = [i for i, each in enumerate(asked) if each[1] == seed]
             try:
-                probed = self._steps().prober.probe_together([asked[i][0] for i in places], seed=seed)
+                probed = self.steps.prober.probe_together([asked[i][0] for i in places], seed=seed)
             except Exception:
                 probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
             found.update(zip(places, probed, strict=True))
@@ -358,7 +329,7 @@ class Router:
 
     def _probe_alone(self, task: Task, seed: int) -> ProbeResult | Exception:
         try:
-            return self._steps().prober.probe(task, seed=seed)
+            return self.steps.prober.probe(task, seed=seed)
         except Exception as error:  # of the one who asked for this
             return error
 
@@ -387,7 +358,7 @@ class Router:
     def _decided(self, initial: SolveState) -> Decision:
         from router.steps import check_wanted
 
-        steps, state = self._steps(), cast("dict[str, Any]", dict(initial))
+        steps, state = self.steps, cast("dict[str, Any]", dict(initial))
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):
             check_wanted(initial)
             state.update(step(state))  # type: ignore[arg-type]
@@ -434,7 +405,7 @@ class Router:
         value = correct if correct is not None else reward
         if not isinstance(value, bool | int | float):
             raise RecordRefused("value", f"got {value!r}", remedy="Give True, False or a number from 0 to 1.")
-        ledger = self._open_ledger()
+        ledger = self._parts.ledger
         if kind != "exact":
             if reason is not None:
                 raise RecordRefused("reason", f"got one beside kind {kind!r}", remedy="Use `Ledger.correct_outcome`.")
@@ -451,7 +422,7 @@ class Router:
     def _feedback_of_answer(self, trace_id: str, answer: RightAnswer, source: str, reason: str | None) -> None:
         from router.feedback import say_answer, solutions_of
 
-        ledger, audits, trace = self._open_ledger(), self.audits, self._stored(trace_id).trace
+        ledger, audits, trace = self._parts.ledger, self.audits, self._stored(trace_id).trace
         solutions = solutions_of(trace, answer)
         say_answer(ledger, trace, solutions, source=source, audits=audits, reason=reason)
         offered = Arm.TTT in trace.decision.propensities
@@ -471,7 +442,7 @@ class Router:
         from router.feedback import say_audited
         from router.values_shown import verdict
 
-        ledger, trace = self._open_ledger(), self._stored(trace_id).trace
+        ledger, trace = self._parts.ledger, self._stored(trace_id).trace
         solution = self.solve(trace.task, arm=Arm.TTT, seed=trace.seed)
         judged = verdict(solution.answers, solutions)
         if judged is not None:  # with what went wrong on the way, as in any solve that draws the arm
@@ -492,12 +463,11 @@ class Router:
         from router.traces.stored import read_trace
 
         self.flush()
-        return read_trace(self._open_ledger(), trace_id)
+        return read_trace(self._parts.ledger, trace_id)
 
     def flush(self) -> None:
         """Wait until the traces of what has been solved are in the ledger, where they follow their decisions."""
-        if self._traces is not None:
-            self._traces.flush()
+        self._parts.flush()
 
     @property
     def graph(self) -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:
@@ -533,18 +503,7 @@ class Router:
         """
         if self._owns_executor:
             self._executor.close()
-        if self._learning_loop is not None:
-            self._learning_loop.stop()
-        if self._traces is not None:
-            self._traces.close()
-        if self._remote is not None:
-            self._remote.close()
-        with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-            if self._ledger is not None and self._owns_ledger:
-                self._ledger.close()
-                self._ledger = None
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -553,23 +512,6 @@ class Router:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def model(self) -> LanguageModel:
-        """The language model, loaded if it was not yet.
-
-        Raises:
-            ModelUnavailable: it cannot be loaded.
-        """
-        with self._lock:
-            if self._model is None:
-                from icl_engine.language_model import load_model
-
-                settings = self.settings
-                self._model = load_model(
-                    settings.model, device=settings.device, dtype=settings.dtype, grid_form=settings.grid_form
-                )
-            return self._model
 
     @property
     def _is_remote(self) -> bool:
@@ -582,7 +524,30 @@ class Router:
         Raises:
             ModelUnavailable: the model cannot be loaded.
         """
-        return self._steps()
+        return self._parts.steps
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model, loaded if it was not yet.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded.
+        """
+        return self._parts.model
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What does not go as it should whatever is solved, as far as it is known by now."""
+        return self._parts.faults
+
+    @property
+    def audits(self) -> Audits | None:
+        """A share of the solves in context that is also trained on; None: none."""
+        return self._parts.audits
+
+    @audits.setter
+    def audits(self, audits: Audits | None) -> None:
+        self._parts.audits = audits
 
     def _initial(
         self, task: Task, arm: str | None, seed: int | None, deadline_s: float | None, progress: Progress | None
@@ -606,209 +571,17 @@ class Router:
             "probed": None,
         }
 
-    def _open_ledger(self) -> Ledger:
-        with self._lock:
-            if self._ledger is None:
-                from policies.ledger import Ledger  # SQLAlchemy is a good part of a second's import
-
-                self._ledger = Ledger.open(self.settings.ledger_location, files=self.settings.policy_folder)
-            return self._ledger
-
-    def _open_store(self) -> AdapterStore:
-        """Open the store that the settings name. One that is away now may come back; one that is set up wrong will not.
-
-        Raises:
-            StoreMisconfigured: password, rights or secret are wrong.
-        """
-        with self._lock:
-            if self._opened is None:
-                from ttt_engine.stores import MemoryAdapterStore, TieredAdapterStore
-
-                try:
-                    opened = store_of(self.settings)
-                except StoreMisconfigured:
-                    raise
-                except StoreUnavailable as error:  # without a folder for the secret nothing is kept beyond memory
-                    self._store_fault = str(error)
-                    memory = MemoryAdapterStore(max_bytes=self.settings.store_memory_bytes)
-                    opened = TieredAdapterStore([memory])
-                try:
-                    opened.check()
-                except StoreMisconfigured:
-                    opened.close()
-                    raise
-                except StoreUnavailable:  # every solve that misses it says so
-                    pass
-                self._opened = opened
-            return self._opened
-
     def _graph(self) -> Any:
         with self._lock:
             if self._compiled is None:
                 from router.graph import build_graph
 
-                self._compiled = build_graph(self._steps(), self._unasked)
+                self._compiled = build_graph(self.steps, self._unasked)
             return self._compiled
 
     def _unasked(self, task: Task) -> SolveState:
         """What a solve begins with where nobody says more than the task."""
         return self._initial(task, None, None, None, None)
-
-    def _steps(self) -> Steps:
-        with self._lock:
-            if self._bound is None:
-                self._bound = self._bind()
-            return self._bound
-
-    def _bind(self) -> Steps:
-        from icl_engine.language_model import as_transformers
-        from icl_engine.probe import Prober
-        from policies.costs import CostModel
-        from router.steps import Steps
-
-        settings, model = self.settings, self.model
-        trained = as_transformers(model)
-        reading = model if trained is None else trained.twin()  # what is asked in context waits for no training
-        try:
-            ledger: Ledger | None = self._open_ledger()
-        except LedgerUnavailable as error:  # no record is no reason for no answer; every solution says so
-            ledger, self._ledger_fault = None, str(error)
-        ttt, chosen = None, settings.ttt(0)
-        if trained is not None:
-            from ttt_engine.engine import TttEngine
-
-            chosen = settings.ttt(trained.n_parameters, bfloat16=trained.prefers_bfloat16)
-            store = self._store if self._store is not None else self._open_store()
-            ttt = TttEngine(trained, store, chosen.lora, tenant=settings.tenant, warm_start=settings.warm_start)
-        training = chosen.training
-        return Steps(
-            model=reading,
-            prober=Prober(reading, n_views=settings.probe_views),
-            policy=self._own_policy() or self._keeping(ledger, model.fingerprint),
-            ledger=ledger,
-            ttt=ttt,
-            costs=CostModel(
-                n_views=settings.n_views,
-                training_sequences=training.steps * training.batch_size,
-                text_sequences=None if chosen.text is None else chosen.text.steps * chosen.text.batch_size,
-                remote_s=_REMOTE_S,
-            ),
-            remote=self._remote_model(),
-            arms=settings.arms,
-            training=training,
-            text_training=chosen.text,
-            inference=settings.inference,
-            limits=settings.limits,
-            gpu=trained is not None and trained.device.type == "cuda",
-            tenant=settings.tenant,
-            traces=self._writer(ledger),
-            redact=self._redact,
-        )
-
-    def _own_policy(self) -> Policy | None:
-        settings = self.settings
-        if self._policy is not None and (settings.budget is not None or settings.max_regret_rate is not None):
-            variable = "budget" if settings.budget is not None else "max_regret_rate"
-            remedy = "Leave one of them out: only the router's own policies keep to a wish."
-            raise SettingsError("set beside a policy of your own", variable=f"{variable} and policy", remedy=remedy)
-        return self._policy
-
-    def _keeping(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        """Return the policy that decides, made to keep to what the settings ask for."""
-        from router.granting import paced
-
-        try:
-            return paced(self._deciding(ledger, model_fingerprint), self.settings, ledger)
-        except (LedgerUnavailable, PolicyFileDamaged) as error:  # spending, champion or prior: no answer hangs on it
-            self._policy_fault = str(error)
-            return paced(self._first(None, model_fingerprint), self.settings, None)
-
-    def _remote_model(self) -> RemoteModel | None:
-        settings = self.settings
-        if settings.remote_url is None or settings.remote_model is None:
-            return None
-        from icl_engine.remote_model import RemoteModel
-
-        self._remote = RemoteModel(
-            settings.remote_url,
-            settings.remote_model,
-            api_key=settings.remote_api_key,
-            timeout_s=settings.remote_timeout_s,
-        )
-        return self._remote
-
-    def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        """Return the policy that decides: the ledger's champion or, where there is none, the first policy."""
-        settings = self.settings
-        if ledger is None or settings.learning == "off" or not settings.learns:
-            return self._first(ledger, model_fingerprint)
-        ledger.policy_versions.alias("champion")  # whether it can be read at all
-        return self._learning(ledger, model_fingerprint)
-
-    def _first(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
-        from router.granting import without_learner
-
-        settings = self.settings
-        try:
-            first = settings.first_policy
-        except PolicyFileDamaged as error:  # no policy is no reason for no answer; every solution says so
-            first, self._policy_fault = settings.stated_rule, str(error)
-        return without_learner(first, settings, ledger, model_fingerprint=model_fingerprint)
-
-    def _learning(self, ledger: Ledger, model_fingerprint: str) -> Policy:
-        from router.feedback import Audits
-        from router.learned_policies import learner_of
-        from router.learning_loop import LearningLoop
-
-        self._learning_loop = LearningLoop(learner_of(self.settings, ledger, model_fingerprint=model_fingerprint))
-        if self.settings.learning == "on":
-            if self.audits is None:
-                self.audits = Audits(self.settings.audit_rate, self._learning_loop.later)
-            self._learning_loop.start()
-        self._learning_loop.follow()
-        return self._learning_loop.policy
-
-    def _writer(self, ledger: Ledger | None) -> TraceWriter | None:
-        from router.traces.writer import Retention, TraceWriter
-
-        if ledger is None:
-            return None
-        settings = self.settings
-        self._traces = TraceWriter(
-            ledger.traces,
-            retention=Retention(settings.trace_days * 24 * 3600, settings.trace_bytes),
-            max_waiting=settings.trace_queue,
-            redact=self._redact,
-        )
-        return self._traces
-
-
-def store_of(settings: Settings) -> TieredAdapterStore:
-    """Return the store of adapters that the settings name; connects to nothing.
-
-    Raises:
-        SettingsError: there is no such store.
-        StoreMisconfigured: its secret will not do, or its library is missing.
-        StoreUnavailable: its secret cannot be made or read.
-    """
-    from ttt_engine.stores import SCHEMES, StoreSettings, open_store
-
-    scheme = settings.store_url.partition(":")[0]
-    if scheme not in SCHEMES:
-        remedy = f"Give one of {', '.join(f'{known}:' for known in SCHEMES)}."
-        raise SettingsError(f"no store {scheme!r}", variable="TTT_ROUTER_STORE_URL", remedy=remedy)
-    kept = StoreSettings(
-        memory_bytes=settings.store_memory_bytes,
-        local_bytes=settings.store_local_bytes,
-        max_adapter_bytes=settings.store_adapter_bytes,
-        ttl_s=settings.store_ttl_s,
-    )
-    if scheme == "local":
-        with contextlib.suppress(OSError):  # which the store says better
-            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's tasks
-    return open_store(
-        settings.store_url, settings.home, tenant=settings.tenant, secrets=settings.store_secrets, settings=kept
-    )
 
 
 def _waves(tasks: Sequence[Task]) -> list[list[int]]:

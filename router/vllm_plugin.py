@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl_engine.errors import FewShotError
-from router.router import store_of
+from router.parts import store_of
 from router.settings import Settings
 
 if TYPE_CHECKING:

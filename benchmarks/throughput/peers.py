@@ -144,8 +144,8 @@ def trained_by_trainer(peft_model: Any, subject: Subject, sequences: list[Traini
 
 def trained_by_trl(peft_model: Any, subject: Subject, sequences: list[TrainingSequence], setting: Setting) -> float:
     """Train the active adapter with TRL's SFTTrainer, on sequences that are tokens already; return the mean loss."""
-    from datasets import Dataset as Table  # type: ignore[import-not-found, unused-ignore]
-    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found, unused-ignore]
+    from datasets import Dataset as Table  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
     class InOrder(_TakesInOrder, SFTTrainer):  # type: ignore[misc, unused-ignore]
         pass

@@ -197,9 +197,9 @@ def test_with_a_reason_what_was_said_before_is_corrected_with_all_that_followed_
         router.feedback(trace_id, answer=[[0, 5, 4]])
     router.feedback(trace_id, answer=[[0, 5, 4]], reason="the wrong row")
     router.feedback(trace_id, answer=[[0, 5, 4]], reason="the wrong row")  # the same again changes nothing
-    said = {each.reported.kind: each for each in router._open_ledger().effective_outcomes(trace_id)}
+    said = {each.reported.kind: each for each in router._parts.ledger.effective_outcomes(trace_id)}
     router.feedback(trace_id, False, reason="no, it was not")
-    after = {each.reported.kind: each for each in router._open_ledger().effective_outcomes(trace_id)}
+    after = {each.reported.kind: each for each in router._parts.ledger.effective_outcomes(trace_id)}
 
     assert {kind: each.value for kind, each in said.items()} == {"exact": 1.0, known_as("icl"): 1.0}
     assert [len(each.corrections) for each in said.values()] == [1, 1]

@@ -89,6 +89,19 @@ def test_every_query_is_answered_by_every_arm_and_none_twice(data: Path, setting
     assert {(each.model, each.settings) for each in both} == {describe(settings)}
 
 
+def test_a_text_file_that_is_asked_for_more_queries_is_answered_again(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.jsonl"
+
+    def n_queries_answered(n_queries: int | None) -> int:
+        before = len(read_results(file))
+        sets = [load_set("bbh", data, fits=any_size, n_queries=n_queries)]
+        return len(evaluate(sets, settings, file, arms=("icl",))) - before
+
+    assert [n_queries_answered(n) for n in (2, None, 2, None)] == [2, 4, 0, 0]
+
+
 def test_the_command_prints_the_tables_and_writes_them(
     data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ from router.errors import (
     SettingsError,
     UnknownTrace,
 )
-from router.router import Router, store_of
+from router.parts import store_of
+from router.router import Router
 from router.serve.jobs import Asked as ServeAsked
 from router.serve.service import Service
 from router.serve.tenants import Tenants
@@ -223,7 +224,7 @@ def test_all_that_a_router_does_goes_on_without_a_model_here(elsewhere: Router) 
         router.solve(Task.from_pairs([("long " * 300, "a"), ("b", "c")], "d"), arm="icl")
 
     assert decision.arm in router.settings.arms
-    assert (solution.answered_by, router._model) == ("ttt_short", None)
+    assert (solution.answered_by, router._parts._model) == ("ttt_short", None)
     assert "right" in said
     assert hurried.answered_by == "icl"
     assert hurried.degraded != ()

@@ -773,11 +773,11 @@ def test_tasks_solved_together_share_the_time_and_teach_the_cost_model_nothing(m
     began = time.perf_counter()
     solutions = router.solve_many([CONSTANT_TASK, TEXT_TASK, ROW_TASK], arm="ttt")
     wall = time.perf_counter() - began
-    costs = router._steps().costs
+    costs = router.steps.costs
 
     assert sum(solution.cost.seconds for solution in solutions) <= wall
     assert all(solution.cost.seconds > 0 for solution in solutions)
-    fresh = make(tiny_model(), learning)._steps().costs
+    fresh = make(tiny_model(), learning).steps.costs
     assert costs.predict(("ttt",), work=Work(1.0), cached=False) == fresh.predict(
         ("ttt",), work=Work(1.0), cached=False
     )

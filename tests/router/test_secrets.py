@@ -22,7 +22,8 @@ from policies.fixed import AlwaysArm
 from policies.stages import Stage
 from router.cli import main
 from router.errors import FewShotError, SettingsError
-from router.router import Router, store_of
+from router.parts import store_of
+from router.router import Router
 from router.settings import Settings
 from router.solution import Solution
 from tests.models import TASKS, taught_model, tiny_model

@@ -48,7 +48,7 @@ def adapter(settings: Settings) -> AdapterTrace:
     with Router(settings) as router:
         trace_id = router.solve(ROW_TASK, arm="ttt").trace_id
         router.flush()
-        found = Trace.read(router._open_ledger().trace(trace_id).document).adapter
+        found = Trace.read(router._parts.ledger.trace(trace_id).document).adapter
     assert found is not None
     return found
 

@@ -10,7 +10,7 @@ import pytest
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
 from policies.ledger import Ledger
-from router.router import Router
+from router.parts import Parts
 from router.serve.tenants import Tenants
 from router.settings import Settings
 from tests.router.serve.serving import shouting, text
@@ -36,13 +36,13 @@ def test_where_a_budget_or_a_bound_is_set_every_tenant_is_answered_by_the_one_po
 
 def test_who_is_known_at_the_start_waits_for_no_engine_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[str] = []
-    bind = Router._bind
+    bind = Parts._bind
 
-    def noting(router: Router) -> Any:
-        bound.append(router.settings.tenant)
-        return bind(router)
+    def noting(parts: Parts) -> Any:
+        bound.append(parts.settings.tenant)
+        return bind(parts)
 
-    monkeypatch.setattr(Router, "_bind", noting)
+    monkeypatch.setattr(Parts, "_bind", noting)
     with Ledger.open(tmp_path) as ledger:
         tenants = Tenants(Settings(home=tmp_path), ledger, ScriptedModel(shouting))
         tenants.open(("lab", "other"))
