@@ -276,6 +276,8 @@ def test_another_solution_of_a_text_task_changes_no_feature(tmp_path: Path, targ
     [
         (("loo_exact_share",), None),
         (("loo_exact_share", "vote_agreement"), Stage.VOTES),
+        (("loo_nll_mean", "vote_agreement"), Stage.HELD_OUT),
+        (("n_held_out",), Stage.HELD_OUT),
         (("vote_agreement", "trial_nll"), Stage.VOTES),
         (("trial_nll",), Stage.TRIAL),
         (("a column of somebody's logs",), None),
@@ -285,6 +287,13 @@ def test_the_stage_to_ask_for_is_the_cheapest_that_gives_a_feature_that_is_read(
     read: tuple[str, ...], wanted: Stage | None
 ) -> None:
     assert stage_wanted(read, NamedFeatures(("loo_exact_share",), (0.5,))) == wanted
+
+
+def test_where_nothing_can_be_held_out_nobody_asks_for_it() -> None:
+    single = NamedFeatures(("n_demonstrations", "n_held_out"), (1.0, 0.0))
+
+    assert stage_wanted(("n_held_out", "loo_exact_share"), single) is None
+    assert stage_wanted(("loo_exact_share", "vote_agreement"), single) is Stage.VOTES
 
 
 def test_no_stage_is_asked_for_once_its_features_are_known() -> None:

@@ -21,6 +21,7 @@ from icl_engine.probe import Prober
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
+from policies.cold_start import cold_start
 from policies.costs import CostModel, Work
 from policies.decision import Arm, Decision, Policy, as_it_is, at_price
 from policies.errors import ArmUnavailable
@@ -306,11 +307,12 @@ class UnreadablePolicy(AlwaysArm):
 @pytest.mark.parametrize(
     ("weighs", "step"),
     [
-        (LooThreshold(), "decide"),
+        (AlwaysArm("icl"), "decide"),
         (StagedPolicy(), "look_closer"),
-        (ActingPolicy(LooThreshold()), "decide"),
+        (LooThreshold(), "look_closer"),
+        (ActingPolicy(AlwaysArm("icl")), "decide"),
         (ActingPolicy(StagedPolicy()), "look_closer"),
-        (InCharge(LooThreshold(), StagedPolicy(), 0.5), "look_closer"),
+        (InCharge(AlwaysArm("icl"), StagedPolicy(), 0.5), "look_closer"),
     ],
 )
 def test_a_budget_looks_closer_only_over_a_policy_that_may_ask_for_it(weighs: Policy, step: str) -> None:
@@ -394,6 +396,36 @@ def test_a_policy_that_fails_when_asked_what_it_wants_still_decides() -> None:
 
     assert [answer.value for answer in state["answers"]] == ["C", "D"]
     assert any("no stage" in said for said in state["degraded"])
+
+
+def test_demonstrations_are_held_out_at_the_policy_s_wish_and_charged() -> None:
+    policy = StagedPolicy("icl", (Stage.HELD_OUT, None))
+    bound = steps(policy=policy)
+    state = looked_up(bound)
+    found = bound.look_closer(state)
+
+    assert (state["probe"].loo_exact, found["probe"].loo_exact) == ((), (True, True))
+    assert [features.value("n_held_out") for features in policy.seen] == [None, 2]
+    assert found["tokens"] == found["probe"].tokens - state["probe"].tokens > 0
+    assert found["probe"].prompt_s == state["probe"].prompt_s
+
+
+def test_a_policy_that_cannot_ask_for_them_has_them_held_out_from_the_start() -> None:
+    by_policy = {
+        policy.name: len(looked_up(steps(policy=policy))["probe"].loo_exact)
+        for policy in (AlwaysArm("icl"), LooThreshold(), cold_start(price=0.1, explore=0.05))
+    }
+
+    assert list(by_policy.values()) == [2, 0, 0]
+
+
+def test_the_rule_asks_for_what_it_goes_by_and_the_shipped_policy_for_nothing() -> None:
+    seen = []
+    for policy in (LooThreshold(), cold_start(price=0.1, explore=0.05)):
+        bound = steps(ttt=FakeTtt(), policy=policy)
+        seen.append(bound.look_closer(looked_up(bound))["features"].n_held_out)
+
+    assert seen == [2, None]
 
 
 def test_what_was_looked_at_before_deciding_is_part_of_the_solve_and_of_no_arm_s_cost() -> None:
