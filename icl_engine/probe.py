@@ -1,9 +1,9 @@
 """The probe: one in-context pass over a task that gives its answer and every sign of how well the model has understood
 it.
 
-The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`. On request
-each demonstration is held out in turn, and a few augmentations of the task are asked, to see whether they agree; a vote
-goes on from what they said.
+The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`. Each
+demonstration is held out in turn as well, unless that is to wait; on request a few augmentations of the task are asked,
+to see whether they agree, and a vote goes on from what they said.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ProbeResult:
     answer_least_margin: float | None
     demonstration_nll: tuple[float, ...]  # nats per token of each output given the demonstrations before it
     demonstration_exact: tuple[bool, ...]
-    loo_nll: tuple[float, ...]  # nats per token of each output given all other demonstrations; () where none was held out
+    loo_nll: tuple[float, ...]  # nats per token of each output given all others; () where none was held out
     loo_exact: tuple[bool, ...]
     hidden: tuple[float, ...]  # of text: the model's state at the first prompt's end, projected; () where not told
     prompt_tokens: int  # of the first query's prompt
@@ -232,9 +232,7 @@ def _next(things: Iterator[Thing], n: int) -> tuple[Thing, ...]:
     return tuple(islice(things, n))
 
 
-def _with_held_out(
-    found: ProbeResult, held_out: tuple[OutputScore, ...], is_new: bool, seconds: float
-) -> ProbeResult:
+def _with_held_out(found: ProbeResult, held_out: tuple[OutputScore, ...], is_new: bool, seconds: float) -> ProbeResult:
     return replace(
         found,
         loo_nll=tuple(score.nll_per_token for score in held_out),

@@ -280,20 +280,19 @@ def features_of(
         predicted_cost_s=tuple(sorted((str(arm), float(cost)) for arm, cost in predicted_cost_s.items())),
         vote_agreement=probe.vote_agreement,
         **structure_of(task).as_dict(),
-        **_held_out(probe, can_be=len(task.demonstrations) > 1),
+        **_held_out(probe),
         **_shown(probe),
         **_answer(probe),
         **_tried(trial),
     )
 
 
-def _held_out(probe: ProbeSignals, *, can_be: bool) -> dict[str, Any]:
-    """Say how the model does on demonstrations held out; where some can be and none was, nothing is known of that."""
+def _held_out(probe: ProbeSignals) -> dict[str, Any]:
     n, n_exact = len(probe.loo_exact), sum(probe.loo_exact)
     nll = [_finite_nats(each) for each in probe.loo_nll]
     return {
-        "n_held_out": None if can_be and not n else n,
-        "n_held_out_exact": None if can_be and not n else n_exact,
+        "n_held_out": n or None,
+        "n_held_out_exact": n_exact if n else None,
         "loo_exact_share": n_exact / n if n else None,
         "loo_nll_mean": fmean(nll) if nll else None,
         "loo_nll_worst": max(nll) if nll else None,

@@ -77,7 +77,7 @@ class LooThreshold:
 
     def scores(self, matrix: OutcomeMatrix) -> npt.NDArray[np.float64]:
         """Return the difficulty of each row."""
-        import numpy as np  # here, so that naming the rule loads nothing
+        import numpy as np  # here, so that naming the rule does not load it
 
         return np.array([self.score(matrix.features_at(row)) for row in range(len(matrix))])
 

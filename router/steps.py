@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import VoteRequest, answer_all_by_vote, answer_all_zero_shot
-from icl_engine.errors import FewShotError
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
@@ -136,9 +136,7 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = state["probed"] or self.prober.probe(
-            state["task"], seed=state["seed"], held_out=self.holds_out_at_once
-        )
+        found = state["probed"] or self.prober.probe(state["task"], seed=state["seed"], held_out=self.holds_out_at_once)
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
@@ -386,8 +384,8 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if state["forced_arm"] is not None or not _in_time(state):
-            return None
+        if state["forced_arm"] is not None or len(state["arms"]) == 1 or not _in_time(state):
+            return None  # there is nothing to decide, or no time
         stage = stage_of(self.policy, features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
         return stage if stage in (Stage.HELD_OUT, Stage.VOTES) or (stage == Stage.TRIAL and trains) else None
@@ -396,14 +394,19 @@ class Steps:
         if stage == Stage.TRIAL:
             return self._try_training(state)
         if stage == Stage.HELD_OUT:
-            return {"probe": self._look_again(state, self.prober.hold_out, (state["task"], state["probe"]))}
+            return {"probe": self._look_again(state, self._all_held_out, (state["task"], state["probe"]))}
         n_views = self.prober.n_views or VIEWS_ASKED
         request = ViewsRequest(state["task"], state["probe"], n_views, state["seed"])
         return {"probe": self._look_again(state, self.prober.ask_views, request)}
 
-    def _look_again(
-        self, state: SolveState, look: Callable[[Sequence[Request]], Sequence[ProbeResult]], request: Request
-    ) -> ProbeResult:
+    def _all_held_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult | Exception]:
+        """Hold out the demonstrations of all at once or, where that does not work, of each by itself."""
+        try:
+            return list(self.prober.hold_out(probed))
+        except (ContextOverflow, OutOfMemory) as error:
+            return [error] if len(probed) == 1 else [self._all_held_out([each])[0] for each in probed]
+
+    def _look_again(self, state: SolveState, look: Serve[Request, ProbeResult], request: Request) -> ProbeResult:
         if state["prompting"] is None and state["seat"] is not None:
             return state["seat"].ask(look, request)
         return self._ask(state, look, request)

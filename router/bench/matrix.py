@@ -117,7 +117,7 @@ def fill(
         The outcomes in `file` of this model and these settings, those of earlier runs included.
     """
     model, said = describe(settings)
-    about = model, f"{said}, deadline_s={deadline_s}"
+    about = model, f"{said}, deadline_s={deadline_s}, icl=prompt and answer"  # which was an even part of the probe
     groups = {
         (each.set, each.labelled.task.id): each.group for each in tasks
     }  # rows of before there were any have none

@@ -105,7 +105,7 @@ def linucb() -> Contender:
 
     def fit(seen: OutcomeMatrix) -> Fitted:
         def policy(price: float) -> LinUcb:
-            names = features_up_to(seen, Stage.PROBE)
+            names = features_up_to(seen, Stage.HELD_OUT)  # as one that cannot ask is given
             made = LinUcb(Standardising.of(seen, names), Pricing.of(seen, price), alpha=0.0)
             _tell(made, seen)
             return made
@@ -142,7 +142,7 @@ def nearest_neighbours() -> Contender:
 
     def fit(seen: OutcomeMatrix) -> Fitted:
         def policy(price: float) -> NearestNeighbours:
-            return NearestNeighbours.of(seen, features_up_to(seen, Stage.PROBE), Pricing.of(seen, price))
+            return NearestNeighbours.of(seen, features_up_to(seen, Stage.HELD_OUT), Pricing.of(seen, price))
 
         return Fitted(lambda matrix, price: choices_of(policy(price), matrix), policy(0.0).scores)
 

@@ -346,14 +346,15 @@ def test_views_are_asked_at_the_policy_s_wish_and_it_is_asked_again_with_what_th
 
 
 def test_a_trial_is_run_at_the_policy_s_wish_and_charged() -> None:
-    policy, ttt = StagedPolicy(stages=(Stage.TRIAL,)), FakeTtt()
+    policy, ttt = StagedPolicy(stages=(Stage.HELD_OUT, Stage.TRIAL)), FakeTtt()
     bound = steps(ttt=ttt, policy=policy)
     state = looked_up(bound)
     looked = bound.look_closer(state)
 
     assert (looked["features"].trial_nll, looked["features"].trial_nll_change) == (0.5, -1.5)
-    assert looked["tokens"] == 300
-    assert ttt.tried == [state["probe"].loo_nll]
+    assert looked["tokens"] == 300 + looked["probe"].tokens - state["probe"].tokens
+    assert len(looked["probe"].loo_nll) == 2
+    assert ttt.tried == [looked["probe"].loo_nll]
 
 
 def test_a_stage_is_run_once_however_often_it_is_asked_for() -> None:
@@ -674,7 +675,7 @@ def test_a_solution_in_the_file_changes_no_feature(tmp_path: Path, solutions: tu
     for solution in solutions:
         path.write_text(json.dumps({"examples": [*shots, {"input": "c", "target": solution}]}))
         (labelled,) = load_tasks(path, shots=2)
-        bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", (Stage.VOTES, Stage.TRIAL)))
+        bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", (Stage.HELD_OUT, Stage.VOTES, Stage.TRIAL)))
         found.append(bound.look_closer(looked_up(bound, asked(labelled.task)))["features"])
 
     assert replace(found[0], predicted_cost_s=()) == replace(found[1], predicted_cost_s=())
@@ -684,7 +685,7 @@ class CuriousPolicy(StagedPolicy):
     """Wants to know all there is to know of each task."""
 
     def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        unknown = {Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
+        unknown = {Stage.HELD_OUT: "loo_nll_mean", Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
         return next((stage for stage, name in unknown.items() if features.value(name) is None), None)
 
 
