@@ -319,7 +319,8 @@ class Router:
 
     def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | Exception]:
         """Probe what waits for it, all that have a seed in common at once."""
-        steps, found = self.steps, dict[int, ProbeResult | None]()
+        steps = self.steps
+        found: dict[int, ProbeResult | None] = {}
         for seed in dict.fromkeys(seed for _, seed in asked):
             places = [i for i, each in enumerate(asked) if each[1] == seed]
             try:

@@ -353,7 +353,7 @@ class Steps:
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
         try:
-            asks = state["forced_arm"] is None and may_ask(self.policy)
+            asks = self._may_choose(state) and may_ask(self.policy)
         except Exception:  # of a policy, which `decide` meets again and tells of
             asks = False
         return "look_closer" if asks else "decide"
@@ -384,11 +384,14 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if state["forced_arm"] is not None or len(state["arms"]) == 1 or not _in_time(state):
-            return None  # there is nothing to decide, or no time
+        if not self._may_choose(state) or not _in_time(state):
+            return None
         stage = stage_of(self.policy, features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
         return stage if stage in (Stage.HELD_OUT, Stage.VOTES) or (stage == Stage.TRIAL and trains) else None
+
+    def _may_choose(self, state: SolveState) -> bool:
+        return state["forced_arm"] is None and len(state["arms"]) > 1
 
     def _run(self, stage: Stage, state: SolveState) -> SolveState:
         if stage == Stage.TRIAL:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from icl_engine.answer import Answer
+from icl_engine.errors import OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks
-from icl_engine.probe import Prober
+from icl_engine.probe import Prober, ProbeResult
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
@@ -429,6 +430,28 @@ def test_the_rule_asks_for_what_it_goes_by_and_the_shipped_policy_for_nothing() 
     assert seen == [2, None]
 
 
+class OneAtATime(Prober):
+    """Has memory for the held-out demonstrations of one task alone, and for none of the second task's."""
+
+    def hold_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult]:
+        if len(probed) > 1 or probed[0][0] == TASKS[1]:
+            raise OutOfMemory("too many at once")
+        return super().hold_out(probed)
+
+
+def test_who_is_served_with_a_task_that_cannot_be_held_out_is_served_all_the_same() -> None:
+    prober = OneAtATime(taught_model())
+    bound = replace(steps(), prober=prober)
+    probed = [(task, prober.probe(task, held_out=False)) for task in TASKS]
+
+    first, second, third = bound._all_held_out(probed)
+
+    assert isinstance(second, OutOfMemory)
+    for task, found in ((TASKS[0], first), (TASKS[2], third)):
+        assert isinstance(found, ProbeResult)
+        assert len(found.loo_nll) == len(task.demonstrations)
+
+
 def test_what_was_looked_at_before_deciding_is_part_of_the_solve_and_of_no_arm_s_cost() -> None:
     state = solved(steps(ttt=FakeTtt(), policy=StagedPolicy("ttt", stages=(Stage.VOTES, Stage.TRIAL))))
 
@@ -450,7 +473,7 @@ def test_the_answer_in_context_is_asked_for_once_in_a_whole_solve(stages: tuple[
 
     assert state["answers"] == state["probe"].answers
     assert [model.tasks_seen.count(question) for question in questions] == [1, 1]
-    assert len(model.tasks_seen) == 2 + 2 + 2 * len(stages)  # queries, held-out demonstrations, views
+    assert len(model.tasks_seen) == 2 + 2 * len(stages)  # queries; views, held-out demonstrations
 
 
 def test_a_vote_goes_on_from_the_probe_and_asks_nothing_twice() -> None:
