@@ -34,7 +34,7 @@ class CostModel:
     """Seconds per arm = work in prompts * seconds of one prompt, corrected by the running ratio of measured to
     predicted, for grids and texts apart.
 
-    Work: for each query `icl` is one prompt, `icl_vote` and a `ttt` arm are one and a part of one for each more view, and
+    Work: for each query `icl` is one prompt, `icl_vote` and a `ttt` arm are one and a part for each more view, and
     training is a part of one for each sequence. The probe has just measured what a prompt takes here, answer included;
     one that asked views or other tasks besides says too little, which the correction makes up for. Safe between
     threads.
