@@ -1,8 +1,9 @@
 """The probe: one in-context pass over a task that gives its answer and every sign of how well the model has understood
 it.
 
-The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`. On request a
-few augmentations of the task are asked besides, to see whether they agree; a vote goes on from what they said.
+The answer is the `icl` arm's answer, so probing before deciding costs nothing where the decision is `icl`. Each
+demonstration is held out in turn as well, unless that is to wait; on request a few augmentations of the task are asked,
+to see whether they agree, and a vote goes on from what they said.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ class ProbeResult:
     answer_least_margin: float | None
     demonstration_nll: tuple[float, ...]  # nats per token of each output given the demonstrations before it
     demonstration_exact: tuple[bool, ...]
-    loo_nll: tuple[float, ...]  # nats per token of each output given all other demonstrations; none with fewer than two
+    loo_nll: tuple[float, ...]  # nats per token of each output given all others; () where none was held out
     loo_exact: tuple[bool, ...]
     hidden: tuple[float, ...]  # of text: the model's state at the first prompt's end, projected; () where not told
     prompt_tokens: int  # of the first query's prompt
     n_prompts: int  # read in this probe: those asked and, where not remembered, one per demonstration held out
-    seconds: float
+    prompt_s: float  # seconds of one prompt that was asked, its answer included
+    seconds: float  # of everything
 
     @property
     def answer(self) -> Answer:
@@ -104,21 +106,41 @@ class Prober:
         self._held_out: OrderedDict[str, tuple[OutputScore, ...]] = OrderedDict()  # what was used last is last
         self._lock = threading.Lock()  # of what is remembered; not held while the model scores
 
-    def probe(self, task: Task, *, seed: int = 0) -> ProbeResult:
-        """See `probe`; the seed is of the views."""
-        return self._probe([task], seed)[0]
+    def probe(self, task: Task, *, seed: int = 0, held_out: bool = True) -> ProbeResult:
+        """See `probe`.
 
-    def probe_together(self, tasks: Sequence[Task], *, seed: int = 0) -> list[ProbeResult | None]:
+        Args:
+            seed: of the views.
+            held_out: score the demonstrations held out, too; else they wait for `hold_out`.
+        """
+        return self._probe([task], seed, held_out)[0]
+
+    def probe_together(
+        self, tasks: Sequence[Task], *, seed: int = 0, held_out: bool = True
+    ) -> list[ProbeResult | None]:
         """Probe several tasks at once, which takes less; they share the time evenly.
 
         What does not fit the model is left out (None), and everything where memory does not hold them together.
         """
         fits = [all(map(self._model.fits, _questions(task))) for task in tasks]
         try:
-            found = iter(self._probe([task for task, fitting in zip(tasks, fits, strict=True) if fitting], seed))
+            fitting = [task for task, fits_it in zip(tasks, fits, strict=True) if fits_it]
+            found = iter(self._probe(fitting, seed, held_out))
         except (ContextOverflow, OutOfMemory):
             return [None] * len(tasks)
-        return [next(found) if fitting else None for fitting in fits]
+        return [next(found) if fits_it else None for fits_it in fits]
+
+    def hold_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult]:
+        """Score the demonstrations of tasks that are probed, each held out in turn; return what was found before with
+        these scores.
+        """
+        started = time.perf_counter()
+        scores, new = self._held_out_scores([task for task, _ in probed])
+        seconds = (time.perf_counter() - started) / max(len(probed), 1)
+        return [
+            _with_held_out(found, each, is_new, seconds)
+            for (_, found), each, is_new in zip(probed, scores, new, strict=True)
+        ]
 
     def ask_views(self, requests: Sequence[ViewsRequest]) -> list[ProbeResult]:
         """Ask views of tasks that are probed, all at once; return what was found before with what they say.
@@ -151,14 +173,13 @@ class Prober:
             results.append(replace(each.found, asked=asked, n_prompts=n_prompts, seconds=each.found.seconds + seconds))
         return results
 
-    def _probe(self, tasks: Sequence[Task], seed: int) -> list[ProbeResult]:
+    def _probe(self, tasks: Sequence[Task], seed: int, held_out: bool) -> list[ProbeResult]:
         started = time.perf_counter()
         questions = [question for task in tasks for question in _questions(task)]
         chosen = [self._views(question, self.n_views, seed) for question in questions]
         rewritten = [view.apply(question) for question, of in zip(questions, chosen, strict=True) for view in of]
         generations = self._model.generate([*questions, *rewritten], score_demonstrations=True)
-        held_out, new = self._held_out_scores(tasks)
-        seconds = (time.perf_counter() - started) / max(len(tasks), 1)
+        seconds = time.perf_counter() - started
         straight, others = iter(generations[: len(questions)]), iter(generations[len(questions) :])
         asked = iter(
             [
@@ -166,10 +187,9 @@ class Prober:
                 for question, of in zip(questions, chosen, strict=True)
             ]
         )
-        return [
-            _result(task, _next(asked, len(task.queries)), scores, len(scores) if is_new else 0, seconds)
-            for task, scores, is_new in zip(tasks, held_out, new, strict=True)
-        ]
+        shares = seconds / max(len(tasks), 1), seconds / max(len(generations), 1)
+        results = [_result(task, _next(asked, len(task.queries)), *shares) for task in tasks]
+        return self.hold_out(list(zip(tasks, results, strict=True))) if held_out else results
 
     def _views(self, question: Task, n: int, seed: int) -> tuple[Augmentation, ...]:
         """Return up to n views beside the question as it is, without those that do not fit the model."""
@@ -212,9 +232,17 @@ def _next(things: Iterator[Thing], n: int) -> tuple[Thing, ...]:
     return tuple(islice(things, n))
 
 
-def _result(
-    task: Task, asked: tuple[Asked, ...], held_out: tuple[OutputScore, ...], n_scored: int, seconds: float
-) -> ProbeResult:
+def _with_held_out(found: ProbeResult, held_out: tuple[OutputScore, ...], is_new: bool, seconds: float) -> ProbeResult:
+    return replace(
+        found,
+        loo_nll=tuple(score.nll_per_token for score in held_out),
+        loo_exact=tuple(score.exact for score in held_out),
+        n_prompts=found.n_prompts + (len(held_out) if is_new else 0),
+        seconds=found.seconds + seconds,
+    )
+
+
+def _result(task: Task, asked: tuple[Asked, ...], seconds: float, prompt_s: float) -> ProbeResult:
     said: list[Generation] = [each.said[0].greedy for each in asked]
     sureness = sureness_of(said)
     return ProbeResult(
@@ -227,10 +255,11 @@ def _result(
         answer_least_margin=None if sureness is None else sureness.least_margin,
         demonstration_nll=tuple(score.nll_per_token for score in said[0].demonstrations),
         demonstration_exact=tuple(score.exact for score in said[0].demonstrations),
-        loo_nll=tuple(score.nll_per_token for score in held_out),
-        loo_exact=tuple(score.exact for score in held_out),
+        loo_nll=(),
+        loo_exact=(),
         hidden=projected(said[0].hidden) if task.kind == "text" else (),
         prompt_tokens=said[0].prompt_tokens,
-        n_prompts=sum(len(each.said) for each in asked) + n_scored,
+        n_prompts=sum(len(each.said) for each in asked),
+        prompt_s=prompt_s,
         seconds=seconds,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class AsksForStages(Protocol):
-    """A policy that may want to know more before it decides."""
+    """A policy that says what it wants to know before it decides; it gets no more than that."""
 
     def stages_wanted(self, features: FeatureValues) -> Stage | None:
         """Return the stage to run next, or None to decide now.
@@ -75,6 +75,15 @@ class Wishing(Protocol):
 def may_ask(policy: object) -> bool:
     """Say whether a policy, or one that it goes by, may ask for a stage."""
     return any(isinstance(each, AsksForStages) for each in _all_of(policy))
+
+
+def knows_stages(policy: object) -> bool:
+    """Say whether a policy asks for what it wants to know or, where it goes by others, each of these does.
+
+    One that does not is given the scores of held-out demonstrations with the probe.
+    """
+    behind = _behind(policy)
+    return isinstance(policy, AsksForStages) or (bool(behind) and all(map(knows_stages, behind)))
 
 
 def stage_of(policy: object, features: FeatureValues) -> Stage | None:

@@ -13,9 +13,11 @@ from policies.decision import REMOTE, Arm
 
 Kind = Literal["grid", "text"]
 
-# A training sequence in prompts: forward, backward, and the adapter beside the weights; a short text's steps cost more
-# than their tokens. Measured with the embedded model on the tasks that the prior is fitted to (docs/experiments.md).
-_SEQUENCE: dict[Kind, float] = {"grid": 2.3, "text": 5.8}
+# Of a prompt that is asked alone and its answer, which is written token by token: one more view in the same pass, and a
+# training sequence (forward, backward, and the adapter beside the weights; a short text's steps cost more than their
+# tokens). Measured with the embedded model on families that it was not trained on (docs/experiments.md).
+_ONE_MORE_VIEW = 0.24
+_SEQUENCE: dict[Kind, float] = {"grid": 0.29, "text": 0.55}
 _MEMORY = 0.8  # share of the old correction that each new measurement leaves
 
 
@@ -23,7 +25,7 @@ _MEMORY = 0.8  # share of the old correction that each new measurement leaves
 class Work:
     """What an arm's work on a task hangs on."""
 
-    prompt_s: float  # seconds of one prompt, its answer included
+    prompt_s: float  # seconds of one prompt that is asked alone, its answer included
     n_queries: int = 1
     kind: Kind = "grid"
 
@@ -32,8 +34,10 @@ class CostModel:
     """Seconds per arm = work in prompts * seconds of one prompt, corrected by the running ratio of measured to
     predicted, for grids and texts apart.
 
-    Work: for each query `icl` is one prompt, `icl_vote` and a `ttt` arm one a view, and training is its sequences. The
-    probe has just measured what a prompt takes here, answer included. Safe between threads.
+    Work: for each query `icl` is one prompt, `icl_vote` and a `ttt` arm are one and a part for each more view, and
+    training is a part of one for each sequence. The probe has just measured what a prompt takes here, answer included;
+    one that asked views or other tasks besides says too little, which the correction makes up for. Safe between
+    threads.
 
     Args:
         training_sequences: that `ttt` trains on.
@@ -50,7 +54,7 @@ class CostModel:
             "text": text_sequences * _SEQUENCE["text"],
         }
         self._remote_s = remote_s
-        self._n_views = n_views
+        self._voting = 1.0 + _ONE_MORE_VIEW * (n_views - 1)
         self._correction: dict[tuple[str, Kind], float] = {}
         self._lock = Lock()
 
@@ -63,7 +67,7 @@ class CostModel:
 
         def seconds(arm: str) -> float:
             if cached and arm == Arm.TTT:
-                return self._n_views * work.n_queries * work.prompt_s
+                return self._voting * work.n_queries * work.prompt_s
             return self._uncorrected(arm, work) * self._correction.get((arm, work.kind), 1.0)
 
         known = [arm for arm in arms if arm in tuple(Arm) or (arm == REMOTE and self._remote_s is not None)]
@@ -84,5 +88,5 @@ class CostModel:
         if arm == REMOTE:
             return (self._remote_s or 0.0) * work.n_queries
         training = {str(Arm.TTT_SHORT): 0.25, str(Arm.TTT): 1.0}.get(arm, 0.0) * self._training[work.kind]
-        per_query = {str(Arm.ZERO_SHOT): 0.5, str(Arm.ICL): 1.0}.get(arm, float(self._n_views))
+        per_query = {str(Arm.ZERO_SHOT): 0.5, str(Arm.ICL): 1.0}.get(arm, self._voting)
         return (training + per_query * work.n_queries) * work.prompt_s if arm in tuple(Arm) else 0.0

@@ -136,8 +136,8 @@ class Features:
     has_instruction: bool
     adapter_cached: bool
     nearest_adapter_distance: float | None
-    n_held_out: int
-    n_held_out_exact: int
+    n_held_out: int | None
+    n_held_out_exact: int | None
     loo_exact_share: float | None
     loo_nll_mean: float | None
     loo_nll_worst: float | None
@@ -188,7 +188,7 @@ class Features:
 
 
 _FIELDS = fields(Features)
-_S0, _S1, _S2, _S3 = Stage
+_S0, _S1, _S2, _S3, _S4 = Stage
 _HELD_OUT: tuple[float, Literal["demonstration"]] = (1, "demonstration")
 _TRAINED: tuple[float, Literal["training sequence"]] = (3, "training sequence")
 
@@ -211,12 +211,12 @@ FEATURES: tuple[Feature, ...] = (
     Feature("has_instruction", "boolean", "the task says in words what is to be done", _S0),
     Feature("adapter_cached", "boolean", "an adapter for exactly this task is at hand", _S0),
     Feature("nearest_adapter_distance", "share", "1 - likeness to the nearest task that an adapter is known of", _S0),
-    Feature("n_held_out", "demonstrations", "demonstrations scored by leave-one-out", _S1, *_HELD_OUT),
-    Feature("n_held_out_exact", "demonstrations", "of those, answered exactly", _S1, *_HELD_OUT),
-    Feature("loo_exact_share", "share", "n_held_out_exact over n_held_out", _S1, *_HELD_OUT),
-    Feature("loo_nll_mean", "nats per token", "mean surprise at a held-out output", _S1, *_HELD_OUT),
-    Feature("loo_nll_worst", "nats per token", "largest surprise at a held-out output", _S1, *_HELD_OUT),
-    Feature("loo_nll_spread", "nats per token", "standard deviation of the held-out surprises", _S1, *_HELD_OUT),
+    Feature("n_held_out", "demonstrations", "demonstrations scored by leave-one-out", _S2, *_HELD_OUT),
+    Feature("n_held_out_exact", "demonstrations", "of those, answered exactly", _S2, *_HELD_OUT),
+    Feature("loo_exact_share", "share", "n_held_out_exact over n_held_out", _S2, *_HELD_OUT),
+    Feature("loo_nll_mean", "nats per token", "mean surprise at a held-out output", _S2, *_HELD_OUT),
+    Feature("loo_nll_worst", "nats per token", "largest surprise at a held-out output", _S2, *_HELD_OUT),
+    Feature("loo_nll_spread", "nats per token", "standard deviation of the held-out surprises", _S2, *_HELD_OUT),
     Feature("loo_nll_slope", "nats per token", "change of surprise with each demonstration more before, but none", _S1),
     Feature("shown_nll_change", "nats per token", "surprise at the last demonstration's output less the first's", _S1),
     Feature("shown_exact_share", "share", "demonstrations answered exactly given those before, but the first", _S1),
@@ -231,9 +231,9 @@ FEATURES: tuple[Feature, ...] = (
         Feature(f"hidden_{i}", "standard units", f"state at the prompt's end, projection {i}; text only", _S1)
         for i in range(N_HIDDEN)
     ),
-    Feature("vote_agreement", "share", "views of the queries that agree with the probe's answers", _S2, 1, "view"),
-    Feature("trial_nll", "nats per token", "surprise at a held-out output after a trial of training", _S3, *_TRAINED),
-    Feature("trial_nll_change", "nats per token", "trial_nll less the surprise before", _S3, *_TRAINED),
+    Feature("vote_agreement", "share", "views of the queries that agree with the probe's answers", _S3, 1, "view"),
+    Feature("trial_nll", "nats per token", "surprise at a held-out output after a trial of training", _S4, *_TRAINED),
+    Feature("trial_nll_change", "nats per token", "trial_nll less the surprise before", _S4, *_TRAINED),
 )
 
 FEATURE_NAMES: tuple[str, ...] = (
@@ -250,8 +250,10 @@ def stage_wanted(names: Sequence[str], features: FeatureValues) -> Stage | None:
     What a policy that reads these features should ask for before it decides.
     """
     unknown = {name for name in names if features.value(name) is None}
-    later = [each.stage for each in FEATURES if each.name in unknown and each.stage > Stage.PROBE]
-    return min(later, default=None)
+    n = features.value("n_demonstrations")
+    nothing_there = {Stage.HELD_OUT} if n is not None and n < 2 else set()
+    later = {each.stage for each in FEATURES if each.name in unknown and each.stage > Stage.PROBE}
+    return min(later - nothing_there, default=None)
 
 
 def features_of(
@@ -289,8 +291,8 @@ def _held_out(probe: ProbeSignals) -> dict[str, Any]:
     n, n_exact = len(probe.loo_exact), sum(probe.loo_exact)
     nll = [_finite_nats(each) for each in probe.loo_nll]
     return {
-        "n_held_out": n,
-        "n_held_out_exact": n_exact,
+        "n_held_out": n or None,
+        "n_held_out_exact": n_exact if n else None,
         "loo_exact_share": n_exact / n if n else None,
         "loo_nll_mean": fmean(nll) if nll else None,
         "loo_nll_worst": max(nll) if nll else None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from policies.decision import CAREFUL, CHEAP, TRAINED, TRAINING, Arm, Decision, drawn, first_available
 from policies.difficulty import held_out, p_icl_correct
+from policies.features import stage_wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from policies.feature_values import FeatureValues
     from policies.outcome_matrix import OutcomeMatrix
+    from policies.stages import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,17 @@ class LooThreshold:
             difficulty=1.0 - p_icl_correct(features),
         )
 
+    def stages_wanted(self, features: FeatureValues) -> Stage | None:
+        """Ask for the demonstrations held out."""
+        return stage_wanted(("n_held_out",), features)
+
     def score(self, features: FeatureValues) -> float:
         """Return the difficulty, 1 - P(icl correct)."""
         return 1.0 - p_icl_correct(features)
 
     def scores(self, matrix: OutcomeMatrix) -> npt.NDArray[np.float64]:
         """Return the difficulty of each row."""
-        import numpy as np  # here, so that naming the rule loads nothing
+        import numpy as np  # here, so that naming the rule does not load it
 
         return np.array([self.score(matrix.features_at(row)) for row in range(len(matrix))])
 

@@ -1,7 +1,7 @@
 """Stages: what may be found out of a task before it is decided on, the cheapest first.
 
-A policy that knows nothing of stages decides on what the probe says; one that asks for them (`policies.abilities`) has
-what is done at its request charged to the solve.
+A policy that knows nothing of stages decides on what the probe says and on the demonstrations held out; one that asks
+for stages (`policies.abilities`) gets what it asks for. What is done for it is charged to the solve.
 """
 
 from enum import IntEnum
@@ -11,6 +11,7 @@ class Stage(IntEnum):
     """Where a feature comes from; the later, the dearer."""
 
     STRUCTURE = 0  # the task as it stands, and the store of adapters
-    PROBE = 1  # the answer in context and the scores held out; always run before a decision, its answer is the floor
-    VOTES = 2  # further views of the queries: do they agree?
-    TRIAL = 3  # a training step or two, scored on a held-out demonstration
+    PROBE = 1  # the answer in context, and what its pass tells; always run before a decision, the answer is the floor
+    HELD_OUT = 2  # each demonstration held out in turn: does the prompt foretell it?
+    VOTES = 3  # further views of the queries: do they agree?
+    TRIAL = 4  # a training step or two, scored on a held-out demonstration

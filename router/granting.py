@@ -16,6 +16,7 @@ from policies.pacing import BudgetPacer, PacedPolicy, arm_charged
 from policies.regret_bound import MIN_CALIBRATION, BoundedRegret, bound_from, bound_on, nothing_shown
 from policies.replay import Scorer
 from policies.wishes import Budget, Price, RegretLimit, ShareBudget
+from router.hindsight import knowing_enough
 from router.learning_rows import Experience, ExperienceReader, RowRules, counted_since
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def granting(settings: Settings) -> ActAs:
         if isinstance(wish, Price):
             return at_price(policy, wish.price)
         if isinstance(wish, RegretLimit) and isinstance(policy, Scorer):
-            rows = None if known is None else _unpicked(known(), after_seq=trained_to_seq)
+            rows = None if known is None else _unpicked(knowing_enough(known(), policy), after_seq=trained_to_seq)
             bound = nothing_shown(wish.max_rate) if rows is None else bound_shown(policy, rows, wish.max_rate)
             return BoundedRegret(policy, bound, explore=settings.explored_share)
         return policy

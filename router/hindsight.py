@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies.abilities import stage_of
 from policies.decision import Policy
 from policies.feature_values import feature_row
 from policies.gate import Sides
@@ -29,7 +30,8 @@ class Loaded:
 
 
 def sides_of(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:
-    """Return what candidate and incumbent would have done, as the gate takes it."""
+    """Return what candidate and incumbent would have done, as the gate takes it, where both know what they ask for."""
+    known = knowing_enough(known, candidate.policy, incumbent.policy)
     return Sides(
         known.rows,
         propensities_of(candidate.policy, known),
@@ -37,6 +39,12 @@ def sides_of(known: Experience, candidate: Loaded, incumbent: Loaded) -> Sides:
         helps(candidate.model, known),
         helps(incumbent.model, known),
     )
+
+
+def knowing_enough(known: Experience, *policies: object) -> Experience:
+    """Return what was decided on all that the policies ask for: of the rest nobody knows what they would have done."""
+    enough = [all(stage_of(each, features) is None for each in policies) for features in known.features]
+    return known.take(np.array(enough, dtype=bool))
 
 
 def no_sides(known: Experience) -> Sides:

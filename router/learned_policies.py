@@ -15,7 +15,7 @@ import numpy as np
 
 from policies.decision import Policy, at_price, policy_id
 from policies.errors import PolicyFileDamaged, UnknownTrace
-from policies.features import SCHEMA_HASH
+from policies.features import FEATURES, SCHEMA_HASH
 from policies.gain_models import as_bytes, model_of
 from policies.gate import GateRules
 from policies.learned import LearnedPolicy
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 TREES_FROM = 3000  # outcomes of any task; below, logistic regression tells more of families it has not seen
 N_FOLDS = 5
+_NEARLY_ALL = 0.9  # of the outcomes
 _COST = "mean_cost_s."
 _LEARNED = re.compile(r"learned@1:model=[^,]+,price=([^,]+),")
 _LOOKED_THROUGH = 100  # decisions, for one whose trace is kept
@@ -81,13 +82,22 @@ def fit_with(*, price: float, explore: float, temperature: float) -> Fit:
     def fit(matrix: OutcomeMatrix) -> bytes:
         from policies.gain_models.fitting import fit_to_log  # loads scikit-learn
 
-        known = ~np.isnan(matrix.features).all(axis=0)  # a stage nobody asked for gives nothing to learn from
-        matrix = matrix.of_features([matrix.feature_names[i] for i in np.flatnonzero(known)])
+        matrix = matrix.of_features(_told(matrix))
         means = {_COST + arm: seconds for arm, seconds in Pricing.of(matrix, price).mean_cost_s}
         kept = {"price": price, "explore": explore, "temperature": temperature, "n_outcomes": len(matrix), **means}
         return as_bytes(fit_to_log(matrix, feature_schema=SCHEMA_HASH, settings=kept))
 
     return fit
+
+
+def _told(matrix: OutcomeMatrix) -> list[str]:
+    """Return the features that there is something to learn from: of a stage that has to be asked for, what nearly all
+    outcomes know. Whoever reads a feature asks for it, and then decides on other grounds than outcomes without it show.
+    """
+    asked = {each.name for each in FEATURES if each.stage > Stage.PROBE}
+    known = (~np.isnan(matrix.features)).sum(axis=0)
+    least = {name: _NEARLY_ALL * len(matrix) if name in asked else 1 for name in matrix.feature_names}
+    return [name for name, n in zip(matrix.feature_names, known, strict=True) if n and n >= least[name]]
 
 
 def load(content: bytes) -> Loaded:
@@ -151,8 +161,8 @@ def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tu
     from router.bench.matrix import STAGE_COST
     from router.bench.shipped_contenders import features_up_to, with_stages
 
-    stage = Stage.VOTES if f"{STAGE_COST}votes" in matrix.feature_names else Stage.PROBE
-    read = matrix.of_features(features_up_to(matrix, stage))
+    stage = Stage.VOTES if f"{STAGE_COST}votes" in matrix.feature_names else Stage.HELD_OUT
+    read = matrix.of_features([name for name in features_up_to(matrix, stage) if name in _told(matrix)])
     cost_s = np.nan_to_num(with_stages(matrix, stage))
     splits = family_folds(matrix, N_FOLDS, np.random.default_rng(seed))
     fitted: list[GainModel] = []

@@ -31,7 +31,7 @@ from policies.records import Alias, PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.drift_watch import DriftWatch
 from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFewOutcomes
-from router.hindsight import Loaded, knows_training, no_sides, propensities_of, sides_of
+from router.hindsight import Loaded, knowing_enough, knows_training, no_sides, propensities_of, sides_of
 from router.learning_rows import (
     AUDITED,
     ROLLED_BACK,
@@ -194,13 +194,14 @@ class Learner:
         was fitted; nothing where nothing came.
         """
         version, known = self._versions.version(version_id), self._experience()
+        sides = {"this version": self._policies.open(version_id).policy, "who decides now": self._champion().policy}
         newer = known.take(known.seqs > (version.trained_to_seq or 0)).drawn_anew()
+        newer = knowing_enough(newer, *sides.values())
         if not len(newer):
             return {}
         rules, rows = self.settings.gate, newer.rows
         values = rows.utility(rules.price, most_cost=rules.most_cost)
         predicted = cross_fitted(rows, values)
-        sides = {"this version": self._policies.open(version_id).policy, "who decides now": self._champion().policy}
         return {
             side: by_every_estimator(rows, propensities_of(policy, newer), values, predicted)
             for side, policy in sides.items()

@@ -166,9 +166,7 @@ def evaluate(
     done = {result.done for result in results}
     with Workers(settings, processes) as workers:
         for tasks in sets:
-            asked = (
-                Question(tasks.name, labelled, arm, *about, processes) for labelled in tasks.tasks for arm in arms
-            )
+            asked = (Question(tasks.name, labelled, arm, *about, processes) for labelled in tasks.tasks for arm in arms)
             left = [each for each in asked if not each.wanted <= done]
             for n_done, found in enumerate(workers.each(_answer, left), 1):
                 new = [replace(result, commit=commit) for result in found]

@@ -255,7 +255,9 @@ class Router:
         steps = self.steps
         for state in states:
             steps.admit(state)  # before anything is read: the first that is refused ends it
-        probed = steps.prober.probe_together([state["task"] for state in states], seed=states[0]["seed"])
+        probed = steps.prober.probe_together(
+            [state["task"] for state in states], seed=states[0]["seed"], held_out=steps.holds_out_at_once
+        )
         cohort = Cohort(len(states))
 
         def run(state: SolveState, found: ProbeResult | None, seat: Seat) -> Solution:
@@ -317,11 +319,14 @@ class Router:
 
     def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | Exception]:
         """Probe what waits for it, all that have a seed in common at once."""
+        steps = self.steps
         found: dict[int, ProbeResult | None] = {}
         for seed in dict.fromkeys(seed for _, seed in asked):
             places = [i for i, each in enumerate(asked) if each[1] == seed]
             try:
-                probed = self.steps.prober.probe_together([asked[i][0] for i in places], seed=seed)
+                probed = steps.prober.probe_together(
+                    [asked[i][0] for i in places], seed=seed, held_out=steps.holds_out_at_once
+                )
             except Exception:
                 probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
             found.update(zip(places, probed, strict=True))
@@ -329,7 +334,7 @@ class Router:
 
     def _probe_alone(self, task: Task, seed: int) -> ProbeResult | Exception:
         try:
-            return self.steps.prober.probe(task, seed=seed)
+            return self.steps.prober.probe(task, seed=seed, held_out=self.steps.holds_out_at_once)
         except Exception as error:  # of the one who asked for this
             return error
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import VoteRequest, answer_all_by_vote, answer_all_zero_shot
-from icl_engine.errors import FewShotError
+from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
-from policies.abilities import check_every, escalates, may_ask, stage_of, tell_spent
+from policies.abilities import check_every, escalates, knows_stages, may_ask, stage_of, tell_spent
 from policies.costs import CostModel, Work
 from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
@@ -108,6 +108,14 @@ class Steps:
     text_training: TrainingSettings | None = None  # None: text is trained on as grids are
     remote: RemoteModel | None = None  # None: no server is set
 
+    @property
+    def holds_out_at_once(self) -> bool:
+        """Whether demonstrations are held out with every probe, as the policy cannot ask for it."""
+        try:
+            return not knows_stages(self.policy)
+        except Exception:  # of a policy, which `decide` meets again and tells of
+            return True
+
     def admit(self, state: SolveState) -> SolveState:
         """Check the task's size, name the solve and find the arms this task can be answered with.
 
@@ -128,7 +136,7 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = state["probed"] or self.prober.probe(state["task"], seed=state["seed"])
+        found = state["probed"] or self.prober.probe(state["task"], seed=state["seed"], held_out=self.holds_out_at_once)
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
@@ -156,7 +164,7 @@ class Steps:
                 if stage is None or stage in ran:
                     break
                 ran.add(stage)
-                known = {**known, **(self._ask_views(known) if stage == Stage.VOTES else self._try_training(known))}
+                known = {**known, **self._run(stage, known)}
             except Exception as error:  # of a policy, or of what nobody needs for an answer
                 degraded = (f"could not look closer before deciding ({_described(error)})",)
                 break
@@ -345,7 +353,7 @@ class Steps:
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
         """Name the step that comes before deciding, if the policy may want one."""
         try:
-            asks = state["forced_arm"] is None and may_ask(self.policy)
+            asks = self._may_choose(state) and may_ask(self.policy)
         except Exception:  # of a policy, which `decide` meets again and tells of
             asks = False
         return "look_closer" if asks else "decide"
@@ -376,18 +384,35 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if state["forced_arm"] is not None or not _in_time(state):
+        if not self._may_choose(state) or not _in_time(state):
             return None
         stage = stage_of(self.policy, features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
-        return stage if stage == Stage.VOTES or (stage == Stage.TRIAL and trains) else None
+        return stage if stage in (Stage.HELD_OUT, Stage.VOTES) or (stage == Stage.TRIAL and trains) else None
 
-    def _ask_views(self, state: SolveState) -> SolveState:
+    def _may_choose(self, state: SolveState) -> bool:
+        return state["forced_arm"] is None and len(state["arms"]) > 1
+
+    def _run(self, stage: Stage, state: SolveState) -> SolveState:
+        if stage == Stage.TRIAL:
+            return self._try_training(state)
+        if stage == Stage.HELD_OUT:
+            return {"probe": self._look_again(state, self._all_held_out, (state["task"], state["probe"]))}
         n_views = self.prober.n_views or VIEWS_ASKED
         request = ViewsRequest(state["task"], state["probe"], n_views, state["seed"])
+        return {"probe": self._look_again(state, self.prober.ask_views, request)}
+
+    def _all_held_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult | Exception]:
+        """Hold out the demonstrations of all at once or, where that does not work, of each by itself."""
+        try:
+            return list(self.prober.hold_out(probed))
+        except (ContextOverflow, OutOfMemory) as error:
+            return [error] if len(probed) == 1 else [self._all_held_out([each])[0] for each in probed]
+
+    def _look_again(self, state: SolveState, look: Serve[Request, ProbeResult], request: Request) -> ProbeResult:
         if state["prompting"] is None and state["seat"] is not None:
-            return {"probe": state["seat"].ask(self.prober.ask_views, request)}
-        return {"probe": self._ask(state, self.prober.ask_views, request)}
+            return state["seat"].ask(look, request)
+        return self._ask(state, look, request)
 
     def _ask(self, state: SolveState, serve: Serve[Request, Result], request: Request) -> Result:
         """Ask in context, beside others who do, and in nobody's wake who trains.
@@ -553,7 +578,7 @@ def _in_time(state: SolveState) -> bool:
 
 def _work(task: Task, found: ProbeResult) -> Work:
     """Return what the cost of an arm hangs on; what a prompt takes has been measured by the probe."""
-    return Work(found.seconds / found.n_prompts, len(task.queries), task.kind)
+    return Work(found.prompt_s, len(task.queries), task.kind)
 
 
 def _tokens(answers: Sequence[Answer]) -> int:

@@ -69,7 +69,7 @@ class Size:
     rounds: int
     steps: int
     n_views: int
-    repeats: int  # of matrix products, and of every task that is routed
+    repeats: int  # of matrix products, and rounds of routing in one of the others
     adapters: tuple[int, ...]
     rows_each: int  # of each adapter
     memory_tasks: int
@@ -258,7 +258,7 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
             prompt_tokens=64,
             repeats=size.repeats,
         ),
-        "route": lambda: route(subject, bare, schedule, repeats=size.repeats),
+        "route": lambda: route(subject, bare, replace(schedule, rounds=schedule.rounds * size.repeats)),
         "memory": lambda: remember(subject, setting, schedule, tasks=given.memory_tasks or size.memory_tasks),
         "growth": lambda: grow(
             subject,

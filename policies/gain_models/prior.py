@@ -32,14 +32,11 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 PSEUDO_TASKS = 50.0
-PRIOR_FEATURES = (  # those that mean the same whatever the model and the tasks
+PRIOR_FEATURES = (  # those that mean the same whatever the model and the tasks; what is held out told no more
     "is_text",
     "n_demonstrations",
     "prompt_tokens",
     "same_shape_share",
-    "loo_exact_share",
-    "loo_nll_mean",
-    "loo_nll_worst",
     "shown_nll_change",
     "answer_confidence",
     "answer_entropy",

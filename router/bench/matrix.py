@@ -117,7 +117,7 @@ def fill(
         The outcomes in `file` of this model and these settings, those of earlier runs included.
     """
     model, said = describe(settings)
-    about = model, f"{said}, deadline_s={deadline_s}"
+    about = model, f"{said}, deadline_s={deadline_s}, icl=prompt and answer"  # which was an even part of the probe
     groups = {
         (each.set, each.labelled.task.id): each.group for each in tasks
     }  # rows of before there were any have none
@@ -243,7 +243,7 @@ def _outcomes_of_task(
     """Answer one task by each arm; `ran` holds, by arm, what part of its time a training that tasks share ran."""
     task = each.labelled.task
     probe, running = _timed(steps, lambda: steps.prober.probe(task, seed=job.seed))
-    probe = replace(probe, seconds=probe.seconds * running)
+    probe = replace(probe, seconds=probe.seconds * running, prompt_s=probe.prompt_s * running)
     features, running = _timed(steps, lambda: _features_of(steps, each, probe, job))
     features = {name: _scaled(name, value, running) for name, value in features.items()}
     outcomes = []
@@ -385,8 +385,7 @@ def _cost_of(
         running_in_training: the same of the answer for which the adapter was trained.
     """
     if arm == Arm.ICL:
-        alone = probe.seconds * len(probe.answers) / probe.n_prompts  # without the demonstrations held out
-        return alone, 0.0, sum(answer.tokens for answer in probe.answers)
+        return probe.prompt_s * len(probe.answers), 0.0, sum(answer.tokens for answer in probe.answers)
     seconds = {step.name: step.seconds for step in state["path"] if step.name != "probe"}
     train_s, tokens = seconds.pop("adapt", 0.0), state["tokens"] - probe.tokens
     adapter = state.get("adapter")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EXPLORE = 0.05  # as the settings have it
 _PAID_STAGES = (("votes", Stage.VOTES), ("trial", Stage.TRIAL))
-_SAID = {Stage.PROBE: "", Stage.VOTES: ", with votes", Stage.TRIAL: ", with a trial"}
+_SAID = {Stage.PROBE: "", Stage.HELD_OUT: ", held out", Stage.VOTES: ", with votes", Stage.TRIAL: ", with a trial"}
 
 
 def features_up_to(matrix: OutcomeMatrix, stage: Stage) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def linucb() -> Contender:
 
     def fit(seen: OutcomeMatrix) -> Fitted:
         def policy(price: float) -> LinUcb:
-            names = features_up_to(seen, Stage.PROBE)
+            names = features_up_to(seen, Stage.HELD_OUT)  # as one that cannot ask is given
             made = LinUcb(Standardising.of(seen, names), Pricing.of(seen, price), alpha=0.0)
             _tell(made, seen)
             return made
@@ -142,7 +142,7 @@ def nearest_neighbours() -> Contender:
 
     def fit(seen: OutcomeMatrix) -> Fitted:
         def policy(price: float) -> NearestNeighbours:
-            return NearestNeighbours.of(seen, features_up_to(seen, Stage.PROBE), Pricing.of(seen, price))
+            return NearestNeighbours.of(seen, features_up_to(seen, Stage.HELD_OUT), Pricing.of(seen, price))
 
         return Fitted(lambda matrix, price: choices_of(policy(price), matrix), policy(0.0).scores)
 
@@ -156,10 +156,11 @@ def shipped_contenders(matrix: OutcomeMatrix) -> tuple[Contender, ...]:
     """
     prior = shipped_prior()
     ours = set(prior.feature_names) <= set(matrix.feature_names) and set(prior.arms) == set(matrix.arms)
-    stages = [Stage.PROBE, *(stage for name, stage in _PAID_STAGES if f"{STAGE_COST}{name}" in matrix.feature_names)]
-    found = [shipped(stage) for stage in stages if stage <= Stage.VOTES] if ours else []
+    asked = [stage for name, stage in _PAID_STAGES if f"{STAGE_COST}{name}" in matrix.feature_names]
+    stages = [Stage.PROBE, *([Stage.HELD_OUT] if "loo_nll_mean" in matrix.feature_names else []), *asked]
+    found = [shipped(stage) for stage in (Stage.PROBE, Stage.VOTES) if stage in stages] if ours else []
     found += [learned(f"learned, logistic{_SAID[stage]}", "logistic", stage) for stage in stages]
-    found += [learned(f"learned, trees{_SAID[stage]}", "trees", stage) for stage in stages[:2]]
+    found += [learned(f"learned, trees{_SAID[stage]}", "trees", stage) for stage in stages if stage != Stage.TRIAL]
     return (*found, linucb(), nearest_neighbours(), beta_thompson(), uniform())
 
 
@@ -176,7 +177,10 @@ def _chance_of_only(model: LearnedGainModel, matrix: OutcomeMatrix) -> Floats:
 
 
 def with_stages(matrix: OutcomeMatrix, stage: Stage) -> Floats:
-    """Return the seconds of each arm, (n_rows, n_arms), with what the stages up to one took."""
+    """Return the seconds of each arm, (n_rows, n_arms), with what the stages up to one took.
+
+    A matrix knows the probe's seconds with all demonstrations held out, so whoever holds none out pays for it, too.
+    """
     costs = matrix.routed_cost_s
     for name, its in _PAID_STAGES:
         if its <= stage:

@@ -262,7 +262,7 @@ def _costs(trace: Trace) -> Markup | None:
 
 def _pair(trace: Trace, i: int) -> tuple[Shown, Shown, str]:
     pair = trace.task.demonstrations[i]
-    held_out = "held out: not recorded"
+    held_out = "not held out"
     if i < len(trace.loo_exact):
         held_out = f"held out: {'right' if trace.loo_exact[i] else 'wrong'} in context, {trace.loo_nll[i]:.2f} nats"
     return shown(pair.input, f"input {i + 1}"), shown(pair.output, f"output {i + 1}"), held_out

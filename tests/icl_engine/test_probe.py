@@ -129,6 +129,28 @@ def test_the_tokens_of_a_probe_are_those_read_and_written() -> None:
     assert found.tokens == 2 * found.prompt_tokens + found.answer_tokens + 3 * found.prompt_tokens
 
 
+@pytest.mark.parametrize("name", ["tiny", "taught"])
+def test_what_is_held_out_later_is_what_is_held_out_at_once(request: pytest.FixtureRequest, name: str) -> None:
+    prober = Prober(request.getfixturevalue(name), n_remembered=0)
+    at_once = [prober.probe(task) for task in TASKS]
+    first = [prober.probe(task, held_out=False) for task in TASKS]
+    later = prober.hold_out(list(zip(TASKS, first, strict=True)))
+
+    for task, one, before, other in zip(TASKS, at_once, first, later, strict=True):
+        assert before.loo_nll == before.loo_exact == ()
+        assert before.n_prompts == 1
+        assert other.loo_nll == pytest.approx(one.loo_nll, abs=1e-3)
+        assert (other.loo_exact, other.n_prompts) == (one.loo_exact, 1 + len(task.demonstrations))
+        assert [answer.values for answer in other.answers] == [answer.values for answer in one.answers]
+        assert other.seconds > before.seconds == before.prompt_s == other.prompt_s
+
+
+def test_a_prompt_takes_its_share_of_those_that_are_asked_together() -> None:
+    found = Prober(ScriptedModel(upper), n_views=2).probe(UPPER, held_out=False)
+
+    assert found.prompt_s == pytest.approx(found.seconds / 6)  # two queries, each as it is and in two views
+
+
 # Signs besides
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from policies.abilities import check_every, escalates, may_ask, stage_of, tell_spent, wish_of
+from policies.abilities import check_every, escalates, knows_stages, may_ask, stage_of, tell_spent, wish_of
 from policies.budget import Mixture
 from policies.decision import Policy, as_it_is, goes_by
 from policies.fixed import AlwaysArm
@@ -97,6 +97,15 @@ def test_over_a_policy_that_can_only_decide_it_asks_for_nothing(make: Callable[[
     assert stage_of(wrapper, FEATURES) is None
     assert not escalates(wrapper, FEATURES, "icl", 0.0)
     assert check_every(wrapper) is None
+
+
+def test_it_knows_of_stages_where_all_that_it_goes_by_do(wrapped: tuple[Policy, AblePolicy]) -> None:
+    wrapper, policy = wrapped
+    over_plain = any(each is PLAIN for each in goes_by(as_it_is(wrapper)))
+
+    assert knows_stages(policy)
+    assert knows_stages(wrapper) is not over_plain
+    assert not knows_stages(PLAIN)
 
 
 def test_of_two_the_cheaper_stage_comes_first_and_the_first_has_the_say_over_training() -> None:

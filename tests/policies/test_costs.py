@@ -30,11 +30,12 @@ def test_an_arm_that_does_more_costs_more(costs: CostModel) -> None:
     assert len(set(predicted.values())) == len(ARMS)
 
 
-def test_a_prompt_in_context_costs_a_prompt_and_a_vote_one_for_each_view(costs: CostModel) -> None:
+def test_a_prompt_in_context_costs_a_prompt_and_each_further_view_a_part_of_one(costs: CostModel) -> None:
     predicted = costs.predict(ARMS, work=Work(0.25), cached=False)
+    single = CostModel(n_views=1, training_sequences=160).predict(ARMS, work=Work(0.25), cached=False)
 
-    assert predicted["icl"] == 0.25
-    assert predicted["icl_vote"] == 8 * 0.25
+    assert predicted["icl"] == single["icl"] == single["icl_vote"] == 0.25
+    assert 0.25 < predicted["icl_vote"] < 8 * 0.25
 
 
 def test_costs_are_in_proportion_to_what_a_prompt_takes(costs: CostModel) -> None:
@@ -63,6 +64,7 @@ def test_each_query_is_asked_and_training_is_for_all_of_them(costs: CostModel) -
 def test_a_text_is_trained_on_by_its_own_settings_and_corrected_by_itself() -> None:
     costs = CostModel(n_views=8, training_sequences=160, text_sequences=40)
     grid, text = Work(0.1), Work(0.1, kind="text")
+    before = costs.predict(["ttt"], work=grid, cached=False)
 
     assert (
         costs.predict(["ttt"], work=text, cached=False)["ttt"] < costs.predict(["ttt"], work=grid, cached=False)["ttt"]
@@ -70,7 +72,7 @@ def test_a_text_is_trained_on_by_its_own_settings_and_corrected_by_itself() -> N
     costs.measured("ttt", 5.0, work=text, cached=False)
 
     assert costs.predict(["ttt"], work=text, cached=False)["ttt"] == pytest.approx(5.0)
-    assert costs.predict(["ttt"], work=grid, cached=False)["ttt"] == pytest.approx(0.1 * (160 * 2.3 + 8))
+    assert costs.predict(["ttt"], work=grid, cached=False)["ttt"] == before["ttt"]
 
 
 def test_one_measurement_makes_the_next_prediction_right(costs: CostModel) -> None:

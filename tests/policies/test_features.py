@@ -72,7 +72,7 @@ def test_leave_one_out_becomes_share_mean_and_worst() -> None:
 def test_leave_one_out_that_was_not_run_is_missing_not_zero() -> None:
     features = features_of_probe(FakeProbe(loo_exact=(), loo_nll=()))
 
-    assert features.n_held_out == 0
+    assert (features.n_held_out, features.n_held_out_exact) == (None, None)
     assert (features.loo_exact_share, features.loo_nll_mean, features.loo_nll_worst) == (None, None, None)
 
 
@@ -143,11 +143,12 @@ class FakeTrial:
 
 
 def test_what_no_stage_found_is_not_known() -> None:
-    features = features_of_probe(FakeProbe())
+    features = features_of_probe(FakeProbe(loo_exact=(), loo_nll=()))
     later = [feature.name for feature in FEATURES if feature.stage > Stage.PROBE]
 
-    assert later == ["vote_agreement", "trial_nll", "trial_nll_change"]
-    assert [features.value(name) for name in later] == [None] * 3
+    assert later[-3:] == ["vote_agreement", "trial_nll", "trial_nll_change"]
+    assert len(later) == 9
+    assert [features.value(name) for name in later] == [None] * 9
     assert features.value("nearest_adapter_distance") is None
 
 
@@ -163,8 +164,8 @@ def test_later_stages_fill_in_their_own_and_change_nothing_else() -> None:
 def test_the_later_the_stage_the_more_it_costs_and_structure_costs_nothing() -> None:
     dearest = {stage: max(feature.prompts for feature in FEATURES if feature.stage == stage) for stage in Stage}
 
-    assert dearest[Stage.STRUCTURE] == 0
-    assert dearest[Stage.STRUCTURE] < dearest[Stage.PROBE] <= dearest[Stage.VOTES] < dearest[Stage.TRIAL]
+    assert dearest[Stage.STRUCTURE] == dearest[Stage.PROBE] == 0  # the answer in context is needed anyway
+    assert dearest[Stage.PROBE] < dearest[Stage.HELD_OUT] <= dearest[Stage.VOTES] < dearest[Stage.TRIAL]
     assert all((feature.per == "task") == (feature.prompts == 0) for feature in FEATURES)
 
 
@@ -276,6 +277,8 @@ def test_another_solution_of_a_text_task_changes_no_feature(tmp_path: Path, targ
     [
         (("loo_exact_share",), None),
         (("loo_exact_share", "vote_agreement"), Stage.VOTES),
+        (("loo_nll_mean", "vote_agreement"), Stage.HELD_OUT),
+        (("n_held_out",), Stage.HELD_OUT),
         (("vote_agreement", "trial_nll"), Stage.VOTES),
         (("trial_nll",), Stage.TRIAL),
         (("a column of somebody's logs",), None),
@@ -285,6 +288,13 @@ def test_the_stage_to_ask_for_is_the_cheapest_that_gives_a_feature_that_is_read(
     read: tuple[str, ...], wanted: Stage | None
 ) -> None:
     assert stage_wanted(read, NamedFeatures(("loo_exact_share",), (0.5,))) == wanted
+
+
+def test_where_nothing_can_be_held_out_nobody_asks_for_it() -> None:
+    single = NamedFeatures(("n_demonstrations", "n_held_out"), (1.0, 0.0))
+
+    assert stage_wanted(("n_held_out", "loo_exact_share"), single) is None
+    assert stage_wanted(("loo_exact_share", "vote_agreement"), single) is Stage.VOTES
 
 
 def test_no_stage_is_asked_for_once_its_features_are_known() -> None:

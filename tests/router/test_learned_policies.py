@@ -145,7 +145,7 @@ def test_the_champion_decides_where_there_is_one_and_the_prior_where_there_is_no
     assert {"icl", "ttt"} <= set(stored.trace.decision.estimates)
     assert stored.trace.decision.contributions
     assert len(stored.trace.decision.nearest) == 3
-    assert 0.0 <= stored.trace.decision.percentiles["loo_exact_share"] <= 1.0
+    assert 0.0 <= stored.trace.decision.percentiles["answer_confidence"] <= 1.0
     assert stored.trace.decision.stage == "logistic"
 
 
@@ -177,6 +177,17 @@ def test_features_that_were_never_known_are_not_asked_for() -> None:
 
     assert isinstance(policy, LearnedPolicy)
     assert not set(unknown) & set(policy.model.feature_names)
+
+
+@pytest.mark.parametrize(("known", "reads"), [(1.0, True), (0.95, True), (0.5, False)])
+def test_what_is_held_out_is_learned_from_only_where_nearly_all_outcomes_know_it(known: float, reads: bool) -> None:
+    made = matrix()
+    column = np.where(np.arange(len(made)) < known * len(made), np.arange(len(made)) % 4.0, np.nan)
+    others = made.of_features([name for name in made.feature_names if name != "n_held_out"])
+    policy = load(fit_with(price=0.1, explore=0.05, temperature=0.05)(with_columns(others, n_held_out=column))).policy
+
+    assert isinstance(policy, LearnedPolicy)
+    assert ("n_held_out" in policy.model.feature_names) is reads
 
 
 def test_a_ledger_that_cannot_say_who_is_champion_costs_no_answer(

@@ -22,7 +22,7 @@ from policies.outcome_matrix import OutcomeMatrix
 from policies.records import DecisionRow, EffectiveOutcome, MeasuredCost, OutcomeRow, TraceRow
 from policies.regret_bound import BoundedRegret, nothing_shown
 from policies.trace_log import TraceEntry
-from router.hindsight import helps, propensities_of
+from router.hindsight import helps, knowing_enough, propensities_of
 from router.learning_rows import (
     AUDIT_RATE,
     Experience,
@@ -194,6 +194,17 @@ def test_the_gate_sees_a_difference_where_everything_is_trained_on_for_a_bound(l
     assert known.offered.all()
     assert propensities_of(AlwaysArm("icl"), known) == pytest.approx(np.tile([1.0, 0.0], (4, 1)))
     assert propensities_of(AlwaysArm("ttt"), known) == pytest.approx(np.tile([0.0, 1.0], (4, 1)))
+
+
+def test_a_policy_is_judged_by_decisions_that_know_what_it_asks_for_and_by_no_others(ledger: Ledger) -> None:
+    told = [{"n_demonstrations": n, "n_held_out": n_held_out} for n, n_held_out in ((3, 3), (3, None), (1, None))]
+    rows = [decision(i, features_json=json.dumps({"kind": "grid", **each})) for i, each in enumerate(told)]
+    written(ledger, [(row, [OutcomeRow(row.decision_id, "user", "exact", 1.0)]) for row in rows])
+
+    known = ExperienceReader(ledger, RULES, model_fingerprint=None, schema="schema").read()
+
+    assert knowing_enough(known, LooThreshold(), AlwaysArm("icl")).seqs.tolist() == [1, 3]
+    assert knowing_enough(known, AlwaysArm("icl")).seqs.tolist() == [1, 2, 3]
 
 
 def test_the_probabilities_are_those_among_the_arms_that_count(ledger: Ledger) -> None:

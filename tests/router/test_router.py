@@ -513,7 +513,7 @@ def test_a_model_of_broken_weights_gives_no_answer_and_is_still_on_record(make: 
 
     assert solution.answer is None
     assert any("nan" in said for said in solution.degraded)
-    assert "nan nats" in router.explain(solution.trace_id)
+    assert "confidence 0.00" in router.explain(solution.trace_id)
 
 
 def test_a_fault_of_the_prompt_itself_is_an_error(make: Make, taught: TransformersModel) -> None:

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from icl_engine.answer import Answer
+from icl_engine.errors import OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks
-from icl_engine.probe import Prober
+from icl_engine.probe import Prober, ProbeResult
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
+from policies.cold_start import cold_start
 from policies.costs import CostModel, Work
 from policies.decision import Arm, Decision, Policy, as_it_is, at_price
 from policies.errors import ArmUnavailable
@@ -306,11 +308,12 @@ class UnreadablePolicy(AlwaysArm):
 @pytest.mark.parametrize(
     ("weighs", "step"),
     [
-        (LooThreshold(), "decide"),
+        (AlwaysArm("icl"), "decide"),
         (StagedPolicy(), "look_closer"),
-        (ActingPolicy(LooThreshold()), "decide"),
+        (LooThreshold(), "look_closer"),
+        (ActingPolicy(AlwaysArm("icl")), "decide"),
         (ActingPolicy(StagedPolicy()), "look_closer"),
-        (InCharge(LooThreshold(), StagedPolicy(), 0.5), "look_closer"),
+        (InCharge(AlwaysArm("icl"), StagedPolicy(), 0.5), "look_closer"),
     ],
 )
 def test_a_budget_looks_closer_only_over_a_policy_that_may_ask_for_it(weighs: Policy, step: str) -> None:
@@ -344,14 +347,15 @@ def test_views_are_asked_at_the_policy_s_wish_and_it_is_asked_again_with_what_th
 
 
 def test_a_trial_is_run_at_the_policy_s_wish_and_charged() -> None:
-    policy, ttt = StagedPolicy(stages=(Stage.TRIAL,)), FakeTtt()
+    policy, ttt = StagedPolicy(stages=(Stage.HELD_OUT, Stage.TRIAL)), FakeTtt()
     bound = steps(ttt=ttt, policy=policy)
     state = looked_up(bound)
     looked = bound.look_closer(state)
 
     assert (looked["features"].trial_nll, looked["features"].trial_nll_change) == (0.5, -1.5)
-    assert looked["tokens"] == 300
-    assert ttt.tried == [state["probe"].loo_nll]
+    assert looked["tokens"] == 300 + looked["probe"].tokens - state["probe"].tokens
+    assert len(looked["probe"].loo_nll) == 2
+    assert ttt.tried == [looked["probe"].loo_nll]
 
 
 def test_a_stage_is_run_once_however_often_it_is_asked_for() -> None:
@@ -396,6 +400,58 @@ def test_a_policy_that_fails_when_asked_what_it_wants_still_decides() -> None:
     assert any("no stage" in said for said in state["degraded"])
 
 
+def test_demonstrations_are_held_out_at_the_policy_s_wish_and_charged() -> None:
+    policy = StagedPolicy("icl", (Stage.HELD_OUT, None))
+    bound = steps(policy=policy)
+    state = looked_up(bound)
+    found = bound.look_closer(state)
+
+    assert (state["probe"].loo_exact, found["probe"].loo_exact) == ((), (True, True))
+    assert [features.value("n_held_out") for features in policy.seen] == [None, 2]
+    assert found["tokens"] == found["probe"].tokens - state["probe"].tokens > 0
+    assert found["probe"].prompt_s == state["probe"].prompt_s
+
+
+def test_a_policy_that_cannot_ask_for_them_has_them_held_out_from_the_start() -> None:
+    by_policy = {
+        policy.name: len(looked_up(steps(policy=policy))["probe"].loo_exact)
+        for policy in (AlwaysArm("icl"), LooThreshold(), cold_start(price=0.1, explore=0.05))
+    }
+
+    assert list(by_policy.values()) == [2, 0, 0]
+
+
+def test_the_rule_asks_for_what_it_goes_by_and_the_shipped_policy_for_nothing() -> None:
+    seen = []
+    for policy in (LooThreshold(), cold_start(price=0.1, explore=0.05)):
+        bound = steps(ttt=FakeTtt(), policy=policy)
+        seen.append(bound.look_closer(looked_up(bound))["features"].n_held_out)
+
+    assert seen == [2, None]
+
+
+class OneAtATime(Prober):
+    """Has memory for the held-out demonstrations of one task alone, and for none of the second task's."""
+
+    def hold_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult]:
+        if len(probed) > 1 or probed[0][0] == TASKS[1]:
+            raise OutOfMemory("too many at once")
+        return super().hold_out(probed)
+
+
+def test_who_is_served_with_a_task_that_cannot_be_held_out_is_served_all_the_same() -> None:
+    prober = OneAtATime(taught_model())
+    bound = replace(steps(), prober=prober)
+    probed = [(task, prober.probe(task, held_out=False)) for task in TASKS]
+
+    first, second, third = bound._all_held_out(probed)
+
+    assert isinstance(second, OutOfMemory)
+    for task, found in ((TASKS[0], first), (TASKS[2], third)):
+        assert isinstance(found, ProbeResult)
+        assert len(found.loo_nll) == len(task.demonstrations)
+
+
 def test_what_was_looked_at_before_deciding_is_part_of_the_solve_and_of_no_arm_s_cost() -> None:
     state = solved(steps(ttt=FakeTtt(), policy=StagedPolicy("ttt", stages=(Stage.VOTES, Stage.TRIAL))))
 
@@ -417,7 +473,7 @@ def test_the_answer_in_context_is_asked_for_once_in_a_whole_solve(stages: tuple[
 
     assert state["answers"] == state["probe"].answers
     assert [model.tasks_seen.count(question) for question in questions] == [1, 1]
-    assert len(model.tasks_seen) == 2 + 2 + 2 * len(stages)  # queries, held-out demonstrations, views
+    assert len(model.tasks_seen) == 2 + 2 * len(stages)  # queries; views, held-out demonstrations
 
 
 def test_a_vote_goes_on_from_the_probe_and_asks_nothing_twice() -> None:
@@ -642,7 +698,7 @@ def test_a_solution_in_the_file_changes_no_feature(tmp_path: Path, solutions: tu
     for solution in solutions:
         path.write_text(json.dumps({"examples": [*shots, {"input": "c", "target": solution}]}))
         (labelled,) = load_tasks(path, shots=2)
-        bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", (Stage.VOTES, Stage.TRIAL)))
+        bound = steps(ttt=FakeTtt(), policy=StagedPolicy("icl", (Stage.HELD_OUT, Stage.VOTES, Stage.TRIAL)))
         found.append(bound.look_closer(looked_up(bound, asked(labelled.task)))["features"])
 
     assert replace(found[0], predicted_cost_s=()) == replace(found[1], predicted_cost_s=())
@@ -652,7 +708,7 @@ class CuriousPolicy(StagedPolicy):
     """Wants to know all there is to know of each task."""
 
     def stages_wanted(self, features: FeatureValues) -> Stage | None:
-        unknown = {Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
+        unknown = {Stage.HELD_OUT: "loo_nll_mean", Stage.VOTES: "vote_agreement", Stage.TRIAL: "trial_nll"}
         return next((stage for stage, name in unknown.items() if features.value(name) is None), None)
 
 

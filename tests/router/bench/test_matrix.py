@@ -67,7 +67,9 @@ def test_a_run_goes_on_where_it_was_stopped_and_answers_nothing_twice(settings: 
     told: list[tuple[str, int, int]] = []
 
     model, said = describe(settings)
-    job = Job(tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, 1, model, f"{said}, deadline_s=None")
+    job = Job(
+        tuple(tasks[:1]), (("icl", "ttt_short"),), 0, None, 1, model, f"{said}, deadline_s=None, icl=prompt and answer"
+    )
     with Router(settings) as router:
         first = _outcomes_of(router, job)
     append_lines(file, ({name: value for name, value in asdict(each).items() if name != "group"} for each in first))

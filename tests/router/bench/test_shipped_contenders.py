@@ -28,7 +28,8 @@ def staged(n_tasks: int = 60, seed: int = 0) -> OutcomeMatrix:
 def test_a_stage_that_is_not_paid_for_is_not_read() -> None:
     matrix = staged()
 
-    assert features_up_to(matrix, Stage.PROBE) == ("loo_nll_mean", "loo_exact_share", "prompt_tokens")
+    assert features_up_to(matrix, Stage.PROBE) == ("prompt_tokens",)
+    assert features_up_to(matrix, Stage.HELD_OUT) == ("loo_nll_mean", "loo_exact_share", "prompt_tokens")
     assert "vote_agreement" in features_up_to(matrix, Stage.VOTES)
     assert features_up_to(matrix.of_features(["price", "stage_cost_s.votes"]), Stage.PROBE) == ("price",)
 

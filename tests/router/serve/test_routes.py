@@ -437,7 +437,7 @@ def test_events_tell_the_steps_of_the_graph_and_then_the_result(lab: httpx.Clien
     events = [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
     steps = [content["step"] for name, content in events if name == "step"]
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert steps == ["admit", "probe", "lookup", "decide", "answer_icl", "verify", "record"]
+    assert steps == ["admit", "probe", "lookup", "look_closer", "decide", "answer_icl", "verify", "record"]
     assert [name for name, _ in events[-2:]] == ["result", "done"]
     assert events[-2][1]["solution"]["answers"][0]["value"] == "D"
 

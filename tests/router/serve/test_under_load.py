@@ -241,7 +241,7 @@ def _wait_for_steps(stream: httpx.Response, n: int) -> Iterator[str]:
 
 def test_cancelled_before_any_step_of_the_graph_nothing_is_left_behind(tmp_path: Path) -> None:
     """Each step in turn is the one before which whoever asked goes away."""
-    steps = ["admit", "probe", "lookup", "decide", "answer_icl", "verify", "record"]
+    steps = ["admit", "probe", "lookup", "look_closer", "decide", "answer_icl", "verify", "record"]
     with serving(tmp_path, serve_workers=1, serve_queue=0) as running:
         service, told = running.service, list[str]()
         for step in steps:
