@@ -162,7 +162,7 @@ def replay_on(matrix: OutcomeMatrix, *, seed: int = 0) -> Callable[[Setting], tu
     from router.bench.shipped_contenders import features_up_to, with_stages
 
     stage = Stage.VOTES if f"{STAGE_COST}votes" in matrix.feature_names else Stage.HELD_OUT
-    read = matrix.of_features([name for name in features_up_to(matrix, stage) if name in _told(matrix)])
+    read = matrix.of_features(_told(matrix.of_features(features_up_to(matrix, stage))))
     cost_s = np.nan_to_num(with_stages(matrix, stage))
     splits = family_folds(matrix, N_FOLDS, np.random.default_rng(seed))
     fitted: list[GainModel] = []

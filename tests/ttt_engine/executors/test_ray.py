@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -515,11 +515,10 @@ def test_nobody_waits_for_what_was_under_way_when_the_program_ended_its_connecti
     """The last test of this cluster: Ray 2.60 starts no actors for a process that connects to it for a second time."""
     executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
     executor.start(functools.partial(TellingWorker, tmp_path))
-    with ThreadPoolExecutor(1) as pool:
+    with closing(executor), ThreadPoolExecutor(1) as pool:  # or it would connect to the cluster of the next test
         asked = pool.submit(executor.run, batches("wait", 1))
         until(lambda: begun(tmp_path))
         ray.shutdown()
         executor.check()  # as it does every 10 s
         with pytest.raises(ExecutorUnavailable):
             asked.result(60)
-    executor.close()

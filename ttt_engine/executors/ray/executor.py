@@ -91,6 +91,7 @@ class RayExecutor(Generic[Asked, Result]):
         self._n_failed_starts = 0  # in a row
         self._to_look = False  # after the cluster, at once
         self._n_looks = 0
+        self._is_looking = False
         self._found: Mapping[str, float] = {}  # what the cluster has
         self._fault: ExecutorUnavailable | None = None  # of the last look
         self._looks_after = self._closed = False
@@ -118,12 +119,12 @@ class RayExecutor(Generic[Asked, Result]):
     def check(self) -> str:
         """Say what the cluster has, connecting to it where need be; see `Executor`."""
         with self._changed:
-            n_looks = self._n_looks
+            wanted = self._n_looks + (2 if self._is_looking else 1)  # a look under way may see what is over by now
             self._look_after()
-            self._changed.wait_for(lambda: self._closed or self._n_looks > n_looks, _CHECKED_WITHIN_S)
+            self._changed.wait_for(lambda: self._closed or self._n_looks >= wanted, _CHECKED_WITHIN_S)
             if self._closed:
                 raise _closed()
-            if self._n_looks == n_looks:
+            if self._n_looks < wanted:
                 raise _unavailable(TimeoutError(f"no answer in {_CHECKED_WITHIN_S:g} s"))
             if self._fault is not None:
                 raise self._fault
@@ -220,7 +221,7 @@ class RayExecutor(Generic[Asked, Result]):
                 self._changed.wait_for(lambda: self._closed or self._to_look, _LOOK_AT_CLUSTER_S)
                 if self._closed:
                     return
-                self._to_look = False
+                self._to_look, self._is_looking = False, True
             before, found = self._connection.id, dict[str, float]()
             fault: ExecutorUnavailable | None = None
             try:
@@ -232,7 +233,7 @@ class RayExecutor(Generic[Asked, Result]):
                     for hand in self._hands.values():
                         self._lose(hand, ConnectionError("the connection to Ray was ended"))
                 self._fault, self._found = fault, found or self._found
-                self._n_looks += 1
+                self._n_looks, self._is_looking = self._n_looks + 1, False
                 self._changed.notify_all()
                 if fault is None:
                     self._ask_for_workers()
