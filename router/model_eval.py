@@ -51,11 +51,13 @@ class Result:
     processes: int  # that ran beside each other; seconds count where there was one
     degraded: tuple[str, ...]
     commit: str = ""  # of the code that answered; "": it is not known
+    shots: int | None = None  # demonstrations shown, of a text file; how many fit hangs on what is asked for
 
     @property
     def done(self) -> tuple[object, ...]:
         """What need not be done again."""
-        return self.model, self.settings, self.set, self.task_id, self.arm, self.processes == 1, self.query
+        alone = self.processes == 1
+        return self.model, self.settings, self.set, self.task_id, self.shots, self.arm, alone, self.query
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,15 @@ class Question:
     processes: int
 
     @property
+    def shots(self) -> int | None:
+        """How many demonstrations a text file is shown with."""
+        return shots_of(self.set, self.labelled)
+
+    @property
     def wanted(self) -> frozenset[tuple[object, ...]]:
         """What has to be done for it, one entry for each query whose solution is known; see `Result.done`."""
-        place = self.model, self.settings, self.set, self.labelled.task.id, self.arm, self.processes == 1
+        alone = self.processes == 1
+        place = self.model, self.settings, self.set, self.labelled.task.id, self.shots, self.arm, alone
         return frozenset((*place, i) for i, known in enumerate(self.labelled.solutions) if known is not None)
 
 
@@ -84,6 +92,11 @@ class TaskSet:
     tasks: tuple[LabelledTask, ...]
     n_fitting: int
     n_all: int
+
+
+def shots_of(set_name: str, labelled: LabelledTask) -> int | None:
+    """Return how many demonstrations a text file is shown with; None of a task that brings its own."""
+    return len(labelled.task.demonstrations) if set_name == TEXT_SET else None
 
 
 def within(encoding: Encoding, max_tokens: int) -> Callable[[LabelledTask], bool]:
@@ -211,6 +224,7 @@ def _answer(router: Router, question: Question) -> list[Result]:
             seconds=solution.cost.seconds,
             processes=question.processes,
             degraded=solution.degraded,
+            shots=question.shots,
         )
         for i, (answer, known) in enumerate(zip(solution.answers, labelled.solutions, strict=True))
         if known is not None

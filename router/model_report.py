@@ -17,7 +17,7 @@ from pathlib import Path
 from icl_engine.errors import UnreadableTaskFile
 from icl_engine.loaders import task_kind
 from router.bench.bootstrap import ratio_interval
-from router.model_eval import GRID_SETS, TEXT_SET, Result, TaskSet
+from router.model_eval import ARMS, GRID_SETS, SETS, TEXT_SET, Result, TaskSet, shots_of
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -35,11 +35,16 @@ class Pair:
 
 def pairs_of(results: Iterable[Result]) -> list[Pair]:
     """Put together what both arms made of each query; of several runs of one query the last counts."""
-    by_arm: dict[str, dict[tuple[str, str, int], Result]] = {"icl": {}, "ttt": {}}
+    by_arm = _by_arm(results)
+    icl, ttt = (by_arm.get(arm, {}) for arm in ARMS)
+    return [Pair(*place, icl[place], ttt[place]) for place in icl if place in ttt]
+
+
+def _by_arm(results: Iterable[Result]) -> dict[str, dict[tuple[str, str, int], Result]]:
+    by_arm: dict[str, dict[tuple[str, str, int], Result]] = {}
     for result in results:
-        by_arm[result.arm][result.set, result.task_id, result.query] = result
-    both = [place for place in by_arm["icl"] if place in by_arm["ttt"]]
-    return [Pair(*place, by_arm["icl"][place], by_arm["ttt"][place]) for place in both]
+        by_arm.setdefault(result.arm, {})[result.set, result.task_id, result.query] = result
+    return by_arm
 
 
 def interval(pairs: Sequence[Pair], arm: str, *, seed: int = 0) -> tuple[float, float]:
@@ -67,12 +72,18 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def report(results: Sequence[Result], sets: Sequence[TaskSet]) -> str:
-    """Return the tables of an evaluation as Markdown; `results` are of one model and one choice of settings."""
+    """Return the tables of an evaluation as Markdown; `results` are of one model and one choice of settings.
+
+    Of a text file only those results count that had as many demonstrations as it is shown with in `sets`.
+    """
+    shots = {labelled.task.id: shots_of(each.name, labelled) for each in sets for labelled in each.tasks}
+    results = [each for each in results if each.shots == shots.get(each.task_id, each.shots)]
     pairs = pairs_of(results)
     grids = [pair for pair in pairs if pair.set in GRID_SETS]
     texts = [pair for pair in pairs if pair.set == TEXT_SET]
     commits = sorted({each.commit for pair in pairs for each in (pair.icl, pair.ttt) if each.commit})
     parts = [f"Answered at commit {', '.join(commits)}." if commits else "", _sets_table(grids, sets)]
+    parts += [_other_arms_table(results)]
     parts += [_seconds_table([result for result in results if result.processes == 1])]
     for name in GRID_SETS:
         of_set = [pair for pair in grids if pair.set == name]
@@ -98,6 +109,20 @@ def _sets_table(pairs: Sequence[Pair], sets: Sequence[TaskSet]) -> str:
         "in context|whole tasks, trained",
         rows,
     )
+
+
+def _other_arms_table(results: Sequence[Result]) -> str:
+    """Count what is right by arms that the other tables do not tell of: further ones, and one of the two by itself."""
+    by_arm = _by_arm(results)
+    told = {(pair.set, arm) for pair in pairs_of(results) for arm in ARMS}
+    rows = []
+    for name in SETS:
+        for arm, answered in by_arm.items():
+            of_set = [result for result in answered.values() if result.set == name]
+            if of_set and (name, arm) not in told:
+                right, first = sum(each.right for each in of_set), sum(each.right_first for each in of_set)
+                rows.append([name, arm, str(len(of_set)), str(right), str(first)])
+    return _table("set|arm|queries|right|right with the first candidate", rows) if rows else ""
 
 
 def _row(pairs: Sequence[Pair]) -> list[str]:

@@ -59,7 +59,8 @@ def _paper(learning_rate: float) -> Preset:
 
 
 # The paper: Akyürek et al. 2024 (arXiv 2411.07279), Table 6 for grids, its BIG-Bench Hard settings for text.
-# `small` is chosen on held-out families with the embedded model (docs/experiments.md).
+# `small`: steps, batch, rate and views are chosen on held-out families with the embedded model (docs/experiments.md);
+# rank, alpha and matrices are as they were first taken.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "small": Preset(

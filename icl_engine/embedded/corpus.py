@@ -44,7 +44,8 @@ def is_held_out_arc_task(task_id: str) -> bool:
 def load_extra(path: Path) -> ExtraData:
     """Read pairs of grids per task from a gzipped JSONL file (`{"id", "pairs": [["12/34", "21/43"], ...]}`).
 
-    Held-out tasks and pairs of more than MAX_EXTRA_CELLS are left out.
+    Left out are held-out tasks, pairs of more than MAX_EXTRA_CELLS and tasks with fewer others than a task may show.
+    An id is a hexadecimal number, as those of ARC are.
 
     Raises:
         UnreadableTaskFile: the file is missing or not of this form.
@@ -69,7 +70,10 @@ def _fits(given: str, answer: str) -> bool:
 
 
 def _grid(text: str) -> RawGrid:
-    return [[int(cell) for cell in row] for row in text.split("/")]
+    rows = text.split("/")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"the rows of the grid {text!r} are of several lengths")
+    return [[int(cell) for cell in row] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

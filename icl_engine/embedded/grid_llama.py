@@ -13,6 +13,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from icl_engine.embedded.positions import AXES, positions_of
 
+_POSITION_DIMENSIONS = 3  # axes, batch, tokens; ordinary positions have two and are not of use
+
 
 class GridLlamaConfig(LlamaConfig):
     """Llama's config and, per axis (value, column, row), how many rotary pairs of a head and their base period."""
@@ -77,7 +79,7 @@ class GridLlamaModel(LlamaModel):
         before.
         """
         cached = past_key_values.get_seq_length() if past_key_values is not None else 0
-        if position_ids is None or position_ids.ndim != AXES:
+        if position_ids is None or position_ids.ndim != _POSITION_DIMENSIONS:
             if input_ids is None or cached:
                 raise ValueError(
                     "position_ids (3, batch, tokens) are needed where earlier tokens are only in the cache"

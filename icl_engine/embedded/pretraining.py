@@ -30,7 +30,7 @@ from icl_engine.errors import FewShotError
 from icl_engine.families import Pair
 from icl_engine.worker_processes import worker_pool
 
-_EMBEDDING = "model.embed_tokens.weight"
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 N_VALIDATION_TASKS = 60  # of each kind
 
 
@@ -120,7 +120,8 @@ def pretrain(
         start_from: folder of weights of the same shape to begin with, instead of fresh ones.
 
     Raises:
-        CheckpointMismatch: the checkpoint in `out` belongs to another recipe, or `start_from` to another shape.
+        CheckpointMismatch: the checkpoint in `out` belongs to another recipe or is beyond `config.steps`, or
+            `start_from` is of another shape.
         UnreadableTaskFile: `extra_data` cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -133,6 +134,11 @@ def pretrain(
     origin = None if start_from is None else _sha256(start_from / "model.safetensors")
     checkpoint = _Checkpoint(out / "checkpoint", config, corpus.fingerprint, origin)
     first_step = checkpoint.load(model, optimizers)
+    if first_step > config.steps:
+        raise CheckpointMismatch(
+            f"{checkpoint.folder} has {first_step} steps behind it, more than the {config.steps} asked for. "
+            f"Ask for more, or use another folder."
+        )
     held_out, seen = (
         validation_tasks(Corpus.of(held_out=is_held_out), N_VALIDATION_TASKS, seed=1) for is_held_out in (True, False)
     )
@@ -213,7 +219,7 @@ def save_weights(model: GridLlamaForCausalLM, folder: Path) -> Path:
 @torch.no_grad()
 def validate(model: GridLlamaForCausalLM, tasks: Mapping[str, list[list[Pair]]]) -> tuple[float, dict[str, float]]:
     """Return (nats per token of the last output; by kind, the share of last outputs entirely right), teacher-forced:
-    exact match there is what greedy decoding would give.
+    exact match there is what greedy decoding without a grammar would give.
     """
     model.train(False)
     nll, n_tokens, right = 0.0, 0, {}
@@ -239,8 +245,8 @@ def _fill(model: GridLlamaForCausalLM, folder: Path) -> None:
     embedding = given.get(_EMBEDDING)
     if embedding is not None and len(embedding) == PIECE_0:
         given[_EMBEDDING] = _with_pieces(embedding)
-    own.pop("lm_head.weight", None)  # tied
-    given.pop("lm_head.weight", None)
+    own.pop(_HEAD, None)  # tied
+    given.pop(_HEAD, None)
     if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in given.items()}:
         raise CheckpointMismatch(f"the weights in {folder} are of another shape than this recipe's. Give its shape.")
     model.load_state_dict({name: tensor.float() for name, tensor in given.items()}, strict=False)
@@ -310,7 +316,8 @@ class _Checkpoint:
             raise CheckpointMismatch(
                 f"{self.folder} was made with {about['recipe']}; this run has {self.recipe}. Use another folder."
             )
-        model.load_state_dict(load_file(self.folder / "model.safetensors"), strict=False)
+        weights = load_file(self.folder / "model.safetensors")
+        model.load_state_dict({**weights, _HEAD: weights[_EMBEDDING]})  # tied
         for i, optimizer in enumerate(optimizers):
             state = load_file(self.folder / f"optimizer_{i}.safetensors")
             restored: dict[int, dict[str, torch.Tensor]] = {}
@@ -325,9 +332,7 @@ class _Checkpoint:
         new = self.folder.with_name("checkpoint.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        tensors = {
-            name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
-        }  # tied
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != _HEAD}  # tied
         save_file(tensors, new / "model.safetensors")
         for i, optimizer in enumerate(optimizers):
             save_file(dict(_flat_state(optimizer)), new / f"optimizer_{i}.safetensors")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -48,7 +51,8 @@ from tests.models import TINY
 EMBEDDING = "model.embed_tokens.weight"
 RECIPE = replace(TINY, steps=3, rows=2, row_tokens=96, warmup_steps=2, checkpoint_every=1)
 
-
+ROOT = Path(__file__).resolve().parents[2]
+RAGGED = gzip.compress(json.dumps({"id": "1", "pairs": [["12/3", "1"]] * 8}).encode())
 CUT = gzip.compress(b'{"id": "1", "pairs": []}\n' * 99)[:-9]
 
 
@@ -98,6 +102,35 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_is_not(tmp_path: Path
     assert any(not torch.equal(got[name], start.half()) for name, start in build_model(RECIPE).state_dict().items())
     assert load_model(str(model), device="cpu").module.config.axis_pairs == list(RECIPE.axis_pairs)
     assert not (tmp_path / "killed" / "checkpoint.new").exists()
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=40, validate_every=40)
+    killed, whole = tmp_path / "killed", pretrain(recipe, tmp_path / "whole", compiled=False)
+    command = [sys.executable, "-m", "tests.icl_engine.pretrain_child", json.dumps(asdict(recipe)), str(killed)]
+    last = 0
+    for kill_after in (3, 9):  # steps seen; at each of them a checkpoint is written
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+            assert child.stdout is not None
+            steps = [int(line) for line in islice(child.stdout, kill_after)]
+            child.kill()
+        assert len(steps) == kill_after
+        assert last < steps[0] <= steps[-1] < recipe.steps
+        last = steps[0]
+
+    resumed: list[Progress] = []
+    model = pretrain(recipe, killed, report=resumed.append, compiled=False)
+    expected, got = weights_in(whole), weights_in(model)
+
+    assert resumed[0].step > 3 + 9 - 2
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_is_not_asked_for_fewer_steps_than_are_behind_it(tmp_path: Path) -> None:
+    killed_after(2, tmp_path)
+
+    with pytest.raises(CheckpointMismatch, match="2 steps behind it, more than the 1 asked for"):
+        pretrain(replace(RECIPE, steps=1), tmp_path, compiled=False)
 
 
 def test_a_checkpoint_is_there_even_where_the_kill_came_between_two_renames(tmp_path: Path) -> None:
@@ -310,7 +343,7 @@ def test_the_pairs_of_an_extra_task_are_rewritten_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"id": "z", "pairs": 3}\n'), CUT, None]
+    "content", [b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"id": "z", "pairs": 3}\n'), CUT, RAGGED, None]
 )
 def test_a_file_of_extra_pairs_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "pairs.gz"

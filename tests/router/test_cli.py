@@ -14,6 +14,7 @@ import pytest
 
 import router.cli
 from icl_engine.errors import ModelUnavailable, TaskRefused
+from icl_engine.language_model import load_model
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task, Value
 from policies.ledger import Ledger
@@ -229,6 +230,18 @@ def test_a_missing_file_is_refused(run: Run) -> None:
 )  # fmt: skip
 def test_bad_arguments_are_usage(run: Run, arguments: list[str]) -> None:
     assert run(arguments).code == 2
+
+
+def test_pretraining_leaves_weights_of_the_shape_that_was_asked_for(run: Run, folder: Path) -> None:
+    shape = ["--hidden-size", "32", "--intermediate-size", "64", "--layers", "1", "--heads", "2"]
+    work = ["--steps", "2", "--rows", "2", "--row-tokens", "96", "--out", "run", "--no-compiled"]
+
+    ran = run(["pretrain", *shape, *work])
+
+    weights = ran.out.strip()
+    assert ran.code == 0
+    assert f"--model {weights}" in ran.err
+    assert load_model(weights, device="cpu").module.config.hidden_size == 32
 
 
 def test_a_bad_setting_is_usage_and_named(run: Run, tasks_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,34 @@ def test_a_text_file_that_is_asked_for_more_queries_is_answered_again(
     assert [n_queries_answered(n) for n in (2, None, 2, None)] == [2, 4, 0, 0]
 
 
+def test_a_text_file_that_is_shown_with_other_demonstrations_is_answered_again(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.jsonl"
+
+    def shots_answered(most: int) -> list[int | None]:
+        before = len(read_results(file))
+        sets = [load_set("bbh", data, fits=lambda each: len(each.task.demonstrations) <= most, n_queries=1)]
+        return [each.shots for each in evaluate(sets, settings, file, arms=("icl",))[before:]]
+
+    assert [shots_answered(most) for most in (4, 10, 4)] == [[4], [10], []]
+    assert {each.shots for each in evaluate([load_set("1d-arc", data, fits=any_size)], settings, tmp_path / "g")} == {
+        None
+    }
+
+
+def test_a_further_arm_can_be_asked_for(
+    data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_TTT_STEPS", "1")
+    asked = ["model", "eval", "--data", data, "--set", "1d-arc", "--arm", "icl_vote", "--model", settings.model]
+
+    code = main([str(part) for part in [*asked, "--home", tmp_path / "home"]])
+
+    assert code == 0
+    assert "| 1d-arc | icl_vote | 3 |" in capsys.readouterr().out
+
+
 def test_the_command_prints_the_tables_and_writes_them(
     data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

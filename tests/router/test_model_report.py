@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def result(task_id: str, arm: str, right: bool, *, set: str = "1d-arc", query: int = 0, seconds: float = 1.0) -> Result:
-    return Result("model", "settings", set, task_id, query, arm, right, right, seconds, 1, ())
+    shots = 2 if set == "bbh" else None
+    return Result("model", "settings", set, task_id, query, arm, right, right, seconds, 1, (), shots=shots)
 
 
 def both(task_id: str, icl: bool, ttt: bool, *, set: str = "1d-arc", query: int = 0) -> list[Result]:
@@ -89,9 +90,7 @@ def test_seconds_are_of_tasks_and_not_of_their_queries() -> None:
     long = [result("x", "ttt", True, query=i, seconds=9.0) for i in range(5)]
     short = [result(task_id, "ttt", True, seconds=1.0) for task_id in "yz"]
 
-    cells = next(line for line in report([*long, *short], []).splitlines() if line.startswith("| 1d-arc | ttt |"))
-
-    assert cells == "| 1d-arc | ttt | 3 | 1.00 | 9.00 |"
+    assert "| 1d-arc | ttt | 3 | 1.00 | 9.00 |" in report([*long, *short], []).splitlines()
 
 
 def test_an_interval_is_wilsons_of_single_queries_and_of_tasks_drawn_anew_otherwise() -> None:
@@ -119,6 +118,26 @@ def test_of_several_runs_of_one_query_the_last_counts() -> None:
 
 def test_a_query_that_one_arm_has_not_answered_is_left_out() -> None:
     assert pairs_of([result("a", "icl", True), result("b", "ttt", True)]) == []
+
+
+def test_an_arm_of_another_name_and_one_that_stands_alone_are_counted_by_themselves() -> None:
+    paired = [*both("a", False, True), replace(result("a", "ttt_short", True), right_first=False)]
+    alone = [result("x", "ttt", True, set="concept-arc"), result("y", "ttt", False, set="concept-arc")]
+
+    text = report([*paired, *alone], [])
+
+    assert "| 1d-arc | ttt_short | 1 | 1 | 0 |" in text
+    assert "| concept-arc | ttt | 2 | 1 | 1 |" in text
+    assert "| 1d-arc | ttt | 1 | 1 | 1 |" not in text  # which stands among the pairs
+
+
+def test_of_a_text_file_only_those_count_that_saw_as_many_demonstrations() -> None:
+    task = Task.from_pairs([("a", "A"), ("b", "B")], ["p", "q"], id="letters")
+    sets = [TaskSet("bbh", (LabelledTask(task, ("P", "P")),), 1, 1)]
+    two = [replace(each, shots=2) for each in both("letters", False, True, set="bbh")]
+    ten = [replace(each, shots=10) for each in both("letters", True, True, set="bbh", query=1)]
+
+    assert rows_of(report([*two, *ten], sets), "letters") == ["letters", "2", "1", "1", "0", "1", "1"]
 
 
 def test_the_interval_is_wilsons() -> None:
