@@ -1,10 +1,11 @@
-"""Two raylets, a worker of one core on each, beside this process on two: how many tasks an hour, round after round.
+"""Workers of one core each, in processes or on raylets, beside this process on all cores: how many tasks an hour, round
+after round.
 
     python -m benchmarks.executors                       # embedded model, generated rows, some minutes
+    python -m benchmarks.executors --ray                 # two raylets in place of processes; needs the extra [ray]
     python -m benchmarks.executors --rounds 1 --tasks 8  # a first look
 
-All on this machine: on the same cores nothing is to be gained, what is measured is what handing out costs. Nothing else
-should run.
+All on this machine, with the same batches. Nothing else should run.
 """
 
 from __future__ import annotations
@@ -19,16 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.cluster_utils import Cluster
-
 from icl_engine.loaders import load_tasks
 from icl_engine.task import Task
 from router.demo import TASKS
 from router.router import Router
 from router.settings import Settings
 from ttt_engine.executors import Executor, InProcessExecutor
-from ttt_engine.executors.ray import RayExecutor
+from ttt_engine.executors.processes import ProcessesExecutor
 
 
 def main() -> None:
@@ -36,27 +34,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2, help="each on a raylet of its own, with one core")
+    parser.add_argument("--workers", type=int, default=2, help="each with one core")
     parser.add_argument("--together", type=int, default=4, help="adapters trained in one batch, by either")
+    parser.add_argument("--ray", action="store_true", help="workers on raylets of one core")
     given = parser.parse_args()
     tasks = variants([each.task for each in load_tasks(TASKS / "1d_arc.json")], given.tasks)
+    name = "on Ray" if given.ray else "in processes"
     ratios = []
-    with tempfile.TemporaryDirectory() as folder, raylets(given.workers):
+    with tempfile.TemporaryDirectory() as folder, raylets(given.workers) if given.ray else contextlib.nullcontext():
         for i in range(given.rounds):
             here_s = seconds(tasks, Path(folder) / f"here-{i}", InProcessExecutor(given.together), 0)
-            on_ray = RayExecutor[Any, Any]("auto", workers=given.workers, adapters=given.together)
-            on_ray.reach = "machine"  # the raylets are all on this one and share its files
-            there_s = seconds(tasks, Path(folder) / f"ray-{i}", on_ray, given.workers)
+            there = _on_ray if given.ray else _in_processes
+            there_s = seconds(tasks, Path(folder) / f"there-{i}", there(given.workers, given.together), given.workers)
             ratios.append(here_s / there_s)
-            print(
-                f"round {i + 1}: in process {here_s:.1f} s, on Ray {there_s:.1f} s, ratio {ratios[-1]:.2f}", flush=True
-            )
-    print(f"median of {len(ratios)}: Ray does {statistics.median(ratios):.2f} of what this process does")
+            print(f"round {i + 1}: here {here_s:.1f} s, {name} {there_s:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
+    print(f"median of {len(ratios)}: {name} {statistics.median(ratios):.2f} times the tasks an hour of this process")
+
+
+def _in_processes(workers: int, together: int) -> Executor[Any, Any]:
+    return ProcessesExecutor(workers=workers, adapters=together)
+
+
+def _on_ray(workers: int, together: int) -> Executor[Any, Any]:
+    from ttt_engine.executors.ray import RayExecutor
+
+    executor = RayExecutor[Any, Any]("auto", workers=workers, adapters=together)
+    executor.reach = "machine"  # the raylets are all on this one and share its files
+    return executor
 
 
 @contextlib.contextmanager
 def raylets(n: int) -> Iterator[None]:
     """Start a cluster for a with block, of a head that computes nothing and n nodes of one CPU, and connect to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # at the same priority as this process
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
@@ -86,7 +98,7 @@ def seconds(tasks: Sequence[Task], home: Path, executor: Executor[Any, Any], n_w
     warm_up = [Task.from_pairs([(row, row[::-1]), ([1, 2, 3], [3, 2, 1])], [5, 6, 7]) for row in rows]
     with Router(Settings(home=home), executor=executor) as router:
         router.solve_many(warm_up, arm="icl")
-        while isinstance(executor, RayExecutor) and len(executor.workers) < n_workers:
+        while len(getattr(executor, "workers", ())) < n_workers:
             router.solve_many(warm_up, arm="icl")
         router.solve_many(warm_up, arm="icl")
         began = time.perf_counter()

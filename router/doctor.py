@@ -250,7 +250,8 @@ def _executor(settings: Settings) -> Finding:
     executor = open_executor(settings.executor)
     try:
         check_reach(settings, executor)
-        found = "Ray, started with the first task" if executor.reach == "machine" else executor.check()
+        is_local_ray = executor.reach == "machine" and url.startswith("ray")
+        found = "Ray, started with the first task" if is_local_ray else executor.check()
         return Finding("executor", "ok", f"{url}: {found}")
     except ExecutorUnavailable as error:
         return Finding("executor", "failed", f"{url}: {error.message}", error.remedy)

@@ -182,8 +182,8 @@ class Settings(BaseSettings):
     store_adapter_bytes: int = Field(2**30, ge=2**12, description="of one adapter; a larger one is not kept or read")
     executor: str = Field(
         "in-process",
-        pattern=r"^(in-process|ray://.+)$",
-        description="where tasks are solved: in-process; ray://local, ray://auto or ray://host:10001",
+        pattern=r"^(in-process|processes(\?.+)?|ray://.+)$",
+        description="where tasks are solved: in-process; processes; ray://local, ray://auto or ray://host:10001",
     )
     tenant: str = Field(
         "default",

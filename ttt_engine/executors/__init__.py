@@ -1,4 +1,6 @@
-"""Where batches of tasks are solved: in this process, or by workers on a Ray cluster. Importing this loads no Ray."""
+"""Where batches of tasks are solved: in this process, in others beside it, or by workers on a Ray cluster. Importing
+this loads no Ray.
+"""
 
 from ttt_engine.executors.batching import batches_of
 from ttt_engine.executors.executor import Batch, Executor, MakeWorker, Reach, Worker

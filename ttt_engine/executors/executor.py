@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from icl_engine.task import Task
 
@@ -39,6 +39,15 @@ class Batch(Generic[Asked]):
     cancelled: Callable[[], bool] = never  # looked at in this process, also while a worker has it
     beside_others: bool = False  # a worker may have it at the same time as others that say so
     spent: Callable[[float], None] = uncounted  # told what its worker tells, also of a batch given up; in any thread
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a batch elsewhere. An error is a value here: so it comes back as it was raised."""
+
+    results: Sequence[Any] = ()
+    error: Exception | None = None
+    spent_s: float = 0.0  # that the worker has told of
 
 
 class Worker(Protocol[AskedOf, ResultOf]):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ttt_engine.errors import ExecutorUnavailable
 from ttt_engine.executors.executor import Executor
 from ttt_engine.executors.in_process import InProcessExecutor
+from ttt_engine.executors.processes import ProcessesExecutor
 
 IN_PROCESS = "in-process"
-_KNOWN = "Give in-process, ray://local, ray://auto or ray://host:10001"
+PROCESSES = "processes"
+_KNOWN = "Give in-process, processes, ray://local, ray://auto or ray://host:10001"
 _OPTIONS: dict[str, Callable[[str], float]] = {
     "gpus": float,
     "cpus": float,
@@ -22,15 +24,18 @@ _OPTIONS: dict[str, Callable[[str], float]] = {
     "idle_s": float,
 }
 
+_OF_PROCESSES = ("workers", "adapters", "retries")
+
 
 def open_executor(url: str = IN_PROCESS) -> Executor[Any, Any]:
     """Return the executor that a URL names.
 
     Args:
-        url: `in-process`; `ray://local` (a cluster of this machine alone, started and ended with the executor),
-            `ray://auto` (the cluster that this machine is a node of) or `ray://host:port` (a cluster elsewhere, through
-            its Ray Client port). After a `?`: `gpus` and `cpus` of one worker, most `workers`, `adapters` trained
-            together, `retries`, `start_within_s`, `idle_s`; see `RayExecutor`.
+        url: `in-process`; `processes` (beside this one, a core each; after a `?` most `workers`, `adapters` trained
+            together, `retries`; see `ProcessesExecutor`); `ray://local` (a cluster of this machine alone, started and
+            ended with the executor), `ray://auto` (the cluster that this machine is a node of) or `ray://host:port` (a
+            cluster elsewhere, through its Ray Client port). After a `?`: `gpus` and `cpus` of one worker, most
+            `workers`, `adapters` trained together, `retries`, `start_within_s`, `idle_s`; see `RayExecutor`.
 
     Raises:
         ExecutorUnavailable: there is no such executor or option, or Ray is not installed.
@@ -42,9 +47,13 @@ def open_executor(url: str = IN_PROCESS) -> Executor[Any, Any]:
         parts = urlsplit(url)
     except ValueError as error:  # such as a bracket that is not closed
         raise no_executor from error
-    if parts.scheme != "ray" or not parts.netloc or parts.path not in ("", "/"):
+    is_ray = parts.scheme == "ray" and parts.netloc and parts.path in ("", "/")
+    if not is_ray and (parts.scheme, parts.netloc, parts.path) != ("", "", PROCESSES):
         raise no_executor
-    options = {name: _number(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)}
+    known = _OPTIONS if is_ray else {name: _OPTIONS[name] for name in _OF_PROCESSES}
+    options = {name: _number(name, value, known) for name, value in parse_qsl(parts.query, keep_blank_values=True)}
+    if not is_ray:
+        return ProcessesExecutor(**options)  # type: ignore[arg-type]  # each checked by `_number`
     try:
         from ttt_engine.executors.ray import RayExecutor
     except ModuleNotFoundError as error:
@@ -55,11 +64,11 @@ def open_executor(url: str = IN_PROCESS) -> Executor[Any, Any]:
     return RayExecutor(address, **options)  # type: ignore[arg-type]  # each checked by `_number`
 
 
-def _number(name: str, value: str) -> float:
-    if name not in _OPTIONS:
-        raise ExecutorUnavailable(f"no option {name[:40]!r}", remedy=f"The options are {', '.join(_OPTIONS)}.")
+def _number(name: str, value: str, known: Mapping[str, Callable[[str], float]]) -> float:
+    if name not in known:
+        raise ExecutorUnavailable(f"no option {name[:40]!r}", remedy=f"The options are {', '.join(known)}.")
     try:
-        number = _OPTIONS[name](value)
+        number = known[name](value)
     except ValueError:
         number = -1
     least = 1 if name in ("workers", "adapters") else 0

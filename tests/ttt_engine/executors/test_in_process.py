@@ -77,9 +77,24 @@ def test_an_executor_serves_one_router(executor: InProcessExecutor[What, Told], 
 # From a URL
 
 
-@pytest.mark.parametrize("url", ["", "local:", "redis://host", "ray:", "ray://", "ray://host/path", "ray://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "local:",
+        "process",
+        "processes/2",
+        "processes:2",
+        "//processes",
+        "redis://host",
+        "ray:",
+        "ray://",
+        "ray://host/path",
+        "ray://[::1",
+    ],
+)
 def test_what_is_no_executor_is_refused_with_those_there_are(url: str) -> None:
-    with pytest.raises(ExecutorUnavailable, match="in-process, ray://local, ray://auto or ray://host"):
+    with pytest.raises(ExecutorUnavailable, match="in-process, processes, ray://local, ray://auto or ray://host"):
         open_executor(url)
 
 
@@ -90,6 +105,20 @@ def test_what_is_no_executor_is_refused_with_those_there_are(url: str) -> None:
 def test_an_option_that_cannot_be_used_is_named(option: str) -> None:
     with pytest.raises(ExecutorUnavailable, match=option.partition("=")[0]):
         open_executor(f"ray://local?{option}")
+
+
+@pytest.mark.parametrize("option", ["workers=0", "adapters=two", "retries=-1", "gpus=1"])
+def test_an_option_that_processes_cannot_use_is_named(option: str) -> None:
+    with pytest.raises(ExecutorUnavailable, match=option.partition("=")[0]):
+        open_executor(f"processes?{option}")
+
+
+def test_processes_are_named_with_how_many_and_none_is_started() -> None:
+    executor = open_executor("processes?workers=3&adapters=8&retries=0")
+
+    assert (executor.reach, executor.adapters_together) == ("machine", 8)
+    assert executor.check().startswith("3 processes on this machine")
+    executor.close()
 
 
 @pytest.mark.parametrize(("place", "reach"), [("local", "machine"), ("auto", "cluster"), ("head:10001", "cluster")])

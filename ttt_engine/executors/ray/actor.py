@@ -5,24 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from icl_engine.task import Task
-from ttt_engine.executors.executor import MakeWorker
+from ttt_engine.executors.executor import Done, MakeWorker
 
 _OVER_KNOWN = 1_000  # jobs, the last ones: a word to stop may come after the end
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What came of a batch. An error is a value here: so it comes back as it was raised, and not wrapped by Ray."""
-
-    results: Sequence[Any] = ()
-    error: Exception | None = None
-    spent_s: float = 0.0  # that the worker has told of
 
 
 def start_actor(cpus: float, gpus: float, at_once: int) -> Any:

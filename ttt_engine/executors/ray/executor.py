@@ -22,9 +22,9 @@ import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
-from ttt_engine.executors.executor import Asked, Batch, MakeWorker, Reach, Result, never
+from ttt_engine.executors.executor import Asked, Batch, Done, MakeWorker, Reach, Result, never
 from ttt_engine.executors.in_process import already_started, seconds_left
-from ttt_engine.executors.ray.actor import Done, start_actor
+from ttt_engine.executors.ray.actor import start_actor
 from ttt_engine.executors.ray.connection import Connection
 from ttt_engine.executors.waiting import Hand, Job, Waiting
 

@@ -1,0 +1,341 @@
+"""The executor of processes on this machine, each with a worker of its own and its share of the cores.
+
+A small model gains little from a second thread, and Python nothing: two processes with a core each do nearly twice the
+work of one with two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic
+
+from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
+from ttt_engine.executors.executor import Asked, Batch, Done, MakeWorker, Reach, Result
+from ttt_engine.executors.in_process import already_started, seconds_left
+from ttt_engine.executors.process_worker import Begin, Given
+
+_LOOK_S = 0.1  # how often one who waits looks whether it is still needed
+_LATE_S = 10.0  # after its deadline, or once nobody wants it, that a batch is waited for; then its process is ended
+_LET_GO_S = 5.0  # at the end, for what workers are doing
+_CLOSED = "the executor is closed"
+_RUN = "from ttt_engine.executors.process_worker import main; main()"  # with -m its classes would be another module's
+
+
+class ProcessesExecutor(Generic[Asked, Result]):
+    """An `Executor` of processes beside this one, which start with the first batches and end with it.
+
+    A batch is all that a worker has, also one that may be beside others. Each worker holds the model in its own memory.
+
+    Args:
+        workers: at most; None: one a core.
+        adapters: trained together at most, by one worker.
+        retries: of a batch whose worker died.
+    """
+
+    reach: Reach = "machine"
+    fault: str | None = None
+
+    def __init__(self, *, workers: int | None = None, adapters: int = 4, retries: int = 2) -> None:
+        cores = _cores()
+        self.adapters_together = adapters
+        self._most = workers or cores
+        self._threads = max(1, cores // self._most)
+        self._retries = retries
+        self._make: MakeWorker[Asked, Result] | None = None
+        self._changed = threading.Condition()  # guards all below
+        self._processes: list[_Process] = []  # that are there
+        self._idle: list[_Process] = []
+        self._line: list[object] = []  # those who wait for a process, the first first
+        self._n_starting = self._n_started = 0
+        self._failed_starts: list[Exception] = []
+        self._dead: tuple[str, ...] = ()
+        self._closed = False
+
+    def start(self, make: MakeWorker[Asked, Result]) -> None:
+        """Say how a worker is made, which is pickled for the processes; see `Executor`."""
+        if self._make is not None:
+            raise already_started()
+        self._make = make
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the workers that are there."""
+        with self._changed:
+            return tuple(process.name for process in self._processes)
+
+    def check(self) -> str:
+        """Say how many processes there may be; see `Executor`."""
+        return f"{self._most} processes on this machine, threads of each: {self._threads}"
+
+    def run(self, batches: Sequence[Batch[Asked]]) -> list[Sequence[Result]]:
+        """Have the batches solved side by side; see `Executor`."""
+        if len(batches) < 2:
+            return [self._solved(batch) for batch in batches]
+        failed = threading.Event()
+
+        def solved_unless_failed(batch: Batch[Asked]) -> Sequence[Result]:
+            if failed.is_set():
+                return ()
+            try:
+                return self._solved(batch)
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(min(len(batches), self._most)) as pool:
+            return list(pool.map(solved_unless_failed, batches))
+
+    def close(self) -> None:
+        """End the processes, what they are doing included; see `Executor`."""
+        with self._changed:
+            self._closed = True
+            processes = (*self._processes,)
+            self._changed.notify_all()
+        for process in processes:
+            process.end()
+        until = time.monotonic() + _LET_GO_S
+        for process in processes:
+            process.kill(after_s=max(0.0, until - time.monotonic()))
+
+    # A batch
+
+    def _solved(self, batch: Batch[Asked]) -> Sequence[Result]:
+        n_died = 0
+        while True:
+            process = self._taken(batch)
+            try:
+                done = self._done(process, batch)
+            except _Died as died:
+                self._bury(process)
+                n_died += 1
+                if n_died > self._retries:
+                    remedy = "See whether memory ran out; try the task alone, with TTT_ROUTER_EXECUTOR=in-process."
+                    raise ExecutorUnavailable(f"{died}, as did {n_died - 1} before it", remedy=remedy) from None
+                continue
+            self._give_back(process)
+            if done.error is not None:
+                raise done.error
+            return done.results
+
+    def _done(self, process: _Process, batch: Batch[Asked]) -> Done:
+        """Have a process solve a batch; one that nobody wants any more, or that is late, is let go at once.
+
+        Raises:
+            _Died: it has.
+        """
+        number = process.give(Given(batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead))
+        while True:
+            done = process.hear(_LOOK_S)
+            if done is not None:
+                batch.spent(done.spent_s)
+                return done
+            late_s = 0.0 if batch.deadline is None else time.monotonic() - batch.deadline
+            given_up: Exception | None = None
+            if self._closed:
+                given_up = _closed()
+            elif batch.cancelled():
+                given_up = Cancelled(task_id=batch.tasks[0].id)
+            elif late_s > _LATE_S:
+                given_up = DeadlinePassed("waiting for its worker to end", task_id=batch.tasks[0].id)
+            if given_up is not None:
+                # what is late has had its time: its process is ended at once
+                left_s = 0.0 if isinstance(given_up, DeadlinePassed) else _LATE_S
+                letting_go = threading.Thread(target=self._let_go, args=(process, number, batch, left_s), daemon=True)
+                letting_go.start()
+                raise given_up
+
+    def _let_go(self, process: _Process, number: int, batch: Batch[Asked], left_s: float) -> None:
+        """Wait until a process has noticed that nobody wants its batch; end it where that takes too long."""
+        with contextlib.suppress(_Died):
+            process.stop(number)
+            done = process.hear(left_s)
+            if done is not None:
+                batch.spent(done.spent_s)
+                self._give_back(process)
+                return
+        self._bury(process)
+
+    # The processes
+
+    def _taken(self, batch: Batch[Asked]) -> _Process:
+        """Wait in line for a process that has nothing to do, and begin with another where there may be more."""
+        place = object()
+        with self._changed:
+            n_failed = len(self._failed_starts)
+            self._line.append(place)
+            try:
+                while True:
+                    if self._closed:
+                        raise _closed()
+                    if self._idle and self._line[0] is place:
+                        return self._idle.pop()
+                    has_failed = len(self._failed_starts) > n_failed
+                    if has_failed and not self._processes and not self._n_starting:
+                        raise self._failed_starts[-1]  # as of a model that cannot be loaded
+                    if batch.cancelled():
+                        raise Cancelled(task_id=batch.tasks[0].id)
+                    if batch.deadline is not None and time.monotonic() > batch.deadline:
+                        raise DeadlinePassed("waiting for a worker", task_id=batch.tasks[0].id)
+                    n_wanted = min(len(self._line), self._most - len(self._processes))
+                    if self._n_starting < n_wanted and not has_failed:  # where one fails the next fares no better
+                        self._n_starting += 1
+                        threading.Thread(target=self._start_one, daemon=True).start()
+                    self._changed.wait(_LOOK_S)
+            finally:
+                self._line.remove(place)
+                self._changed.notify_all()
+
+    def _start_one(self) -> None:
+        with self._changed:
+            self._n_started += 1
+            name = f"process-{os.getpid()}-{id(self):x}-{self._n_started}"
+        process, error = None, None
+        try:
+            assert self._make is not None  # whoever runs batches has said how
+            process = _Process(name, self._threads)
+            process.give(Begin(self._make, name))
+            begun = process.hear(None)
+            assert begun is not None  # as nothing bounds the wait
+            error = begun.error
+        except Exception as raised:  # what makes a worker may be anybody's, and not to be pickled
+            error = _unavailable(raised)
+        with self._changed:
+            self._n_starting -= 1
+            if error is not None:
+                self._failed_starts.append(error)
+            elif process is not None and not self._closed:
+                self._processes.append(process)
+                self._idle.append(process)
+                process = None
+            self._changed.notify_all()
+        if process is not None:
+            process.kill()
+
+    def _give_back(self, process: _Process) -> None:
+        with self._changed:
+            self._idle.append(process)
+            self._changed.notify_all()
+
+    def _bury(self, process: _Process) -> None:
+        """End a process, and let those who come after it know."""
+        process.kill()
+        with self._changed:
+            self._dead = (*self._dead, process.name)
+            self._processes.remove(process)
+            self._changed.notify_all()
+
+
+class _Died(Exception):
+    """A process has ended."""
+
+
+class _Process:
+    """A process with a worker, and the pipes to it. One thread at a time gives and hears."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        self._n_given = -1
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        found_where_we_are = {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _RUN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **counts, **found_where_we_are},
+        )
+        self._writing = threading.Lock()
+        self._heard = queue.SimpleQueue[Done | None]()  # None: it is no more
+        threading.Thread(target=self._listen, name=name, daemon=True).start()
+
+    def give(self, message: Begin | Given) -> int:
+        """Send something to do, and return its number.
+
+        Raises:
+            _Died: the process is no more.
+        """
+        self._n_given += 1
+        self._send((self._n_given, pickle.dumps(message)))
+        return self._n_given
+
+    def stop(self, number: int) -> None:
+        """Say that nobody wants it any more.
+
+        Raises:
+            _Died: the process is no more.
+        """
+        self._send((number, None))
+
+    def hear(self, within_s: float | None) -> Done | None:
+        """Return what came of what was given; None: nothing yet.
+
+        Raises:
+            _Died: the process is no more.
+        """
+        try:
+            done = self._heard.get(timeout=within_s)
+        except queue.Empty:
+            return None
+        if done is None:
+            raise self._died()
+        return done
+
+    def end(self) -> None:
+        """Have it end when it has done what it is doing; nobody wants that."""
+        with contextlib.suppress(_Died):
+            self.stop(self._n_given)
+            self._send(None)
+
+    def kill(self, after_s: float = 0.0) -> None:
+        """End it, if it has not ended by then."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(after_s)
+        self._process.kill()
+        self._process.wait()
+        with self._writing, contextlib.suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for
+
+    def _send(self, message: object) -> None:
+        with self._writing:
+            try:
+                pickle.dump(message, self._process.stdin)  # type: ignore[arg-type]  # a pipe, as asked for
+                self._process.stdin.flush()  # type: ignore[union-attr]
+            except (OSError, ValueError) as error:  # a pipe that is broken, or closed
+                raise self._died() from error
+
+    def _died(self) -> _Died:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LOOK_S)  # its pipe closes a moment before it is gone
+        return _Died(f"a worker's process ended (exit code {self._process.returncode})")
+
+    def _listen(self) -> None:
+        with self._process.stdout as answers:  # type: ignore[union-attr]  # a pipe, as asked for
+            try:
+                while True:
+                    self._heard.put(pickle.load(answers))
+            except Exception:  # the end of the pipe, or half an answer before it
+                self._heard.put(None)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _closed() -> ExecutorUnavailable:
+    return ExecutorUnavailable(_CLOSED, remedy="Make a new one.")
+
+
+def _unavailable(error: Exception) -> ExecutorUnavailable:
+    return ExecutorUnavailable(
+        f"no worker could be started ({error})", remedy="See what its process said on stderr, and `ttt-router doctor`."
+    )
