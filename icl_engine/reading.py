@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 # of ids (batch, tokens), left-padded, and their mask; the result is what the model takes as `position_ids`
 Positions = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_ROOM_TOKENS = 64  # after which a row's keys and values are moved to where there is room again
 
 
 def left_padded(
@@ -57,6 +58,41 @@ def watching(module: Any, n_passes: int) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them, so that one token more moves none of those before. With transformers' own
+    layer, which copies all of them at every token, answering took 5 % longer with 8 rows and 10 % with 64 (embedded
+    model, one core); with one row it is the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._stores: list[torch.Tensor] = []  # two, (rows, heads, places, head_dim)
+        self._shown: torch.Tensor | None = None  # the keys while they are the beginning of their store
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the states of further tokens, (rows, heads, tokens, head_dim), and return all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        n_before = self.get_seq_length()
+        n = n_before + key_states.shape[2]
+        if self._shown is not self.keys or n > self._stores[0].shape[2]:  # rows were chosen, or tokens taken back
+            before = self.keys, self.values
+            self._stores = [
+                states.new_empty(*states.shape[:2], n + _ROOM_TOKENS, states.shape[3])
+                for states in (key_states, value_states)
+            ]
+            for store, old in zip(self._stores, before, strict=True):
+                if n_before and old is not None:
+                    store[:, :, :n_before] = old
+        for store, states in zip(self._stores, (key_states, value_states), strict=True):
+            store[:, :, n_before:n] = states
+        keys, values = (store[:, :, :n] for store in self._stores)
+        self.keys, self.values, self._shown = keys, values, keys
+        return keys, values
+
+
 class Reading:
     """What a model has read of several rows; nothing yet."""
 
@@ -65,6 +101,7 @@ class Reading:
         self.pad_id = pad_id
         self.positions = positions
         self.cache = DynamicCache(config=module.config)
+        self.cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
         self.ids = torch.zeros(n_rows, 0, dtype=torch.long, device=module.device)
         self.mask = torch.zeros_like(self.ids)
 
@@ -109,7 +146,7 @@ class Reading:
         self.ids = self.ids.gather(1, place).masked_fill(padding, self.pad_id)
         self.mask = self.mask.gather(1, place).masked_fill(padding, 0)
         for layer in self.cache.layers:
-            assert type(layer) is DynamicLayer, "can_forget was not asked"
+            assert type(layer) is _RoomyLayer, "can_forget was not asked"
             assert layer.keys is not None
             assert layer.values is not None
             layer.keys, layer.values = (

@@ -378,8 +378,8 @@ class TttEngine:
     ) -> Adapter:
         job = replace(job, start=None if relative is None else _tensors(relative))
         by_curve = spec.training.auto and not job.family  # the curve of one task says nothing of the others
-        tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, 0, 0.0)
-        run = self._run(replace(job, settings=tuned.training), seat)
+        tuned = choose(self.model, self.lora, job) if by_curve else Choice(spec.training, untrained=job.untrained)
+        run = self._run(replace(job, settings=tuned.training, untrained=tuned.untrained), seat)
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),

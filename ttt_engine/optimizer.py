@@ -21,7 +21,8 @@ class StackedAdamW:
         self._weights = weights
         self._mean = torch.zeros_like(weights)
         self._square = torch.zeros_like(weights)
-        self._steps = torch.zeros(len(weights), 1, device=weights.device)
+        # counted where every machine has float64: in float32, 1 - 0.999 is off by a hundred-thousandth
+        self._steps = torch.zeros(len(weights), 1, dtype=torch.float64)
 
     def reset(self, slot: int) -> None:
         """Forget what a slot has gone through."""
@@ -42,6 +43,7 @@ class StackedAdamW:
         self._steps += 1.0
         self._mean.lerp_(gradients, 1.0 - _BETAS[0])
         self._square.mul_(_BETAS[1]).addcmul_(gradients, gradients, value=1.0 - _BETAS[1])
-        correction = 1.0 - _BETAS[0] ** self._steps
-        spread = (self._square.sqrt() / (1.0 - _BETAS[1] ** self._steps).sqrt()).add_(_EPSILON)
-        self._weights.addcmul_(self._mean / spread, -rates[:, None] / correction)
+        corrections = torch.stack([1.0 - beta**self._steps for beta in _BETAS])  # (2, slots, 1)
+        of_mean, of_square = corrections.float().to(self._weights.device)
+        spread = (self._square.sqrt() / of_square.sqrt()).add_(_EPSILON)
+        self._weights.addcmul_(self._mean / spread, -rates[:, None] / of_mean)

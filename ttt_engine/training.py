@@ -23,14 +23,16 @@ from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
-from ttt_engine.errors import TrainingFailed
+from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.precision import computing_in
 from ttt_engine.training_data import in_turn, training_batches, typical_sequences
 
 _EXPLODED = 5.0  # nats per token above the first loss; guessing evenly among the embedded model's 1,824 costs 7.5
-# read in one pass, padding included, where tasks are trained together; a CPU is quickest while its caches hold a pass
+# read in one pass, padding included, where tasks are trained together. Wider passes are slower on a CPU: on one core
+# the embedded model took 6 to 37 % longer a token with 4,096 than with 1,024. Page faults, of which 1,024 cause none,
+# are a part of that: with malloc told to keep its memory (glibc's tunables) it was 7 to 12 %, with 16,384 then 25 %
 _PASS_TOKENS: dict[tuple[str, Precision], int] = {("cpu", "full"): 1_024, ("cpu", "bf16"): 2_048}
 _PASS_TOKENS |= {("cuda", "full"): 65_536, ("cuda", "bf16"): 65_536}
 
@@ -50,7 +52,8 @@ class TrainingJob:
     cancelled: Callable[[], bool] = lambda: False  # looked at before every step, as the deadline is
     alive: Callable[[], None] = lambda: None  # called now and then, also while others are trained before it
     family: tuple[Task, ...] = ()  # further tasks that the adapter is trained on, as much as on the first
-    # nats per token of each demonstration held out, before training, where they are known; (): they are looked up
+    # nats per token of each demonstration held out, before training, of the first so many where they are known; those
+    # that are lacking and will be looked at are scored
     untrained: tuple[float, ...] = ()
 
 
@@ -60,8 +63,8 @@ class TrainingRun:
 
     tensors: Mapping[str, torch.Tensor]  # of the adapter, under PEFT's names
     losses: tuple[float, ...]  # nats per output token, each step
-    tokens: int  # read in training
-    seconds: float  # of the passes with this task in them, shared evenly by the tasks in a pass
+    tokens: int  # read: in training, and in looks at held-out demonstrations before, during and after it
+    seconds: float  # of the same passes; where several tasks share one, it is shared evenly
     checks: tuple[Check, ...] = ()  # looks at a held-out demonstration, where settings ask for them
     verdict: Verdict = ""  # "learned" and "gave up" stopped early
 
@@ -72,6 +75,7 @@ def train(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> Tra
     Raises:
         TooFewDemonstrations: the task has fewer than the form of data needs: two where one is left out, else one.
         TrainingFailed: the loss is not finite or explodes, memory or time runs out, a sequence is too long.
+        AdapterRefused: the adapter to begin with is not one of this model and these settings.
     Source: Akyürek et al. 2024 (arXiv 2411.07279), sec. 3 (loss on all outputs after the first demonstration's).
     """
     (run,) = train_many(model, lora, [job])
@@ -144,7 +148,7 @@ class _Run:
     place: int  # among the jobs
     length: float  # mean tokens of a sequence
     steps: int
-    untrained: tuple[float, ...]  # nats per token of each demonstration held out, before training; () without checks
+    untrained: tuple[float, ...] = ()  # nats per token of each demonstration looked at, before training
     batches: Iterator[list[Example]] = field(default_factory=lambda: iter(()))
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
@@ -159,18 +163,18 @@ class _Run:
         steps = job.settings.steps_for(length)
         if job.settings.check_every is not None and steps > 0:  # a budget of fewer steps still ends with a look
             job = replace(job, settings=replace(job.settings, check_every=min(job.settings.check_every, steps)))
-        settings = job.settings
-        watched = held_out_at(0, len(job.task.demonstrations), settings.check_every) is not None
-        untrained = _untrained_nll(model, job) if watched else ()
-        if not untrained:  # then there are no looks
-            job = replace(job, settings=replace(settings, check_every=None))
-        run = cls(job, place, length, steps, untrained)
+        before = untrained_nll(model, job, steps)
+        if not before.nll:  # then there are no looks
+            job = replace(job, settings=replace(job.settings, check_every=None))
+        run = cls(job, place, length, steps, before.nll, tokens=before.tokens, seconds=before.seconds)
         run.begin_period(model)
         return run
 
     def anew(self, model: TransformersModel) -> _Run:
-        """Return this run as it was before its first step."""
-        run = _Run(self.job, self.place, self.length, self.steps, self.untrained)
+        """Return this run as it was before its first step, and with what it has cost by now."""
+        run = _Run(
+            self.job, self.place, self.length, self.steps, self.untrained, tokens=self.tokens, seconds=self.seconds
+        )
         run.begin_period(model)
         return run
 
@@ -278,7 +282,7 @@ class _Loop:
         self.alive = alive
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
-        self.done: dict[int, TrainingRun | TrainingFailed] = {}  # by place
+        self.done: dict[int, TrainingRun | FewShotError] = {}  # by place
 
     def work_off(self, queue: deque[_Run]) -> None:
         """Train every run in the queue; what came of each is in `done`.
@@ -300,12 +304,13 @@ class _Loop:
                 self.stack.reset(run.job.seed, slot)
                 self.optimizer.reset(slot)
                 self.live[slot] = run
-                if run.job.start is not None:
-                    self.stack.fill(run.job.start, slot)
-                if run.job.settings.used_rank is not None:
-                    self.stack.keep_rank(run.job.settings.used_rank, slot)
-                if run.steps == 0:
-                    self._finish(slot, "")
+                with self._failing_alone(slot):
+                    if run.job.start is not None:
+                        self.stack.fill(run.job.start, slot)
+                    if run.job.settings.used_rank is not None:
+                        self.stack.keep_rank(run.job.settings.used_rank, slot)
+                    if run.steps == 0:
+                        self._finish(slot, "")
 
     def _step(self) -> None:
         """Take one step in every live slot; what fails or is done leaves its slot."""
@@ -330,6 +335,7 @@ class _Loop:
 
     def _check(self) -> None:
         """Look at the held-out demonstration of every slot where that is due; what has learned or gives up leaves."""
+        began = time.perf_counter()
         questions: dict[int, tuple[int, Learned]] = {}
         for slot in sorted(slot for slot, run in self.live.items() if run.is_due):
             with self._failing_alone(slot):
@@ -339,8 +345,11 @@ class _Loop:
         self.stack.use(list(questions))
         with torch.no_grad():
             scores = _scores(self.model, [question for _, question in questions.values()])
-        for (slot, (held_out, _)), (nll, exact) in zip(questions.items(), scores, strict=True):
+        seconds = (time.perf_counter() - began) / len(questions)
+        for (slot, (held_out, (encoded, _))), (nll, exact) in zip(questions.items(), scores, strict=True):
             run = self.live[slot]
+            run.tokens += len(encoded.ids)
+            run.seconds += seconds
             run.checks.append(Check(len(run.losses), held_out, nll, exact, run.untrained[held_out]))
             verdict = early_verdict(run.checks, len(run.job.task.demonstrations))
             if verdict:
@@ -376,7 +385,7 @@ class _Loop:
             failed = TrainingFailed("a weight of the adapter is not finite", task_id=run.job.task.id)
             self.done[run.place] = failed
 
-    def _fail(self, slot: int, failed: TrainingFailed) -> None:
+    def _fail(self, slot: int, failed: FewShotError) -> None:
         self.done[self.live.pop(slot).place] = failed
 
     @contextlib.contextmanager
@@ -384,21 +393,40 @@ class _Loop:
         """Let a run that cannot go on leave its slot; the others go on."""
         try:
             yield
-        except TrainingFailed as failed:
+        except (TrainingFailed, AdapterRefused) as failed:
             self._fail(slot, failed.with_traceback(None))  # which leads to this loop and all it holds
         except ContextOverflow:
             task_id = self.live[slot].job.task.id
             self._fail(slot, TrainingFailed("a training sequence is longer than the context", task_id=task_id))
 
 
-def _untrained_nll(model: TransformersModel, job: TrainingJob) -> tuple[float, ...]:
-    """Return nats per token of each demonstration held out, before training; () where one does not fit the model."""
-    if len(job.untrained) == len(job.task.demonstrations):
-        return job.untrained
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """How the demonstrations that will be looked at score before training, and what it took to tell."""
+
+    nll: tuple[float, ...] = ()  # nats per token of each, held out; () where there are no looks
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def untrained_nll(model: TransformersModel, job: TrainingJob, steps: int) -> Untrained:
+    """Score before training the demonstrations that so many steps will look at, but for those whose score is known.
+
+    There are no looks where one of these demonstrations does not fit the model.
+    """
+    n, every = len(job.task.demonstrations), job.settings.check_every
+    if every is None or held_out_at(0, n, every) is None or steps == 0:
+        return Untrained()
+    n_looked = min(n, max(1, steps // every))  # fewer steps end with a look all the same
+    known = job.untrained[:n_looked]
+    began = time.perf_counter()
+    asked = list(leave_one_out(job.task))[len(known) : n_looked]
     try:
-        return tuple(scores[-1].nll_per_token for scores in model.score(list(leave_one_out(job.task))))
+        found = tuple(scores[-1].nll_per_token for scores in model.score(asked)) if asked else ()
+        tokens = sum(len(model.encode(task, answer).ids) for task, answer in asked)
     except (ContextOverflow, OutOfMemory):
-        return ()
+        return Untrained()
+    return Untrained((*known, *found), tokens, time.perf_counter() - began if asked else 0.0)
 
 
 def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1) -> torch.Tensor:

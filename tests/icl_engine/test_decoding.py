@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from icl_engine.decoding import MOST_MARGIN, Decoded, decode
 from icl_engine.embedded.vocabulary import END, PAD, VOCABULARY_SIZE
-from icl_engine.reading import left_padded
+from icl_engine.reading import Reading, left_padded
 from icl_engine.transformers_model import TransformersModel
 from tests.models import GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, Anything
 
@@ -86,6 +86,24 @@ def test_the_cache_changes_nothing(tiny: TransformersModel) -> None:
             assert int(log_p.argmax()) == token
             assert float(log_p[token]) == pytest.approx(log_probability, abs=1e-4)
             ids.append(token)
+
+
+def test_what_is_read_token_by_token_is_what_is_read_at_once_also_where_rows_leave_and_tokens_are_taken_back(
+    tiny: TransformersModel,
+) -> None:
+    ids, mask = left_padded(prompts_of(tiny), PAD, tiny.device)
+    reading = Reading(tiny.module, len(ids), pad_id=PAD, positions=tiny.encoding.positions)
+    with torch.inference_mode():
+        reading.read(ids, mask)
+        for step in range(200):
+            logits = reading.read_token([(step * row) % 10 for row in range(len(reading.ids))])
+            if step == 80:
+                reading.keep([2, 0, 0])
+            if step == 120:
+                reading.forget([3, 0, 90])
+        anew = Reading(tiny.module, 3, pad_id=PAD, positions=tiny.encoding.positions)
+
+        assert torch.allclose(anew.read(reading.ids, reading.mask)[:, -1], logits, atol=1e-4)
 
 
 def test_entropy_and_margin_are_of_the_very_choice_a_plain_pass_gives(tiny: TransformersModel) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from icl_engine.leave_one_out import leave_one_out
 from icl_engine.transformers_model import TransformersModel
 from tests.models import CONSTANT_TASK, ROW_TASK
 from ttt_engine import auto
-from ttt_engine.auto import choose
+from ttt_engine.auto import Choice, choose
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
 from ttt_engine.stores import MemoryAdapterStore
@@ -53,7 +54,38 @@ def test_where_no_demonstration_can_be_spared_the_settings_stay(
     pair = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:2])
     choice = choose(model, lora, TrainingJob(pair, asked, 0))
 
-    assert choice.training == replace(asked, auto=False, check_every=5)
+    assert choice == Choice(replace(asked, auto=False, check_every=5))  # nothing was tried, and nothing spent
+
+
+@pytest.mark.parametrize("lora", [LoraSettings(method="full"), LoraSettings(rank=0, task_token=True)])
+def test_where_there_is_no_rank_to_choose_rates_alone_are_tried(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[TrainingJob] = []
+
+    def noted(model: TransformersModel, lora: LoraSettings, jobs: list[TrainingJob]) -> object:
+        tried.extend(jobs)
+        return train_many(model, lora, jobs)
+
+    monkeypatch.setattr(auto, "train_many", noted)
+    choose(model, lora, TrainingJob(CONSTANT_TASK, asked, 0))
+
+    assert len({job.settings.learning_rate for job in tried}) == len(tried) == 3
+
+
+def test_each_demonstration_is_scored_once_before_training(
+    model: TransformersModel, lora: LoraSettings, asked: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, scored = model.score, []
+
+    def noted(answered: list[Any]) -> Any:
+        scored.extend(answered)
+        return score(answered)
+
+    monkeypatch.setattr(model, "score", noted)
+    TttEngine(model, MemoryAdapterStore(), lora).adapt(ROW_TASK, asked, seed=0)
+
+    assert scored == list(leave_one_out(ROW_TASK))
 
 
 def test_part_of_the_rank_trains_as_a_lora_of_that_rank(

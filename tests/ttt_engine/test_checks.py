@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from icl_engine.errors import TaskRefused
+from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import CONSTANT_TASK, ROW_TASK
 from ttt_engine import training as loop
 from ttt_engine.checks import Check, early_verdict, final_verdict, held_out_at
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
+from ttt_engine.training import TrainingJob, TrainingRun, losses_of, train, train_many
 from ttt_engine.training_data import training_batches
 
 
@@ -126,3 +129,40 @@ def test_every_task_of_many_is_looked_at_as_alone(
         assert run.verdict == alone.verdict
         assert run.losses == pytest.approx(alone.losses, rel=1e-4)
         assert [check.nll for check in run.checks] == pytest.approx([check.nll for check in alone.checks], rel=1e-3)
+
+
+def test_what_is_read_in_looks_is_counted_and_no_more_is_scored_than_will_be_looked_at(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = replace(training, steps=4, check_every=2, learning_rate=1e-4)
+    looked_at = [len(model.encode(*each).ids) for each in leave_one_out(ROW_TASK)][:2]
+    known = train(model, lora, TrainingJob(ROW_TASK, watched, 0, untrained=(1.0, 1.0, 1.0)))
+    read: list[int] = []
+
+    def noted(model: TransformersModel, sequences: list[loop.Learned], *more: int) -> object:
+        read.append(sum(len(sequence.ids) for sequence, _ in sequences))
+        return losses_of(model, sequences, *more)
+
+    monkeypatch.setattr(loop, "losses_of", noted)
+    run = train(model, lora, TrainingJob(ROW_TASK, watched, 0))
+
+    assert [check.demonstration for check in run.checks] == [0, 1]
+    assert known.tokens == sum(read) + sum(looked_at)
+    assert run.tokens == known.tokens + sum(looked_at)
+
+
+def test_the_time_of_looks_is_counted(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(real: Any) -> Any:
+        def slowed(*given: Any) -> Any:
+            time.sleep(0.5)
+            return real(*given)
+
+        return slowed
+
+    monkeypatch.setattr(model, "score", slow(model.score))
+    monkeypatch.setattr(loop, "_scores", slow(loop._scores))
+    run = train(model, lora, TrainingJob(ROW_TASK, replace(training, steps=2, check_every=2), 0))
+
+    assert run.seconds > 1.0

@@ -177,14 +177,17 @@ def test_a_model_without_the_named_layers_is_refused(model: TransformersModel) -
 
 
 @pytest.mark.parametrize("slots", [[0, 1, 2], [0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2], [1], [0, 2, 2], [2, 2]])
-def test_every_row_is_answered_with_the_adapter_of_its_own_slot(model: TransformersModel, slots: list[int]) -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_every_row_is_answered_with_the_adapter_of_its_own_slot(
+    model: TransformersModel, slots: list[int], trained: bool
+) -> None:
     stack, alone = LoraStack(model, LoraSettings(4, 8.0), 3), LoraStack(model, LoraSettings(4, 8.0))
     for slot in range(3):
         stack.fill(noise(alone, seed=slot), slot)
     ids = torch.tensor([EmbeddedEncoding().encode(CONSTANT_TASK).ids]).expand(len(slots), -1)
     stack.use(slots)
-    with stack.active():
-        together = model.module(input_ids=ids).logits
+    with stack.training() if trained else stack.active():
+        together = model.module(input_ids=ids).logits.detach()
     for row, slot in enumerate(slots):
         alone.fill(stack.tensors(slot))
         with alone.active():

@@ -19,7 +19,7 @@ from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
 from ttt_engine.config import LoraSettings, LossOn, Precision, TrainingSettings
-from ttt_engine.errors import TrainingFailed
+from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
 from ttt_engine.optimizer import StackedAdamW
@@ -344,6 +344,21 @@ def test_an_adapter_to_begin_with_reaches_its_own_slot(
     assert isinstance(afresh, TrainingRun)
     assert isinstance(on, TrainingRun)
     assert on.losses[0] < 0.3 * afresh.losses[0]
+
+
+def test_an_adapter_that_cannot_be_begun_with_keeps_the_others_from_nothing(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=1)
+    fine = TrainingJob(CONSTANT_TASK, short, 1)
+    wrong = replace(fine, start={"no": torch.zeros(1)})
+
+    refused, run = train_many(model, lora, [wrong, fine])
+
+    assert isinstance(refused, AdapterRefused)
+    assert isinstance(run, TrainingRun)
+    with pytest.raises(AdapterRefused):
+        train(model, lora, wrong)
 
 
 def test_what_stops_one_task_does_not_touch_the_others(
