@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Generic
 
 from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
@@ -26,6 +27,7 @@ from ttt_engine.executors.process_worker import Begin, Given
 _LOOK_S = 0.1  # how often one who waits looks whether it is still needed
 _LATE_S = 10.0  # after its deadline, or once nobody wants it, that a batch is waited for; then its process is ended
 _LET_GO_S = 5.0  # at the end, for what workers are doing
+_DEAD_KNOWN = 64  # leases of those before have run out
 _CLOSED = "the executor is closed"
 _RUN = "from ttt_engine.executors.process_worker import main; main()"  # with -m its classes would be another module's
 
@@ -80,19 +82,27 @@ class ProcessesExecutor(Generic[Asked, Result]):
         """Have the batches solved side by side; see `Executor`."""
         if len(batches) < 2:
             return [self._solved(batch) for batch in batches]
-        failed = threading.Event()
+        failed, interrupted = threading.Event(), threading.Event()
 
-        def solved_unless_failed(batch: Batch[Asked]) -> Sequence[Result]:
-            if failed.is_set():
+        def solved(batch: Batch[Asked]) -> Sequence[Result]:
+            if failed.is_set():  # nobody will see what would come of it
                 return ()
             try:
-                return self._solved(batch)
+                wanted_no_more = batch.cancelled
+                return self._solved(replace(batch, cancelled=lambda: wanted_no_more() or interrupted.is_set()))
             except BaseException:
                 failed.set()
                 raise
 
         with ThreadPoolExecutor(min(len(batches), self._most)) as pool:
-            return list(pool.map(solved_unless_failed, batches))
+            try:
+                return list(pool.map(solved, batches))
+            except Exception:  # of a batch; those under way beside it come to their end
+                raise
+            except BaseException:  # of this thread, as from the keyboard
+                failed.set()
+                interrupted.set()
+                raise
 
     def close(self) -> None:
         """End the processes, what they are doing included; see `Executor`."""
@@ -122,6 +132,7 @@ class ProcessesExecutor(Generic[Asked, Result]):
                     raise ExecutorUnavailable(f"{died}, as did {n_died - 1} before it", remedy=remedy) from None
                 continue
             self._give_back(process)
+            batch.spent(done.spent_s)
             if done.error is not None:
                 raise done.error
             return done.results
@@ -133,25 +144,25 @@ class ProcessesExecutor(Generic[Asked, Result]):
             _Died: it has.
         """
         number = process.give(Given(batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead))
-        while True:
-            done = process.hear(_LOOK_S)
-            if done is not None:
-                batch.spent(done.spent_s)
-                return done
-            late_s = 0.0 if batch.deadline is None else time.monotonic() - batch.deadline
-            given_up: Exception | None = None
-            if self._closed:
-                given_up = _closed()
-            elif batch.cancelled():
-                given_up = Cancelled(task_id=batch.tasks[0].id)
-            elif late_s > _LATE_S:
-                given_up = DeadlinePassed("waiting for its worker to end", task_id=batch.tasks[0].id)
-            if given_up is not None:
-                # what is late has had its time: its process is ended at once
-                left_s = 0.0 if isinstance(given_up, DeadlinePassed) else _LATE_S
-                letting_go = threading.Thread(target=self._let_go, args=(process, number, batch, left_s), daemon=True)
-                letting_go.start()
-                raise given_up
+        try:
+            while (done := process.hear(_LOOK_S)) is None:
+                self._check_wanted(batch)
+            return done
+        except _Died:
+            raise
+        except BaseException as given_up:  # also an interruption from the keyboard
+            # what is late has had its time: its process is ended at once
+            left_s = 0.0 if isinstance(given_up, DeadlinePassed) else _LATE_S
+            threading.Thread(target=self._let_go, args=(process, number, batch, left_s), daemon=True).start()
+            raise
+
+    def _check_wanted(self, batch: Batch[Asked]) -> None:
+        if self._closed:
+            raise _closed()
+        if batch.cancelled():
+            raise Cancelled(task_id=batch.tasks[0].id)
+        if batch.deadline is not None and time.monotonic() - batch.deadline > _LATE_S:
+            raise DeadlinePassed("waiting for its worker to end", task_id=batch.tasks[0].id)
 
     def _let_go(self, process: _Process, number: int, batch: Batch[Asked], left_s: float) -> None:
         """Wait until a process has noticed that nobody wants its batch; end it where that takes too long."""
@@ -159,8 +170,8 @@ class ProcessesExecutor(Generic[Asked, Result]):
             process.stop(number)
             done = process.hear(left_s)
             if done is not None:
-                batch.spent(done.spent_s)
                 self._give_back(process)
+                batch.spent(done.spent_s)
                 return
         self._bury(process)
 
@@ -229,7 +240,7 @@ class ProcessesExecutor(Generic[Asked, Result]):
         """End a process, and let those who come after it know."""
         process.kill()
         with self._changed:
-            self._dead = (*self._dead, process.name)
+            self._dead = (*self._dead, process.name)[-_DEAD_KNOWN:]
             self._processes.remove(process)
             self._changed.notify_all()
 

@@ -168,10 +168,28 @@ def test_a_batch_that_is_cancelled_is_let_go_at_once_and_its_worker_goes_on_with
         with pytest.raises(Cancelled):
             asked.result(2)
     ((after,),) = one.run(batches("say", 2))
+    until(lambda: spent)
 
     assert (tmp_path / "stopped").exists()
     assert after == (before[0], "2", 0)
     assert spent == [SPENT_S]
+
+
+def test_an_interruption_from_the_keyboard_lets_all_go_and_begins_nothing_more(
+    one: ProcessesExecutor[What, Told], tmp_path: Path
+) -> None:
+    one.run(batches("say", 9))
+    for asked in (batches("wait", 1), batches("wait", 1, 2, 3)):
+        for note in tmp_path.iterdir():
+            note.unlink()
+        interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            one.run(asked)
+
+        until((tmp_path / "stopped").exists)
+        assert one.run(batches("say", 4))[0][0][2] == 0  # its worker goes on, nobody has died
+        assert begun(tmp_path) == ["1", "4"]
 
 
 def test_a_process_that_does_not_end_is_ended_a_while_after_the_deadline(
