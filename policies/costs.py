@@ -5,6 +5,7 @@ fared.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
@@ -42,7 +43,8 @@ class CostModel:
     Args:
         training_sequences: that `ttt` trains on.
         text_sequences: the same for texts; None: as for grids.
-        remote_s: seconds that a model on a server takes, until it has been measured; a prompt here says nothing of it.
+        remote_s: seconds that a model on a server takes, as far as is known before it is measured; a prompt here says
+            nothing of it.
     """
 
     def __init__(
@@ -57,6 +59,12 @@ class CostModel:
         self._voting = 1.0 + _ONE_MORE_VIEW * (n_views - 1)
         self._correction: dict[tuple[str, Kind], float] = {}
         self._lock = Lock()
+
+    def unlearned(self) -> CostModel:
+        """Return a model of the same work that nothing has been measured for."""
+        fresh = copy(self)
+        fresh._correction, fresh._lock = {}, Lock()
+        return fresh
 
     def predict(self, arms: Sequence[str], *, work: Work, cached: bool) -> dict[str, float]:
         """Return seconds for each known arm of `arms`.
@@ -79,9 +87,8 @@ class CostModel:
         if cached or expected_s <= 0:
             return
         with self._lock:
-            ratio = seconds / expected_s
-            old = self._correction.get((arm, work.kind))
-            self._correction[arm, work.kind] = ratio if old is None else _MEMORY * old + (1 - _MEMORY) * ratio
+            old = self._correction.get((arm, work.kind), 1.0)  # the first may be of a machine that was warming up
+            self._correction[arm, work.kind] = _MEMORY * old + (1 - _MEMORY) * seconds / expected_s
 
     def _uncorrected(self, arm: str, work: Work) -> float:
         """Return the seconds of an arm by the work alone; 0 where it is not known."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_NATS_PER_TOKEN = 100.0  # an impossible token has infinite surprise; JSON and later models need a finite one
 N_HIDDEN = 8
+LEAST_FOR_A_TRIAL = 3  # demonstrations: one held out, and two that can be trained on
 
 
 class AnswerSignals(Protocol):
@@ -241,6 +242,8 @@ FEATURE_NAMES: tuple[str, ...] = (
     *(feature.name for feature in FEATURES if feature.name not in ("kind", "predicted_cost_s")),
 )
 
+ASKED_FOR = frozenset(feature.name for feature in FEATURES if feature.stage > Stage.PROBE)  # not of every task, then
+
 SCHEMA_HASH = hashlib.sha256(json.dumps([(f.name, f.unit) for f in FEATURES]).encode()).hexdigest()[:16]
 
 
@@ -249,11 +252,18 @@ def stage_wanted(names: Sequence[str], features: FeatureValues) -> Stage | None:
 
     What a policy that reads these features should ask for before it decides.
     """
-    unknown = {name for name in names if features.value(name) is None}
-    n = features.value("n_demonstrations")
-    nothing_there = {Stage.HELD_OUT} if n is not None and n < 2 else set()
-    later = {each.stage for each in FEATURES if each.name in unknown and each.stage > Stage.PROBE}
-    return min(later - nothing_there, default=None)
+    unknown = {name for name in names if name in ASKED_FOR and features.value(name) is None}
+    later = {each.stage for each in FEATURES if each.name in unknown} if unknown else set()
+    return min(later - _nothing_there(features), default=None)
+
+
+def _nothing_there(features: FeatureValues) -> set[Stage]:
+    """Return the stages that find nothing out of a task of so few demonstrations."""
+    n, is_text = features.value("n_demonstrations"), features.value("is_text")
+    if n is None:
+        return set()
+    least = {Stage.HELD_OUT: 2, Stage.VOTES: 2 if is_text else 1, Stage.TRIAL: LEAST_FOR_A_TRIAL}
+    return {stage for stage, least_n in least.items() if n < least_n}
 
 
 def features_of(
@@ -314,7 +324,7 @@ def _shown(probe: ProbeSignals) -> dict[str, Any]:
 def _answer(probe: ProbeSignals) -> dict[str, Any]:
     states: Sequence[float | None] = probe.hidden or [None] * N_HIDDEN
     return {
-        "answer_confidence": float(probe.answer.confidence),
+        "answer_confidence": _probability(probe.answer.confidence),
         "answer_nll": _finite_nats(-probe.answer_log_probability / max(probe.answer_tokens, 1)),
         "answer_entropy": None if probe.answer_entropy is None else _finite_nats(probe.answer_entropy),
         "answer_margin": _margin(probe.answer_margin),
@@ -342,6 +352,11 @@ def _slope(values: Sequence[float]) -> float | None:
 def _margin(nats: float | None) -> float | None:
     """Clip as `_finite_nats` does, but NaN counts as no margin at all, which is the worst of them."""
     return None if nats is None else 0.0 if math.isnan(nats) else _finite_nats(nats)
+
+
+def _probability(share: float) -> float:
+    """Clip to [0, 1]; NaN counts as no confidence at all."""
+    return 0.0 if math.isnan(share) else min(max(float(share), 0.0), 1.0)
 
 
 def _finite_nats(nats: float) -> float:

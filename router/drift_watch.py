@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.drift import AdaptiveWindow, shifted_features
+from policies.features import ASKED_FOR
 from policies.off_policy import fitted_on
 from policies.policy_versions import CHAMPION
 from router.hindsight import rows_for
@@ -52,8 +53,7 @@ class DriftWatch:
                 fired.append(arm)
         if not fired:
             return None
-        half = len(known) // 2
-        shifted = shifted_features(known.rows.feature_names, known.rows.features[:half], known.rows.features[half:])
+        shifted = _shifted(known)
         also = f"; shifted features: {', '.join(sorted(shifted))}" if shifted else ""
         return f"{' and '.join(sorted(set(fired)))} no longer does as expected{also}"
 
@@ -64,6 +64,15 @@ class DriftWatch:
         since = moved[-1].created_at if moved else ""
         earlier = (int(seq) for seq, at in zip(known.seqs, known.created_at, strict=True) if at <= since)
         self._epoch, self._from = champion.epoch, max(earlier, default=0)
+
+
+def _shifted(known: Experience) -> dict[str, float]:
+    """Return the features that are others in the later half; what was not asked for of every task says which policies
+    decided, not what came in.
+    """
+    names, features, half = known.rows.feature_names, known.rows.features, len(known) // 2
+    told = [i for i, name in enumerate(names) if name not in ASKED_FOR or not np.isnan(features[:, i]).any()]
+    return shifted_features(tuple(names[i] for i in told), features[:half, told], features[half:, told])
 
 
 def _expected(known: Experience, model: GainModel | None, n_first: int) -> Floats:

@@ -21,7 +21,7 @@ from policies.errors import OutcomeConflict, RecordRefused
 from policies.ledger import Ledger
 from policies.records import OutcomeRow
 from router.learning_rows import AUDIT_RATE, AUDITED, GIVEN, SUNK, implied_as, known_as
-from router.trace import TRAINED_INSTEAD, AnswerTrace, Trace
+from router.trace import IN_CONTEXT_INSTEAD, TRAINED_INSTEAD, AnswerTrace, Trace
 from router.trace_errors import TraceNotKept, UnreadableTrace
 from router.traces.stored import read_trace
 
@@ -197,30 +197,31 @@ def _correct_what_followed(ledger: Ledger, trace_id: str, quality: float, *, sou
 
 def outcomes_of_verdict(trace: Trace, quality: float, *, source: str) -> tuple[OutcomeRow, ...]:
     """Return what an accepted or rejected answer says of the one in context, if anything."""
-    if empty := _without_answer(trace):
-        return tuple(OutcomeRow(trace.trace_id, source, known_as(arm), 0.0) for arm in empty)
-    if trace.decision.arm == SUNK or quality not in (0.0, 1.0):
-        return ()
+    empty = _without_answer(trace)
+    nothing = tuple(OutcomeRow(trace.trace_id, source, known_as(arm), 0.0) for arm in empty)
+    if SUNK in (*empty, trace.decision.arm) or quality not in (0.0, 1.0):
+        return nothing
     given, in_context = _values(trace.answers), _values(trace.icl)
     if given == in_context:
         follows = quality
     elif quality == 1.0 and all(len(values) == 1 for values in given):  # what was accepted is the one right answer
         follows = float(all(g[0] in c for g, c in zip(given, in_context, strict=True)))
     else:
-        return ()
-    return (OutcomeRow(trace.trace_id, source, implied_as(SUNK), follows),)
+        return nothing
+    return (*nothing, OutcomeRow(trace.trace_id, source, implied_as(SUNK), follows))
 
 
 def _without_answer(trace: Trace) -> tuple[str, ...]:
     """Return the arms that were worth nothing, whatever is right, because they left a query without an answer: `icl`,
-    whichever arm was drawn, and the arm drawn, where training had to answer because of that.
+    whichever arm was drawn, and the arm drawn, where training or the answer in context had to stand in for it.
 
     An answer that was given is judged as given, and one that a policy found too unsure may be right.
     """
     drawn = trace.decision.arm
     arms = (SUNK,) if not all(_values(trace.icl)) and _values(trace.answers) != _values(trace.icl) else ()
     had_to_train = trace.answered_by in TRAINING and TRAINED_INSTEAD in trace.degraded
-    return (*arms, drawn) if had_to_train and drawn not in (SUNK, *TRAINING) else arms
+    gave_none = had_to_train or IN_CONTEXT_INSTEAD in trace.degraded
+    return (*arms, drawn) if gave_none and drawn not in (SUNK, *TRAINING) else arms
 
 
 def _score(answers: Sequence[AnswerTrace], solutions: Sequence[Value | None]) -> float:

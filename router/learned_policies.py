@@ -15,7 +15,7 @@ import numpy as np
 
 from policies.decision import Policy, at_price, policy_id
 from policies.errors import PolicyFileDamaged, UnknownTrace
-from policies.features import FEATURES, SCHEMA_HASH
+from policies.features import ASKED_FOR, SCHEMA_HASH
 from policies.gain_models import as_bytes, model_of
 from policies.gate import GateRules
 from policies.learned import LearnedPolicy
@@ -94,9 +94,8 @@ def _told(matrix: OutcomeMatrix) -> list[str]:
     """Return the features that there is something to learn from: of a stage that has to be asked for, what nearly all
     outcomes know. Whoever reads a feature asks for it, and then decides on other grounds than outcomes without it show.
     """
-    asked = {each.name for each in FEATURES if each.stage > Stage.PROBE}
     known = (~np.isnan(matrix.features)).sum(axis=0)
-    least = {name: _NEARLY_ALL * len(matrix) if name in asked else 1 for name in matrix.feature_names}
+    least = {name: _NEARLY_ALL * len(matrix) if name in ASKED_FOR else 1 for name in matrix.feature_names}
     return [name for name, n in zip(matrix.feature_names, known, strict=True) if n and n >= least[name]]
 
 

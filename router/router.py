@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ttt_engine.stores import AdapterStore
 
 _TOGETHER = 64  # tasks that are solved together at most
+_ToProbe = tuple[Task, int, bool]  # with the seed, and whether demonstrations are held out
 
 
 class Router:
@@ -256,7 +257,9 @@ class Router:
         for state in states:
             steps.admit(state)  # before anything is read: the first that is refused ends it
         probed = steps.prober.probe_together(
-            [state["task"] for state in states], seed=states[0]["seed"], held_out=steps.holds_out_at_once
+            [state["task"] for state in states],
+            seed=states[0]["seed"],
+            held_out=steps.holds_out_at_once(states[0]["forced_arm"]),
         )
         cohort = Cohort(len(states))
 
@@ -313,28 +316,27 @@ class Router:
 
         check()
         with lanes.probing.seat(check, spent) as probing:
-            probed = probing.ask(self._probe_all, (task, initial["seed"]))
+            probed = probing.ask(self._probe_all, (task, initial["seed"], self.steps.holds_out_at_once(arm)))
         with lanes.probing.seat(check, spent) as prompting, lanes.training.seat(check, spent) as seat:
+            prompting.n_served = probing.n_served  # it has come further than whoever waits for a probe
             return self._answered({**initial, "probed": probed, "prompting": prompting, "seat": seat})
 
-    def _probe_all(self, asked: Sequence[tuple[Task, int]]) -> list[ProbeResult | Exception]:
-        """Probe what waits for it, all that have a seed in common at once."""
-        steps = self.steps
+    def _probe_all(self, asked: Sequence[_ToProbe]) -> list[ProbeResult | Exception]:
+        """Probe what waits for it, at once all that are probed alike."""
         found: dict[int, ProbeResult | None] = {}
-        for seed in dict.fromkeys(seed for _, seed in asked):
-            places = [i for i, each in enumerate(asked) if each[1] == seed]
+        for seed, held_out in dict.fromkeys((seed, held_out) for _, seed, held_out in asked):
+            places = [i for i, (_, *alike) in enumerate(asked) if alike == [seed, held_out]]
             try:
-                probed = steps.prober.probe_together(
-                    [asked[i][0] for i in places], seed=seed, held_out=steps.holds_out_at_once
-                )
+                tasks = [asked[i][0] for i in places]
+                probed = self.steps.prober.probe_together(tasks, seed=seed, held_out=held_out)
             except Exception:
                 probed = [None] * len(places)  # each by itself, then: what is wrong with one must not cost the others
             found.update(zip(places, probed, strict=True))
         return [found[i] or self._probe_alone(*each) for i, each in enumerate(asked)]
 
-    def _probe_alone(self, task: Task, seed: int) -> ProbeResult | Exception:
+    def _probe_alone(self, task: Task, seed: int, held_out: bool) -> ProbeResult | Exception:
         try:
-            return self.steps.prober.probe(task, seed=seed, held_out=self.steps.holds_out_at_once)
+            return self.steps.prober.probe(task, seed=seed, held_out=held_out)
         except Exception as error:  # of the one who asked for this
             return error
 

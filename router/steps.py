@@ -25,7 +25,7 @@ from icl_engine.task import Limits, Task
 from policies.abilities import check_every, escalates, knows_stages, may_ask, stage_of, tell_spent
 from policies.costs import CostModel, Work
 from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
-from policies.errors import ArmUnavailable, LedgerUnavailable, RecordRefused
+from policies.errors import ArmUnavailable
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
@@ -35,7 +35,15 @@ from policies.stages import Stage
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
-from router.trace import TRAINED_INSTEAD, AdapterTrace, Step, Trace
+from router.trace import (
+    IN_CONTEXT_INSTEAD,
+    NONE_AFTER_TRAINING,
+    TRAINED_INSTEAD,
+    AdapterTrace,
+    DecisionGrounds,
+    Step,
+    Trace,
+)
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Request, Result, Seat, Serve
 from ttt_engine.config import TrainingSettings
@@ -108,9 +116,12 @@ class Steps:
     text_training: TrainingSettings | None = None  # None: text is trained on as grids are
     remote: RemoteModel | None = None  # None: no server is set
 
-    @property
-    def holds_out_at_once(self) -> bool:
-        """Whether demonstrations are held out with every probe, as the policy cannot ask for it."""
+    def holds_out_at_once(self, forced_arm: str | None) -> bool:
+        """Say whether demonstrations are held out with the probe, as the policy cannot ask for it; for an arm that is
+        forced, nobody looks at them.
+        """
+        if forced_arm is not None:
+            return False
         try:
             return not knows_stages(self.policy)
         except Exception:  # of a policy, which `decide` meets again and tells of
@@ -136,7 +147,10 @@ class Steps:
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
-        found = state["probed"] or self.prober.probe(state["task"], seed=state["seed"], held_out=self.holds_out_at_once)
+        found = state["probed"]
+        if found is None:
+            held_out = self.holds_out_at_once(state["forced_arm"])
+            found = self.prober.probe(state["task"], seed=state["seed"], held_out=held_out)
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
@@ -211,10 +225,16 @@ class Steps:
 
     def _answer_remote(self, state: SolveState) -> SolveState:
         assert self.remote is not None  # `admit` does not offer the arm without it
+        for seat in (state["seat"], state["prompting"]):
+            if seat is not None:
+                seat.leave()  # nobody should wait for a server that answers another
         try:
             answers = self.remote.answer(state["task"], deadline=state["deadline"])
         except FewShotError as error:
             return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
+        except Exception as error:
+            said = f"the remote model failed ({_described(error)}); answered in context"
+            return {**self._floor(state), "degraded": (said,)}
         return {"answers": answers, "answered_by": REMOTE, "tokens": _tokens(answers)}
 
     def answer_vote(self, state: SolveState) -> SolveState:
@@ -279,23 +299,18 @@ class Steps:
         return {"answers": answers, "answered_by": self._ttt_arm(state), "tokens": _tokens(answers)}
 
     def verify(self, state: SolveState) -> SolveState:
-        """Look at what came out: nothing usable in context, or what the policy finds too unsure, may be worth training
-        once; nothing usable after it is not an answer.
+        """Look at what came out: where an arm gave nothing usable, the answer in context stands; nothing usable there
+        either, or what the policy finds too unsure, may be worth training once.
         """
-        empty = any(answer.value is None for answer in state["answers"])
-        if not empty:
+        if _is_whole(state["answers"]):
             return self._escalated_by_policy(state)
-        if state["answered_by"] in TRAINING:
-            best = tuple(
-                trained if trained.value is not None else untrained
-                for trained, untrained in zip(state["answers"], state["probe"].answers, strict=True)
-            )
-            said = "no view gave an answer after training; answered in context"
-            by = state["answered_by"] if any(answer.value is not None for answer in state["answers"]) else Arm.ICL
-            return {"escalate": False, "answers": best, "answered_by": by, "degraded": (said,)}
-        if self._may_escalate(state):
-            return {"escalate": True, "degraded": (TRAINED_INSTEAD,)}
-        return {"escalate": False, "degraded": ("the model gave no answer of the task's kind",)}
+        filled = _filled(state)
+        said = filled["degraded"]
+        if _is_whole(filled["answers"]):
+            return {"escalate": False, **filled}
+        if state["answered_by"] not in TRAINING and self._may_escalate(state):
+            return {"escalate": True, **filled, "degraded": (*said, TRAINED_INSTEAD)}
+        return {"escalate": False, **filled, "degraded": (*said, "the model gave no answer of the task's kind")}
 
     def record(self, state: SolveState) -> SolveState:
         """Keep decision and trace; a ledger that cannot be written costs the record, not the answer."""
@@ -310,14 +325,33 @@ class Steps:
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
-            before_s = found.seconds + (0.0 if trial is None else trial.seconds)
-            self.costs.measured(decision.arm, seconds - before_s, work=_work(state["task"], found), cached=cached)
+            took_s = seconds - found.seconds - (0.0 if trial is None else trial.seconds)
+            if took_s > 0.0:
+                self.costs.measured(decision.arm, took_s, work=_work(state["task"], found), cached=cached)
         uncounted = self._count_spending(state, seconds)
         state = {**state, "degraded": (*state.get("degraded", ()), *uncounted)}
+        return {"cost": cost, "degraded": (*uncounted, *self._recorded(state, cost))}
+
+    def _recorded(self, state: SolveState, cost: Cost) -> tuple[str, ...]:
+        """Write down the decision and give its trace to be written; return what went wrong."""
         if self.ledger is None:
-            return {"cost": cost, "degraded": uncounted}
-        degraded = tuple(map(self.redact, state.get("degraded", ())))
-        row = DecisionRow.of(
+            return ()
+        try:
+            recorded = self.ledger.record_decision(self._row(state, cost))
+        except FewShotError as error:
+            return (f"not recorded: {error}",)
+        except Exception as error:  # features of a model, a reason of a policy: both may be anybody's code
+            return (f"not recorded: {_described(error)}",)
+        if self.traces is None:
+            return ()
+        try:
+            return self.traces.put(recorded, *self._to_be_traced(state, cost, recorded))
+        except Exception as error:
+            return (f"trace not kept: {_described(error)}",)
+
+    def _row(self, state: SolveState, cost: Cost) -> DecisionRow:
+        decision = state["decision"]
+        return DecisionRow.of(
             replace(decision, reason=self.redact(decision.reason)),
             state["features"],
             decision_id=state["trace_id"],
@@ -326,19 +360,17 @@ class Steps:
             measured=MeasuredCost(cost.seconds, cost.gpu_seconds, cost.tokens),
             seed=state["seed"],
             tenant=self.tenant,
-            degraded=degraded,
+            degraded=tuple(map(self.redact, state.get("degraded", ()))),
         )
-        try:
-            recorded = self.ledger.record_decision(row)
-        except (LedgerUnavailable, RecordRefused) as error:
-            return {"cost": cost, "degraded": (*uncounted, f"not recorded: {error}")}
-        if self.traces is None:
-            return {"cost": cost, "degraded": uncounted}
+
+    def _to_be_traced(
+        self, state: SolveState, cost: Cost, recorded: DecisionRow
+    ) -> tuple[Callable[[], Trace], Callable[[], DecisionGrounds] | None]:
+        """Return what makes the trace of a decision and, where its policy did not fail, what says on what it rests."""
         trace = functools.partial(trace_of, state, cost, self.model.fingerprint, recorded)
         policy, features = state["decided_by"], cast("FeatureValues", state["features"])
-        decided = decision.policy == policy_id(policy)  # else it failed
-        grounds = functools.partial(grounds_of, policy, features, state["arms"]) if decided else None
-        return {"cost": cost, "degraded": (*uncounted, *self.traces.put(recorded, trace, grounds))}
+        decided = state["decision"].policy == policy_id(policy)
+        return trace, functools.partial(grounds_of, policy, features, state["arms"]) if decided else None
 
     def _count_spending(self, state: SolveState, seconds: float) -> tuple[str, ...]:
         """Tell the policy what the task took, unless its arm was forced; return what went wrong."""
@@ -397,10 +429,10 @@ class Steps:
         if stage == Stage.TRIAL:
             return self._try_training(state)
         if stage == Stage.HELD_OUT:
-            return {"probe": self._look_again(state, self._all_held_out, (state["task"], state["probe"]))}
+            return {"probe": self._ask(state, self._all_held_out, (state["task"], state["probe"]))}
         n_views = self.prober.n_views or VIEWS_ASKED
         request = ViewsRequest(state["task"], state["probe"], n_views, state["seed"])
-        return {"probe": self._look_again(state, self.prober.ask_views, request)}
+        return {"probe": self._ask(state, self.prober.ask_views, request)}
 
     def _all_held_out(self, probed: Sequence[tuple[Task, ProbeResult]]) -> list[ProbeResult | Exception]:
         """Hold out the demonstrations of all at once or, where that does not work, of each by itself."""
@@ -409,31 +441,29 @@ class Steps:
         except (ContextOverflow, OutOfMemory) as error:
             return [error] if len(probed) == 1 else [self._all_held_out([each])[0] for each in probed]
 
-    def _look_again(self, state: SolveState, look: Serve[Request, ProbeResult], request: Request) -> ProbeResult:
-        if state["prompting"] is None and state["seat"] is not None:
-            return state["seat"].ask(look, request)
-        return self._ask(state, look, request)
-
     def _ask(self, state: SolveState, serve: Serve[Request, Result], request: Request) -> Result:
-        """Ask in context, beside others who do, and in nobody's wake who trains.
+        """Ask in context: beside others who do, and in nobody's wake who trains; else, where there is one, from the
+        seat among all others.
 
         Raises:
             DeadlinePassed: it has, before there was an answer.
         """
         if not _in_time(state):
             raise DeadlinePassed("answering in context", task_id=state["task"].id)
-        seat, others = state["prompting"], state["seat"]
-        if seat is None:
-            (found,) = serve([request])
-            if isinstance(found, Exception):
-                raise found
-            return found
-        if others is not None:
-            others.leave()  # whose training should not wait for this
-        try:
+        prompting, seat = state["prompting"], state["seat"]
+        if prompting is not None:
+            if seat is not None:
+                seat.leave()  # the training of others should not wait for this
+            try:
+                return prompting.ask(serve, request)
+            finally:
+                prompting.leave()
+        if seat is not None:
             return seat.ask(serve, request)
-        finally:
-            seat.leave()
+        (found,) = serve([request])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _all_by_vote(self, requests: Sequence[VoteRequest]) -> list[tuple[Answer, ...] | Exception]:
         return answer_all_by_vote(self.model, requests, self.inference)
@@ -456,8 +486,7 @@ class Steps:
 
     def _floor(self, state: SolveState) -> SolveState:
         """Return the answer that stands without training: the one there was before an escalation, else the probe's."""
-        before = state.get("answers", ())
-        if before and all(answer.value is not None for answer in before):
+        if before := state.get("answers", ()):
             return {"answers": before, "answered_by": state["answered_by"]}
         return {"answers": state["probe"].answers, "answered_by": Arm.ICL}
 
@@ -552,9 +581,9 @@ def _seconds(state: SolveState) -> float:
     """Return the seconds that the solve took; of one among several its share of what was done together."""
     seat, prompting = state["seat"], state["prompting"]
     if seat is None:
-        return time.perf_counter() - state["started"]
-    asked_by_itself = prompting is None or state["decision"].arm == REMOTE
-    own = ("probe", *(("answer_icl", "answer_vote") if asked_by_itself else ()))
+        before_s = 0.0 if state["probed"] is None else state["probed"].seconds
+        return before_s + time.perf_counter() - state["started"]
+    own = ("probe", *(("answer_icl",) if state["decision"].arm == REMOTE else ()))  # the rest is asked from a seat
     return (
         seat.seconds
         + (0.0 if prompting is None else prompting.seconds)
@@ -579,6 +608,25 @@ def _in_time(state: SolveState) -> bool:
 def _work(task: Task, found: ProbeResult) -> Work:
     """Return what the cost of an arm hangs on; what a prompt takes has been measured by the probe."""
     return Work(found.prompt_s, len(task.queries), task.kind)
+
+
+def _is_whole(answers: Sequence[Answer]) -> bool:
+    """Say whether every query has an answer."""
+    return bool(answers) and all(answer.value is not None for answer in answers)
+
+
+def _filled(state: SolveState) -> SolveState:
+    """Return the answers with those in context where the arm gave none, and say so where that fills any."""
+    by, given = state["answered_by"], state["answers"]
+    in_context = given if by == Arm.ICL else state["probe"].answers
+    best = tuple(own if own.value is not None else floor for own, floor in zip(given, in_context, strict=True))
+    is_filled = [own.value for own in given] != [each.value for each in best]
+    said = NONE_AFTER_TRAINING if by in TRAINING else IN_CONTEXT_INSTEAD
+    return {
+        "answers": best,
+        "answered_by": by if any(answer.value is not None for answer in given) else Arm.ICL,
+        "degraded": (said,) if is_filled else (),
+    }
 
 
 def _tokens(answers: Sequence[Answer]) -> int:

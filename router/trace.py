@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from router.solution import Cost
 
 SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its documents are read as they are
-TRAINED_INSTEAD = "no answer in context; trained instead"  # in `degraded`; feedback goes by it
+# in `degraded`; feedback goes by the first two
+TRAINED_INSTEAD = "no answer in context; trained instead"
+IN_CONTEXT_INSTEAD = "the arm that was drawn gave no answer; answered in context"
+NONE_AFTER_TRAINING = "no view gave an answer after training; answered in context"
 _NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 
 

@@ -301,7 +301,8 @@ def _steps_alone(router: Router) -> Steps:
 
     steps = router.steps
     ttt = None if steps.ttt is None else _without_adapters(steps.ttt)
-    return replace(steps, prober=Prober(steps.model, n_remembered=0), ledger=None, ttt=ttt, arms=tuple(ARMS))
+    prober, costs = Prober(steps.model, n_remembered=0), steps.costs.unlearned()
+    return replace(steps, prober=prober, costs=costs, ledger=None, ttt=ttt, arms=tuple(ARMS))
 
 
 def _features_of(steps: Steps, each: BenchTask, probe: ProbeResult, job: Job) -> dict[str, float | None]:
@@ -354,7 +355,7 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
         "prompting": None,
         "probed": probe,
     }
-    state: Any = build_graph(steps).invoke(initial)
+    state: Any = build_graph(replace(steps, costs=steps.costs.unlearned())).invoke(initial)
     solved: SolveState = state
     return solved
 

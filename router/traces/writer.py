@@ -106,17 +106,17 @@ class TraceWriter:
                 return (*said, f"trace not kept: {self._max_waiting} others wait to be written")
             self._closed = False
             self._waiting.append(_Waiting(decision, trace, grounds))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ttt-router traces", daemon=True)
-                self._thread.start()
+            waits = self._started()
             if len(self._waiting) == 1 or self._are_enough:
                 self._changed.notify_all()
-            return said
+            return (*said, *waits)
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until all that was taken by now is written, or failed to be; return whether it is."""
         end = time.monotonic() + timeout_s
         with self._own():
+            if self._waiting and self._started():
+                return False
             n_taken = self._n_written + self._n_failed + self._n_writing + len(self._waiting)
             self._n_flushing += 1
             self._changed.notify_all()
@@ -158,6 +158,17 @@ class TraceWriter:
         self._unsaid = ()
         self._closed = False
         self._thread = None
+
+    def _started(self) -> tuple[str, ...]:
+        """See to it that somebody writes; return what there is to say where nobody can: who comes next tries again."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="ttt-router traces", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # of a machine with too many threads
+                return (f"a trace waits to be written: {error}",)
+            self._thread = thread
+        return ()
 
     def _run(self) -> None:
         while True:

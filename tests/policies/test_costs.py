@@ -69,22 +69,28 @@ def test_a_text_is_trained_on_by_its_own_settings_and_corrected_by_itself() -> N
     assert (
         costs.predict(["ttt"], work=text, cached=False)["ttt"] < costs.predict(["ttt"], work=grid, cached=False)["ttt"]
     )
-    costs.measured("ttt", 5.0, work=text, cached=False)
+    for _ in range(50):
+        costs.measured("ttt", 5.0, work=text, cached=False)
 
-    assert costs.predict(["ttt"], work=text, cached=False)["ttt"] == pytest.approx(5.0)
+    assert costs.predict(["ttt"], work=text, cached=False)["ttt"] == pytest.approx(5.0, rel=1e-3)
     assert costs.predict(["ttt"], work=grid, cached=False)["ttt"] == before["ttt"]
 
 
-def test_one_measurement_makes_the_next_prediction_right(costs: CostModel) -> None:
+def test_a_first_measurement_counts_as_any_other_for_it_may_be_of_a_machine_that_was_warming_up(
+    costs: CostModel,
+) -> None:
+    before = costs.predict(["ttt"], work=Work(0.1), cached=False)["ttt"]
     costs.measured("ttt", 60.0, work=Work(0.1), cached=False)
+    after = 0.8 * before + 0.2 * 60.0
 
-    assert costs.predict(["ttt"], work=Work(0.1), cached=False)["ttt"] == pytest.approx(60.0)
-    assert costs.predict(["ttt"], work=Work(0.2), cached=False)["ttt"] == pytest.approx(120.0)
+    assert costs.predict(["ttt"], work=Work(0.1), cached=False)["ttt"] == pytest.approx(after)
+    assert costs.predict(["ttt"], work=Work(0.2), cached=False)["ttt"] == pytest.approx(2 * after)
     assert costs.predict(["icl"], work=Work(0.1), cached=False)["icl"] == 0.1
 
 
 def test_predictions_come_closer_to_a_cost_that_has_changed(costs: CostModel) -> None:
-    costs.measured("ttt", 60.0, work=Work(0.1), cached=False)
+    for _ in range(50):
+        costs.measured("ttt", 60.0, work=Work(0.1), cached=False)
     errors = []
     for _ in range(10):
         costs.measured("ttt", 30.0, work=Work(0.1), cached=False)
@@ -92,6 +98,16 @@ def test_predictions_come_closer_to_a_cost_that_has_changed(costs: CostModel) ->
 
     assert errors == sorted(errors, reverse=True)
     assert 0 < errors[-1] < 0.2 * errors[0]
+
+
+def test_what_is_unlearned_knows_the_work_and_leaves_what_was_learned_alone(costs: CostModel) -> None:
+    before = costs.predict(ARMS, work=Work(0.1), cached=False)
+    costs.measured("ttt", 60.0, work=Work(0.1), cached=False)
+    learned, fresh = costs.predict(ARMS, work=Work(0.1), cached=False), costs.unlearned()
+    fresh.measured("icl_vote", 99.0, work=Work(0.1), cached=False)
+
+    assert costs.unlearned().predict(ARMS, work=Work(0.1), cached=False) == before
+    assert costs.predict(ARMS, work=Work(0.1), cached=False) == learned
 
 
 @pytest.mark.parametrize(
@@ -108,9 +124,9 @@ def test_what_says_nothing_of_an_arm_s_work_is_not_learned_from(
 
 def test_training_of_no_step_costs_its_views() -> None:
     costs = CostModel(n_views=4, training_sequences=0)
-    costs.measured("ttt", 1.0, work=Work(0.5), cached=False)
+    predicted = costs.predict(["ttt", "icl_vote"], work=Work(0.5), cached=False)
 
-    assert costs.predict(["ttt"], work=Work(0.5), cached=False)["ttt"] == pytest.approx(1.0)
+    assert predicted["ttt"] == predicted["icl_vote"] > 0.0
 
 
 def test_measurements_from_several_threads_all_count(costs: CostModel) -> None:

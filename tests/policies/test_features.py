@@ -19,8 +19,9 @@ from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Task
 from policies import FEATURE_NAMES, FEATURES, SCHEMA_HASH, Features, Stage, features_of
 from policies.feature_values import FeatureValues, NamedFeatures, feature_row
-from policies.features import MAX_NATS_PER_TOKEN, stage_wanted
+from policies.features import LEAST_FOR_A_TRIAL, MAX_NATS_PER_TOKEN, stage_wanted
 from tests.policies.fakes import FakeAnswer, FakeProbe, grid_task
+from ttt_engine.checks import LEAST_DEMONSTRATIONS
 
 
 def features_of_probe(probe: FakeProbe) -> Features:
@@ -295,6 +296,35 @@ def test_where_nothing_can_be_held_out_nobody_asks_for_it() -> None:
 
     assert stage_wanted(("n_held_out", "loo_exact_share"), single) is None
     assert stage_wanted(("loo_exact_share", "vote_agreement"), single) is Stage.VOTES
+
+
+@pytest.mark.parametrize(
+    ("is_text", "n", "stages"),
+    [
+        (0.0, 1.0, {Stage.VOTES}),
+        (1.0, 1.0, set()),
+        (1.0, 2.0, {Stage.HELD_OUT, Stage.VOTES}),
+        (0.0, 3.0, {Stage.HELD_OUT, Stage.VOTES, Stage.TRIAL}),
+    ],
+)
+def test_nobody_asks_for_a_stage_that_so_few_demonstrations_leave_nothing_to_find_out_by(
+    is_text: float, n: float, stages: set[Stage]
+) -> None:
+    known = NamedFeatures(("is_text", "n_demonstrations"), (is_text, n))
+    reads = ("n_held_out", "vote_agreement", "trial_nll")
+
+    assert {stage for name in reads if (stage := stage_wanted((name,), known)) is not None} == stages
+    assert LEAST_FOR_A_TRIAL == LEAST_DEMONSTRATIONS
+
+
+def test_a_confidence_that_is_no_number_is_no_confidence() -> None:
+    found = [
+        features_of_probe(dataclasses.replace(FakeProbe(), answer=FakeAnswer(confidence)))
+        for confidence in (math.nan, math.inf, -1.0, 0.25)
+    ]
+
+    assert [features.answer_confidence for features in found] == [0.0, 1.0, 0.0, 0.25]
+    assert all(Features.read(features.as_json()) == features for features in found)
 
 
 def test_no_stage_is_asked_for_once_its_features_are_known() -> None:

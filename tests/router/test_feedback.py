@@ -19,7 +19,7 @@ from router.feedback import Audits, outcomes_of_answer, outcomes_of_verdict, say
 from router.learning_rows import AUDIT_RATE, ExperienceReader, RowRules, implied_as, known_as
 from router.router import Router
 from router.settings import Settings
-from router.trace import TRAINED_INSTEAD, AnswerTrace, CandidateTrace, DecisionTrace, Trace
+from router.trace import IN_CONTEXT_INSTEAD, TRAINED_INSTEAD, AnswerTrace, CandidateTrace, DecisionTrace, Trace
 from tests.router.fakes import grid_task, mirrored, text_task
 from tests.router.traces.fakes import row_of, trace_of
 
@@ -122,9 +122,26 @@ def test_what_follows_for_the_answer_in_context_is_said_and_nothing_else(
 
 @pytest.mark.parametrize("arm", ["icl_vote", "zero_shot"])
 def test_where_training_had_to_answer_the_arm_that_was_drawn_was_worth_nothing(arm: str) -> None:
-    had_to = trace("A", in_context=("B",), arm=arm, by="ttt", degraded=(TRAINED_INSTEAD,))
+    had_to = trace("A", in_context=(), arm=arm, by="ttt", degraded=(TRAINED_INSTEAD,))
+    nothing = tuple(OutcomeRow("t", "user", known_as(each), 0.0) for each in ("icl", arm))
 
-    assert outcomes_of_verdict(had_to, 1.0, source="user") == (OutcomeRow("t", "user", known_as(arm), 0.0),)
+    assert outcomes_of_verdict(had_to, 1.0, source="user") == nothing
+
+
+@pytest.mark.parametrize("quality", [0.0, 1.0])
+@pytest.mark.parametrize("arm", ["icl_vote", "zero_shot", "remote"])
+def test_where_the_answer_in_context_stood_in_the_arm_that_was_drawn_was_worth_nothing(
+    arm: str, quality: float
+) -> None:
+    stood_in = trace("A", in_context=("A",), arm=arm, by="icl", degraded=(IN_CONTEXT_INSTEAD,))
+
+    of_answer = outcomes_of_answer(stood_in, ("A",), source="user", audits=None)
+
+    assert outcomes_of_verdict(stood_in, quality, source="user") == (
+        OutcomeRow("t", "user", known_as(arm), 0.0),
+        OutcomeRow("t", "user", implied_as("icl"), quality),
+    )
+    assert {row.kind: row.value for row in of_answer} == {"exact": 1.0, known_as("icl"): 1.0, known_as(arm): 0.0}
 
 
 @pytest.mark.parametrize("arm", ["icl", "icl_vote"])

@@ -80,8 +80,9 @@ def test_an_arm_whose_server_is_not_set_is_refused(folder: Path, tmp_path: Path,
 def test_what_it_takes_is_learned_from_what_it_took_and_not_from_prompts_here() -> None:
     costs = CostModel(n_views=8, training_sequences=160, remote_s=2.0)
     before = costs.predict(("icl", "remote"), work=Work(0.1), cached=False)
-    costs.measured("remote", 6.0, work=Work(0.1), cached=False)
+    for _ in range(50):
+        costs.measured("remote", 6.0, work=Work(0.1), cached=False)
     after = costs.predict(("icl", "remote"), work=Work(0.2), cached=False)
 
     assert before["remote"] == 2.0
-    assert after["remote"] == 6.0
+    assert after["remote"] == pytest.approx(6.0, rel=1e-3)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from icl_engine.answer import Answer
 from icl_engine.errors import OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import Generation
 from icl_engine.loaders import load_tasks
 from icl_engine.probe import Prober, ProbeResult
+from icl_engine.remote_model import RemoteModel
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
@@ -32,6 +35,7 @@ from policies.fixed import AlwaysArm
 from policies.ledger import Ledger
 from policies.loo_threshold import LooThreshold
 from policies.pacing import BudgetPacer, PacedPolicy
+from policies.records import DecisionRow
 from policies.stages import Stage
 from policies.wishes import ShareBudget
 from router.acting_policy import ActingPolicy, InCharge
@@ -40,10 +44,12 @@ from router.router import Router
 from router.settings import Settings
 from router.solution import Cost
 from router.steps import SolveState, Steps, available_arms, trace_of
-from router.trace import Step, Trace
+from router.trace import IN_CONTEXT_INSTEAD, TRAINED_INSTEAD, Step, Trace
+from router.traces import TraceWriter
 from tests.models import CONSTANT_TASK, TASKS, taught_model, tiny_model
 from tests.router.fakes import grid_task, text_task
 from ttt_engine.adapter import Adapter
+from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import TrainingSettings
 from ttt_engine.engine import Adapted, TttEngine
 from ttt_engine.trial import Trial
@@ -421,6 +427,13 @@ def test_a_policy_that_cannot_ask_for_them_has_them_held_out_from_the_start() ->
     assert list(by_policy.values()) == [2, 0, 0]
 
 
+def test_an_arm_that_is_forced_holds_nothing_out() -> None:
+    bound = steps(ttt=FakeTtt())
+
+    assert looked_up(bound, asked(arm="icl_vote"))["probe"].loo_exact == ()
+    assert looked_up(bound, asked())["probe"].loo_exact == (True, True)
+
+
 def test_the_rule_asks_for_what_it_goes_by_and_the_shipped_policy_for_nothing() -> None:
     seen = []
     for policy in (LooThreshold(), cold_start(price=0.1, explore=0.05)):
@@ -548,6 +561,66 @@ def test_a_policy_may_have_training_watched_and_the_adapter_is_looked_up_as_such
     assert [each.check_every for each in ttt.looked_up] == [3, 3, None, None]
 
 
+class Counted(ScriptedModel):
+    """Counts what it is asked at once."""
+
+    __slots__ = ("batches",)
+
+    def generate(self, tasks: Sequence[Task], **more: Any) -> list[Generation]:
+        self.batches = [*getattr(self, "batches", []), len(tasks)]
+        return ScriptedModel.generate(self, tasks, **more)
+
+
+@pytest.mark.parametrize("arm", ["icl_vote", "zero_shot"])
+def test_who_is_solved_together_asks_in_context_together_and_is_charged_its_share_once(arm: str) -> None:
+    model = Counted(upper)
+    bound = steps(model, arm=arm)
+    task = TWO.model_copy(update={"instruction": "Shout."})
+    cohort = Cohort(2)
+
+    def one(seat: Seat) -> SolveState:
+        try:
+            return solved(bound, {**asked(task), "seat": seat, "probed": probed})
+        finally:
+            seat.leave()
+
+    probed = bound.prober.probe(task)
+    model.batches.clear()
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(one, cohort.seats))
+
+    assert len([n for n in model.batches if n]) == 1
+    assert [state["answered_by"] for state in states] == [arm] * 2
+    for state, seat in zip(states, cohort.seats, strict=True):
+        probe_s = next(step.seconds for step in state["path"] if step.name == "probe")
+        assert seat.seconds > 0.0
+        assert state["cost"].seconds == pytest.approx(seat.seconds + probe_s)
+
+
+class Left(Seat):
+    def __init__(self) -> None:
+        super().__init__(Cohort(1), 0)
+        self.n_left = 0
+
+    def leave(self) -> None:
+        self.n_left += 1
+
+
+def test_a_server_s_fault_of_any_kind_ends_in_context_and_nobody_waits_for_it() -> None:
+    class Broken:
+        def answer(self, task: Task, *, deadline: float | None) -> tuple[Answer, ...]:
+            raise ZeroDivisionError("no server")
+
+    bound = replace(steps(), remote=cast(RemoteModel, Broken()))
+    seat, prompting = Left(), Left()
+    state = decided(bound, {**asked(arm="remote"), "seat": seat, "prompting": prompting})
+    answered = bound.answer_icl(state)
+
+    assert answered["answered_by"] == "icl"
+    assert answered["degraded"] == ("the remote model failed (ZeroDivisionError: no server); answered in context",)
+    assert (seat.n_left, prompting.n_left) == (1, 1)
+
+
 # verify
 
 
@@ -572,6 +645,34 @@ def test_a_query_without_an_answer_after_training_gets_the_one_in_context() -> N
     assert [answer.value for answer in none["answers"]] == ["C", "D"]
     assert none["answered_by"] == "icl"
     assert "answered in context" in some["degraded"][0] == none["degraded"][0]
+
+
+@pytest.mark.parametrize("arm", ["zero_shot", "icl_vote", "remote"])
+def test_where_an_arm_gives_no_answer_the_one_in_context_stands_and_nothing_is_trained(arm: str) -> None:
+    bound = steps(ttt=FakeTtt())
+    state = decided(bound)
+    some, none = verified(bound, state, arm, None, "X"), verified(bound, state, arm, None, None)
+
+    assert ([answer.value for answer in some["answers"]], some["answered_by"]) == (["C", "X"], arm)
+    assert ([answer.value for answer in none["answers"]], none["answered_by"]) == (["C", "D"], "icl")
+    assert some["degraded"] == none["degraded"] == (IN_CONTEXT_INSTEAD,)
+    assert not some["escalate"]
+    assert not none["escalate"]
+
+
+def test_what_an_arm_and_the_answer_in_context_leave_open_together_is_worth_training_and_the_rest_is_kept() -> None:
+    bound = steps(ttt=FakeTtt())
+    state = decided(bound)
+    state = {**state, "probe": replace(state["probe"], answers=answers("C", None))}
+    found = verified(bound, state, "icl_vote", None, None)
+    after = bound.answer_ttt({**state, **found, "adapter": None})
+    last = bound.verify({**state, **after, "path": (Step(name="adapt", seconds=1.0),)})
+
+    assert found["escalate"]
+    assert found["degraded"] == (IN_CONTEXT_INSTEAD, TRAINED_INSTEAD)
+    assert [answer.value for answer in after["answers"]] == ["C", None]
+    assert (last["escalate"], last["degraded"]) == (False, ("the model gave no answer of the task's kind",))
+    assert last["answers"] == after["answers"]
 
 
 def test_a_query_without_an_answer_in_context_is_worth_training_once() -> None:
@@ -658,6 +759,48 @@ def test_a_cost_is_learned_from_what_went_as_decided_and_from_nothing_else() -> 
     assert learned["ttt_short"] == before["ttt_short"]
 
 
+def test_seconds_of_a_probe_that_came_from_elsewhere_are_the_solve_s_and_no_arm_s() -> None:
+    bound = steps(ttt=FakeTtt())
+    work = Work(1.0, kind="text")
+    before = bound.costs.predict(ALL, work=work, cached=False)
+    elsewhere = replace(bound.prober.probe(TWO), seconds=500.0, prompt_s=1.0)
+    state = solved(bound, {**asked(arm="icl_vote"), "probed": elsewhere})
+    after = bound.costs.predict(ALL, work=work, cached=False)
+
+    assert state["cost"].seconds > 500.0
+    assert 0.0 < after["icl_vote"] < before["icl_vote"]
+
+
+class Unwritable:
+    """A ledger that is broken in a way nobody thought of, or a queue of traces that is."""
+
+    def record_decision(self, row: DecisionRow) -> DecisionRow:
+        raise ZeroDivisionError("no ledger")
+
+    def put(self, *_: object) -> tuple[str, ...]:
+        raise ZeroDivisionError("no queue")
+
+
+class Unreasonable(AlwaysArm):
+    """Gives a difficulty that is no number."""
+
+    def decide(self, features: FeatureValues, rng: np.random.Generator, arms: Sequence[str]) -> Decision:
+        return replace(super().decide(features, rng, arms), difficulty=cast(float, object()))
+
+
+def test_whatever_is_wrong_with_a_record_costs_the_record_and_not_the_answer(tmp_path: Path) -> None:
+    broken = Unwritable()
+    with Ledger.open(tmp_path) as ledger:
+        states = [
+            solved(replace(steps(), ledger=cast(Ledger, broken))),
+            solved(replace(steps(policy=Unreasonable("icl")), ledger=ledger)),
+            solved(replace(steps(), ledger=ledger, traces=cast(TraceWriter, broken))),
+        ]
+
+    assert [[answer.value for answer in state["answers"]] for state in states] == [["C", "D"]] * 3
+    assert [state["degraded"][0].partition(":")[0] for state in states] == [*["not recorded"] * 2, "trace not kept"]
+
+
 def test_a_policy_that_cannot_count_what_was_spent_costs_the_count_and_not_the_answer() -> None:
     class Counting(StagedPolicy):
         def spent(self, arm: str, seconds: float) -> None:
@@ -680,7 +823,7 @@ def test_a_trace_holds_what_the_steps_found() -> None:
     assert (trace.trace_id, trace.task, trace.seed) == (state["trace_id"], TWO, 0)
     assert [each.candidates[0].value for each in trace.icl] == ["C", "D"]
     assert [len(each.candidates) for each in trace.answers] == [1, 0]
-    assert trace.loo_exact == (True, True)
+    assert trace.loo_exact == ()  # nobody asked for them
     assert (trace.decision.arm, trace.decision.propensities["ttt"]) == ("ttt", 1.0)
     assert trace.adapter is not None
     assert (trace.adapter.key, trace.adapter.losses) == (ADAPTER.key, ADAPTER.losses)

@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from icl_engine.embedded.corpus import is_held_out_arc_task
 from icl_engine.embedded.pretraining import save_weights
 from icl_engine.families import HELD_OUT
 from icl_engine.task import LabelledTask, Task
+from policies.costs import Work
 from policies.errors import OutcomesRefused
 from policies.outcome_files import read_outcomes
+from policies.replay import PREDICTED_COST
 from router.bench.matrix import (
     ARMS,
     Job,
@@ -99,6 +102,24 @@ def test_tasks_that_share_demonstrations_are_each_charged_the_training_they_shar
         assert each.features["adapter_cached"] == 0.0
     assert trained.tokens == pytest.approx(reused.tokens, abs=40)
     assert 0 < first.cost_s < first.feature_cost_s  # the probe scores the held-out demonstrations besides
+
+
+def test_what_earlier_tasks_took_is_in_no_feature_of_a_later_one_and_the_router_learns_nothing(
+    settings: Settings,
+) -> None:
+    tasks, arms = tuple(map(bench_task, "ab")), ("icl_vote", "ttt_short")
+    with Router(settings) as router:
+        router.steps.costs.measured("ttt", 500.0, work=Work(0.1), cached=False)
+        before = router.steps.costs.predict(ARMS, work=Work(1.0), cached=False)
+        rows = _outcomes_of(router, Job(tasks, (arms, arms), 0, None, 1, "m", "s"))
+        after = router.steps.costs.predict(ARMS, work=Work(1.0), cached=False)
+
+    ratios = [
+        [cast(float, row.features[f"{PREDICTED_COST}{arm}"]) / row.features[f"{PREDICTED_COST}icl"] for arm in ARMS]  # type: ignore[operator]
+        for row in rows
+    ]
+    assert before == after
+    assert ratios == [pytest.approx(ratios[0])] * 4
 
 
 def test_on_one_thread_the_time_that_other_work_had_the_core_is_not_charged(settings: Settings) -> None:

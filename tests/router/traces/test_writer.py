@@ -212,6 +212,26 @@ def test_a_trace_is_made_when_it_is_written_and_one_that_cannot_be_costs_only_it
     assert writer.put(*solved(ledger, "trace-2")) == ("an earlier trace was not kept: ValueError: no such field",)
 
 
+def test_where_no_thread_can_be_started_it_is_said_and_the_next_trace_takes_the_first_along(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    writer = writer_of(ledger.traces)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", too_many)
+        said = writer.put(*solved(ledger, "trace-0"))
+        flushed = writer.flush(timeout_s=10)
+    after = writer.put(*solved(ledger, "trace-1"))
+
+    assert said == ("a trace waits to be written: can't start new thread",)
+    assert not flushed
+    assert after == ()
+    assert writer.close()
+    assert ledger.traces.count() == 2
+
+
 def test_a_writer_that_was_closed_starts_again(ledger: Ledger) -> None:
     writer = writer_of(ledger.traces)
     assert writer.close()
