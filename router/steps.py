@@ -612,7 +612,7 @@ def _work(task: Task, found: ProbeResult) -> Work:
 
 def _is_whole(answers: Sequence[Answer]) -> bool:
     """Say whether every query has an answer."""
-    return bool(answers) and all(answer.value is not None for answer in answers)
+    return all(answer.value is not None for answer in answers)
 
 
 def _filled(state: SolveState) -> SolveState:

@@ -78,10 +78,6 @@ def _roots(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(ast.parse(path.read_bytes()))}
 
 
-# which pickle for the two ends of a pipe, as multiprocessing does, and read no file and no network
-OWN_PIPES = ("ttt_engine/executors/process_worker.py", "ttt_engine/executors/processes.py")
-
-
 def _named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -105,15 +101,7 @@ def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=_named)
 def test_nothing_that_comes_with_data_is_run(path: Path) -> None:
-    if _named(path) not in OWN_PIPES:
-        assert list(unsafe(ast.parse(path.read_bytes()))) == []
-
-
-def test_what_is_pickled_is_between_a_program_and_processes_that_it_started() -> None:
-    for name in OWN_PIPES:
-        source = (ROOT / name).read_text()
-        assert "pickle" in source
-        assert [word for word in (" open(", "Path(", "socket") if word in source] == []
+    assert list(unsafe(ast.parse(path.read_bytes()))) == []
 
 
 def test_every_package_is_read_and_typed() -> None:

@@ -65,7 +65,7 @@ def test_families_and_pairs_may_be_left_out() -> None:
     assert corpus_of(Variant("none", extra=False), EXTRA).extra == {}
 
 
-def test_variants_are_of_one_size_and_differ_from_the_recipe() -> None:
+def test_variants_have_names_of_their_own_and_differ_from_the_recipe() -> None:
     recipe, *others = VARIANTS
 
     assert recipe == Variant(recipe.name)

@@ -1,20 +1,20 @@
-"""What runs in a process of `ProcessesExecutor`: one worker, which is given a batch at a time over a pipe.
+"""What runs in a process of `ProcessesExecutor`: one worker, which is given a batch at a time over a connection.
 
 Nothing of the program that started it is run again here, as multiprocessing would: scripts need no guard for it. When
-that program ends, however it does, its end of the pipe closes, and so does this process.
+that program ends, however it does, its end of the connection closes, and so does this process.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 from icl_engine.task import Task
 from ttt_engine.executors.executor import Done, MakeWorker, Worker
@@ -38,34 +38,33 @@ class Given:
     dead: tuple[str, ...]
 
 
-# what is sent: the number of a batch (0: of the beginning) and what it is, pickled by itself, as only the thread that
-# works may load what it takes; without a batch nobody wants that number any more; None: it is all over
-Sent = tuple[int, bytes | None] | None
+# a number and what is to be done, or None where nobody wants that number any more; None alone: it is all over
+Sent = tuple[int, Begin | Given | None] | None
+_Queue = queue.SimpleQueue[tuple[int, Begin | Given | Exception] | None]
 
 
 def main() -> None:
-    """Work off what comes on stdin and say on stdout what came of it."""
+    """Work off what comes over the connection whose number is the argument, and answer each with what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the program says when to stop
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    given = queue.SimpleQueue[tuple[int, bytes] | None]()
-    unwanted = set[int]()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, given, unwanted), daemon=True).start()
+    connection = Connection(int(sys.argv[1]))
+    given, unwanted = _Queue(), set[int]()
+    threading.Thread(target=_listen, args=(connection, given, unwanted), daemon=True).start()
     worker: Worker[Any, Any] | None = None
     while (job := given.get()) is not None:
-        number, content = job
+        number, message = job
         spent_s: list[float] = []
         results: Sequence[Any] = ()
         error = None
         try:
-            message = pickle.loads(content)
+            if isinstance(message, Exception):
+                raise message
             if isinstance(message, Begin):
                 worker = message.make(message.name)
             elif worker is not None:
                 results = _run(worker, message, number, unwanted, spent_s)
         except Exception as raised:
             error = raised
-        _answer(answers, Done(results, error, sum(spent_s)))
+        _answer(connection, Done(results, error, sum(spent_s)))
     if worker is not None:
         worker.close()
 
@@ -78,28 +77,30 @@ def _run(
     return worker.run(given.tasks, given.asked, given.deadline_s, lambda: number in unwanted, spent_s.append)
 
 
-def _answer(answers: BinaryIO, done: Done) -> None:
+def _answer(connection: Connection[Any, Any], done: Done) -> None:
     try:
-        content = pickle.dumps(done)
+        connection.send(done)
+    except OSError:
+        os._exit(1)  # nobody is there
     except Exception as error:  # as of an error that holds what cannot be sent
-        content = pickle.dumps(
-            Done(error=RuntimeError(f"{done.error or error!r} cannot be sent"), spent_s=done.spent_s)
-        )
-    answers.write(content)
-    answers.flush()
+        connection.send(Done(error=RuntimeError(f"{done.error or error!r} cannot be sent"), spent_s=done.spent_s))
 
 
-def _listen(source: BinaryIO, given: queue.SimpleQueue[tuple[int, bytes] | None], unwanted: set[int]) -> None:
+def _listen(connection: Connection[Any, Any], given: _Queue, unwanted: set[int]) -> None:
+    n_given = 0
     while True:
         try:
-            sent: Sent = pickle.load(source)
-        except EOFError:
+            sent: Sent = connection.recv()
+        except (EOFError, OSError):
             os._exit(1)
+        except Exception as error:  # what cannot be loaded here, such as a policy of the program's main module
+            given.put((n_given, error))
+            continue
         if sent is None:
             given.put(None)
             return
-        number, content = sent
-        if content is None:
-            unwanted.add(number)
+        n_given, message = sent
+        if message is None:
+            unwanted.add(n_given)
         else:
-            given.put((number, content))
+            given.put((n_given, message))

@@ -1,15 +1,13 @@
 """The executor of processes on this machine, each with a worker of its own and its share of the cores.
 
-A small model gains little from a second thread, and Python nothing: two processes with a core each do nearly twice the
-work of one with two.
+A small model gains little from a second thread, and Python nothing: two processes with a core each did more than twice
+the work of one with two (docs/scale.md).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import queue
 import subprocess
 import sys
 import threading
@@ -17,12 +15,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import Pipe
 from typing import Generic
 
 from ttt_engine.errors import Cancelled, DeadlinePassed, ExecutorUnavailable
 from ttt_engine.executors.executor import Asked, Batch, Done, MakeWorker, Reach, Result
 from ttt_engine.executors.in_process import already_started, seconds_left
-from ttt_engine.executors.process_worker import Begin, Given
+from ttt_engine.executors.process_worker import Begin, Given, Sent
 
 _LOOK_S = 0.1  # how often one who waits looks whether it is still needed
 _LATE_S = 10.0  # after its deadline, or once nobody wants it, that a batch is waited for; then its process is ended
@@ -143,7 +142,14 @@ class ProcessesExecutor(Generic[Asked, Result]):
         Raises:
             _Died: it has.
         """
-        number = process.give(Given(batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead))
+        given = Given(batch.tasks, batch.asked, seconds_left(batch.deadline), self._dead)
+        try:
+            number = process.give(given)
+        except _Died:
+            raise
+        except Exception:  # it cannot be pickled, and nothing was sent
+            self._give_back(process)
+            raise
         try:
             while (done := process.hear(_LOOK_S)) is None:
                 self._check_wanted(batch)
@@ -250,31 +256,33 @@ class _Died(Exception):
 
 
 class _Process:
-    """A process with a worker, and the pipes to it. One thread at a time gives and hears."""
+    """A process with a worker, and the connection to it. One thread at a time gives and hears."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
         self._n_given = -1
+        self._sending = threading.Lock()
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         found_where_we_are = {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _RUN],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **counts, **found_where_we_are},
-        )
-        self._writing = threading.Lock()
-        self._heard = queue.SimpleQueue[Done | None]()  # None: it is no more
-        threading.Thread(target=self._listen, name=name, daemon=True).start()
+        self._connection, its_end = Pipe()
+        with its_end:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _RUN, str(its_end.fileno())],
+                pass_fds=[its_end.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what libraries print is not for whoever reads this program's output
+                env={**os.environ, **counts, **found_where_we_are},
+            )
 
     def give(self, message: Begin | Given) -> int:
         """Send something to do, and return its number.
 
         Raises:
             _Died: the process is no more.
+            Exception: what pickling it raises; nothing has been sent then.
         """
         self._n_given += 1
-        self._send((self._n_given, pickle.dumps(message)))
+        self._send((self._n_given, message))
         return self._n_given
 
     def stop(self, number: int) -> None:
@@ -292,12 +300,11 @@ class _Process:
             _Died: the process is no more.
         """
         try:
-            done = self._heard.get(timeout=within_s)
-        except queue.Empty:
-            return None
-        if done is None:
-            raise self._died()
-        return done
+            return self._connection.recv() if self._connection.poll(within_s) else None
+        except (EOFError, OSError) as error:
+            raise self._died() from error
+        except Exception as error:  # an answer that cannot be loaded here
+            return Done(error=error)
 
     def end(self) -> None:
         """Have it end when it has done what it is doing; nobody wants that."""
@@ -311,29 +318,18 @@ class _Process:
             self._process.wait(after_s)
         self._process.kill()
         self._process.wait()
-        with self._writing, contextlib.suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for
 
-    def _send(self, message: object) -> None:
-        with self._writing:
+    def _send(self, message: Sent) -> None:
+        with self._sending:
             try:
-                pickle.dump(message, self._process.stdin)  # type: ignore[arg-type]  # a pipe, as asked for
-                self._process.stdin.flush()  # type: ignore[union-attr]
-            except (OSError, ValueError) as error:  # a pipe that is broken, or closed
+                self._connection.send(message)
+            except OSError as error:
                 raise self._died() from error
 
     def _died(self) -> _Died:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LOOK_S)  # its pipe closes a moment before it is gone
+            self._process.wait(_LOOK_S)  # its end closes a moment before it is gone
         return _Died(f"a worker's process ended (exit code {self._process.returncode})")
-
-    def _listen(self) -> None:
-        with self._process.stdout as answers:  # type: ignore[union-attr]  # a pipe, as asked for
-            try:
-                while True:
-                    self._heard.put(pickle.load(answers))
-            except Exception:  # the end of the pipe, or half an answer before it
-                self._heard.put(None)
 
 
 def _cores() -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,15 @@ def test_what_cannot_be_sent_to_a_process_is_said() -> None:
     with pytest.raises(ExecutorUnavailable, match="no worker could be started"):
         executor.run(batches("say", 1))
     executor.close()
+
+
+def test_a_batch_that_cannot_be_sent_costs_no_process(one: ProcessesExecutor[What, Told]) -> None:
+    ((before,),) = one.run(batches("say", 1))
+    unsendable: Any = threading.Lock()
+    with pytest.raises(TypeError, match="pickle"):
+        one.run([Batch((task_of(2),), unsendable)])
+
+    assert one.run(batches("say", 3))[0][0] == (before[0], "3", 0)
 
 
 def test_a_batch_that_is_cancelled_is_let_go_at_once_and_its_worker_goes_on_with_others(
