@@ -71,6 +71,14 @@ def one(tmp_path: Path) -> Iterator[ProcessesExecutor[What, Told]]:
     executor.close()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have SIGINT interrupt, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def batches(what: What, *lengths: int) -> list[Batch[What]]:
     return [Batch((task_of(n),), what) for n in lengths]
 
@@ -186,7 +194,7 @@ def test_a_batch_that_is_cancelled_is_let_go_at_once_and_its_worker_goes_on_with
 
 
 def test_an_interruption_from_the_keyboard_lets_all_go_and_begins_nothing_more(
-    one: ProcessesExecutor[What, Told], tmp_path: Path
+    one: ProcessesExecutor[What, Told], tmp_path: Path, interruptible: None
 ) -> None:
     one.run(batches("say", 9))
     for asked in (batches("wait", 1), batches("wait", 1, 2, 3)):
