@@ -12,7 +12,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -27,6 +26,7 @@ from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
 from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
+from icl_engine.pass_lock import PassLock, end_team
 from icl_engine.reading import can_forget, left_padded, watching
 from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
@@ -60,9 +60,10 @@ class TransformersModel:
             parameter.requires_grad_(False)
         self.encoding = encoding
         self.fingerprint = fingerprint
-        self.lock = threading.RLock()
+        self.lock = PassLock()
         self._can_forget = can_forget(module)
         self._twin: TransformersModel | None = None
+        end_team()  # loading computes too
 
     @classmethod
     def load(
