@@ -193,6 +193,8 @@ class Prober:
 
     def _views(self, question: Task, n: int, seed: int) -> tuple[Augmentation, ...]:
         """Return up to n views beside the question as it is, without those that do not fit the model."""
+        if n == 0:
+            return ()
         return tuple(view for view in views(question, 1 + n, seed)[1:] if self._model.fits(view.apply(question)))
 
     def _held_out_scores(self, tasks: Sequence[Task]) -> tuple[list[tuple[OutputScore, ...]], list[bool]]:

@@ -8,9 +8,9 @@ asks for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
-from policies.decision import Changing, goes_by
+from policies.decision import goes_by, is_changing
 from policies.stages import Stage
 
 if TYPE_CHECKING:
@@ -72,23 +72,18 @@ class Wishing(Protocol):
         ...
 
 
-def may_ask(policy: object) -> bool:
-    """Say whether a policy, or one that it goes by, may ask for a stage."""
-    return any(isinstance(each, AsksForStages) for each in _all_of(policy))
-
-
 def knows_stages(policy: object) -> bool:
     """Say whether a policy asks for what it wants to know or, where it goes by others, each of these does.
 
     One that does not is given the scores of held-out demonstrations with the probe.
     """
     behind = _behind(policy)
-    return isinstance(policy, AsksForStages) or (bool(behind) and all(map(knows_stages, behind)))
+    return _asks_for_stages(policy) or (bool(behind) and all(map(knows_stages, behind)))
 
 
 def stage_of(policy: object, features: FeatureValues) -> Stage | None:
     """Return the stage that a policy asks for; of those that several ask for, the cheapest."""
-    if isinstance(policy, AsksForStages):
+    if _asks_for_stages(policy):
         return policy.stages_wanted(features)
     wanted = (stage_of(each, features) for each in _behind(policy))
     return min((stage for stage in wanted if stage is not None), default=None)
@@ -98,7 +93,7 @@ def escalates(policy: object, features: FeatureValues, arm: str, confidence: flo
     """Say whether a policy wants `ttt` to answer instead of `arm`; where it goes by several, the first of them has the
     say.
     """
-    asked = next((each for each in _leading(policy) if isinstance(each, Escalates)), None)
+    asked = next((each for each in _leading(policy) if _may_escalate(each)), None)
     return asked is not None and asked.escalates(features, arm, confidence)
 
 
@@ -106,19 +101,38 @@ def check_every(policy: object) -> int | None:
     """Return how often a policy has training looked at, in steps; where it goes by several, the first of them has the
     say. None: as the training settings say.
     """
-    watching = next((each for each in _leading(policy) if isinstance(each, WatchesTraining)), None)
+    watching = next((each for each in _leading(policy) if _watches_training(each)), None)
     return None if watching is None else watching.check_every
 
 
 def tell_spent(policy: object, arm: str, seconds: float) -> None:
     """Have every policy that counts, this one and those that it goes by, count one task."""
-    for counting in {id(each): each for each in _all_of(policy) if isinstance(each, CountsSpending)}.values():
+    for counting in {id(each): each for each in _all_of(policy) if _counts_spending(each)}.values():
         counting.spent(arm, seconds)
 
 
 def wish_of(policy: object) -> str | None:
     """Return what a policy keeps to; None: nothing is asked of it."""
     return next((each.wish for each in _leading(policy) if isinstance(each, Wishing)), None)
+
+
+# each as `isinstance` of the protocol says, which on Python 3.11 looks for the members of the protocol anew every time
+
+
+def _asks_for_stages(policy: object) -> TypeGuard[AsksForStages]:
+    return hasattr(policy, "stages_wanted")
+
+
+def _may_escalate(policy: object) -> TypeGuard[Escalates]:
+    return hasattr(policy, "escalates")
+
+
+def _watches_training(policy: object) -> TypeGuard[WatchesTraining]:
+    return hasattr(policy, "check_every")
+
+
+def _counts_spending(policy: object) -> TypeGuard[CountsSpending]:
+    return hasattr(policy, "spent")
 
 
 def _leading(policy: object) -> Iterator[object]:
@@ -137,5 +151,5 @@ def _all_of(policy: object) -> Iterator[object]:
 
 def _behind(policy: object) -> tuple[object, ...]:
     """Return what a policy goes by: one that changes, by what it is now."""
-    now = policy.now() if isinstance(policy, Changing) else policy
+    now = policy.now() if is_changing(policy) else policy
     return goes_by(policy) if now is policy else (now,)

@@ -22,7 +22,7 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import LanguageModel
 from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
-from policies.abilities import check_every, escalates, knows_stages, may_ask, stage_of, tell_spent
+from policies.abilities import check_every, escalates, knows_stages, stage_of, tell_spent
 from policies.costs import CostModel, Work
 from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable
@@ -81,6 +81,7 @@ class SolveState(TypedDict, total=False):
     nearest_distance: float | None  # to a task that an adapter is known of
     trial: Trial | None
     features: Features
+    stage: Stage | None  # that the policy wants to be run next
     decision: Decision
     decided_by: Policy  # as it was then
     adapter: Adapter | None
@@ -135,7 +136,7 @@ class Steps:
             ArmUnavailable: the arm that is asked for is not among them.
         """
         task, forced = state["task"], state["forced_arm"]
-        Task.parse(task.model_dump(), self.limits)
+        task.require_within(self.limits)
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
             arms = tuple(arm for arm in arms if arm not in TRAINING)
@@ -154,7 +155,19 @@ class Steps:
         return {"probe": found, "tokens": found.tokens}
 
     def lookup(self, state: SolveState) -> SolveState:
-        """See whether an adapter for exactly this task is at hand, and how like it the nearest task with one is."""
+        """See whether an adapter for exactly this task is at hand, and how like it the nearest task with one is; then
+        what is known will do, or the policy wants to look closer.
+        """
+        found = self._looked_up(state)
+        known: SolveState = {**state, **found}
+        features = self._features(known)
+        try:
+            return {**found, "features": features, "stage": self._stage_wanted(known, features)}
+        except Exception as error:  # of a policy
+            degraded = (*found.get("degraded", ()), _blind(error))
+            return {**found, "features": features, "stage": None, "degraded": degraded}
+
+    def _looked_up(self, state: SolveState) -> SolveState:
         task = state["task"]
         none: SolveState = {"cached": False, "nearest_distance": None}
         if self.ttt is None or Arm.TTT not in state["arms"]:
@@ -169,19 +182,16 @@ class Steps:
 
     def look_closer(self, state: SolveState) -> SolveState:
         """Run the stages that the policy asks for before it decides, each at most once and while there is time."""
-        known, ran = state, set[Stage]()
+        known, features, stage, ran = state, state["features"], state["stage"], set[Stage]()
         degraded: tuple[str, ...] = ()
-        while True:
-            features = self._features(known)
-            try:
-                stage = self._stage_wanted(known, features)
-                if stage is None or stage in ran:
-                    break
+        try:
+            while stage is not None and stage not in ran:
                 ran.add(stage)
                 known = {**known, **self._run(stage, known)}
-            except Exception as error:  # of a policy, or of what nobody needs for an answer
-                degraded = (f"could not look closer before deciding ({_described(error)})",)
-                break
+                features = self._features(known)
+                stage = self._stage_wanted(known, features)
+        except Exception as error:  # of a policy, or of what nobody needs for an answer
+            degraded = (_blind(error),)
         trial = known.get("trial")
         tokens = known["probe"].tokens - state["probe"].tokens + (0 if trial is None else trial.tokens)
         return {
@@ -195,7 +205,7 @@ class Steps:
     def decide(self, state: SolveState) -> SolveState:
         """Draw an arm; a policy that fails decides for `icl`."""
         task, forced = state["task"], state["forced_arm"]
-        features = state.get("features") or self._features(state)
+        features = state["features"]
         rng = decision_rng(task.fingerprint, state["seed"])
         policy = self.policy if forced is None else AlwaysArm(forced)
         try:
@@ -203,11 +213,11 @@ class Steps:
             decision = policy.decide(features, rng, state["arms"])
             if decision.arm not in state["arms"]:
                 raise ArmUnavailable(decision.arm, state["arms"], task_id=task.id)
-            return {"features": features, "decision": decision, "decided_by": policy}
+            return {"decision": decision, "decided_by": policy}
         except Exception as error:  # a policy may be anybody's code; the answer must not hang on it
             reason = f"policy {policy.name} failed ({_described(error)}); answered in context"
             decision = AlwaysArm(Arm.ICL).decide(features, rng, (Arm.ICL,))
-            return {"features": features, "decision": decision, "decided_by": policy, "degraded": (reason,)}
+            return {"decision": decision, "decided_by": policy, "degraded": (reason,)}
 
     def answer_icl(self, state: SolveState) -> SolveState:
         """Take the probe's answer, or ask again: without demonstrations for `zero_shot`, another model for `remote`."""
@@ -383,12 +393,8 @@ class Steps:
         return ()
 
     def after_lookup(self, state: SolveState) -> Literal["look_closer", "decide"]:
-        """Name the step that comes before deciding, if the policy may want one."""
-        try:
-            asks = self._may_choose(state) and may_ask(self.policy)
-        except Exception:  # of a policy, which `decide` meets again and tells of
-            asks = False
-        return "look_closer" if asks else "decide"
+        """Name the step that comes before deciding, if the policy wants one."""
+        return "decide" if state["stage"] is None else "look_closer"
 
     def after_decide(self, state: SolveState) -> Literal["answer_icl", "answer_vote", "adapt"]:
         """Name the step that answers."""
@@ -636,6 +642,10 @@ def _tokens(answers: Sequence[Answer]) -> int:
 def _new(told: Sequence[str], state: SolveState) -> tuple[str, ...]:
     """Return what has not been said yet."""
     return tuple(each for each in told if each not in state.get("degraded", ()))
+
+
+def _blind(error: Exception) -> str:
+    return f"could not look closer before deciding ({_described(error)})"
 
 
 def _described(error: Exception) -> str:

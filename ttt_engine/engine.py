@@ -32,6 +32,7 @@ from ttt_engine.trial import TRIAL_STEPS, Trial, trial_job, trial_of
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LONGEST_LINEAGE = 16
+_SKETCHES_KEPT = 256
 _RELATIVES_TRIED = 3  # sketches may outlive their adapters
 
 
@@ -84,6 +85,7 @@ class TttEngine:
         self.warm_start = warm_start
         self.flight = flight or SingleFlight(self.store.leases)
         self._neighbours: Neighbours | None = None  # filled from the store when it is first asked for
+        self._sketches: dict[str, tuple[int, ...]] = {}  # of demonstrations that tasks share, by fingerprint
 
     def spec(self, task: Task, training: TrainingSettings, *, seed: int) -> AdapterSpec:
         """Return all that makes the task's adapter what it is."""
@@ -122,7 +124,18 @@ class TttEngine:
             for key, sketch in sorted(self.store.sketches(kin).items()):
                 neighbours.add(key, sketch)
             self._neighbours = neighbours
-        return self._neighbours.distance(sketch_of(task)) if len(self._neighbours) else None
+        return self._neighbours.distance(self._sketch_of(task)) if len(self._neighbours) else None
+
+    def _sketch_of(self, task: Task) -> tuple[int, ...]:
+        """Return the sketch of a task, which takes longer than all else that is looked up of it."""
+        key = task.demonstrations_fingerprint
+        sketch = self._sketches.get(key)
+        if sketch is None:
+            sketch = sketch_of(task)
+            if len(self._sketches) >= _SKETCHES_KEPT:
+                self._sketches = {}  # at once: whoever reads the old ones meanwhile misses nothing
+            self._sketches[key] = sketch
+        return sketch
 
     def trial(
         self,

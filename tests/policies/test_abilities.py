@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from policies.abilities import check_every, escalates, knows_stages, may_ask, stage_of, tell_spent, wish_of
+from policies.abilities import check_every, escalates, knows_stages, stage_of, tell_spent, wish_of
 from policies.budget import Mixture
 from policies.decision import Policy, as_it_is, goes_by
 from policies.fixed import AlwaysArm
@@ -49,7 +49,6 @@ def test_it_asks_for_the_stage_that_the_policy_asks_for(wrapped: tuple[Policy, A
     wrapper, policy = wrapped
     policy.stage = Stage.VOTES
 
-    assert may_ask(wrapper)
     assert stage_of(wrapper, FEATURES) == Stage.VOTES
 
     policy.stage = None
@@ -93,7 +92,6 @@ def test_over_a_policy_that_can_only_decide_it_asks_for_nothing(make: Callable[[
     wrapper = make(PLAIN)
     tell_spent(wrapper, "ttt", 3.0)
 
-    assert not may_ask(wrapper)
     assert stage_of(wrapper, FEATURES) is None
     assert not escalates(wrapper, FEATURES, "icl", 0.0)
     assert check_every(wrapper) is None

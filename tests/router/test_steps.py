@@ -205,12 +205,12 @@ def path_of(state: SolveState) -> list[str]:
 @pytest.mark.parametrize(
     ("policy", "way"),
     [
-        (StagedPolicy("icl"), ["look_closer", "decide", "answer_icl", "verify"]),
-        (StagedPolicy("icl_vote"), ["look_closer", "decide", "answer_vote", "verify"]),
+        (StagedPolicy("icl"), ["decide", "answer_icl", "verify"]),
+        (StagedPolicy("icl_vote", (Stage.VOTES,)), ["look_closer", "decide", "answer_vote", "verify"]),
         (StagedPolicy("ttt", (Stage.TRIAL,)), ["look_closer", "decide", "adapt", "answer_ttt", "verify"]),
         (
             StagedPolicy("icl", escalate_below=1.1),
-            ["look_closer", "decide", "answer_icl", "verify", "adapt", "answer_ttt", "verify"],
+            ["decide", "answer_icl", "verify", "adapt", "answer_ttt", "verify"],
         ),
         (AlwaysArm("icl"), ["decide", "answer_icl", "verify"]),
     ],
@@ -294,12 +294,12 @@ def test_the_decision_names_the_next_step(arm: str, step: str) -> None:
 
 
 def test_a_policy_that_asks_for_nothing_decides_at_once_on_what_the_probe_says() -> None:
-    bound = steps(ttt=FakeTtt())
+    bound, asking = steps(ttt=FakeTtt()), steps(policy=StagedPolicy(stages=(Stage.VOTES,) * 2))
     state = looked_up(bound)
 
     assert bound.after_lookup(state) == "decide"
-    assert bound.after_lookup({**state, "forced_arm": "icl"}) == "decide"
-    assert steps(policy=StagedPolicy()).after_lookup(state) == "look_closer"
+    assert asking.after_lookup(looked_up(asking, asked(arm="icl"))) == "decide"
+    assert asking.after_lookup(looked_up(asking)) == "look_closer"
     assert state["nearest_distance"] == 0.25
     assert decided(bound)["features"].nearest_adapter_distance == 0.25
 
@@ -315,14 +315,16 @@ class UnreadablePolicy(AlwaysArm):
     ("weighs", "step"),
     [
         (AlwaysArm("icl"), "decide"),
-        (StagedPolicy(), "look_closer"),
+        (StagedPolicy(), "decide"),
+        (StagedPolicy(stages=(Stage.VOTES,)), "look_closer"),
         (LooThreshold(), "look_closer"),
+        (cold_start(price=0.1, explore=0.05), "decide"),
         (ActingPolicy(AlwaysArm("icl")), "decide"),
-        (ActingPolicy(StagedPolicy()), "look_closer"),
-        (InCharge(AlwaysArm("icl"), StagedPolicy(), 0.5), "look_closer"),
+        (ActingPolicy(StagedPolicy(stages=(Stage.VOTES,))), "look_closer"),
+        (InCharge(AlwaysArm("icl"), StagedPolicy(stages=(Stage.VOTES,)), 0.5), "look_closer"),
     ],
 )
-def test_a_budget_looks_closer_only_over_a_policy_that_may_ask_for_it(weighs: Policy, step: str) -> None:
+def test_a_budget_looks_closer_only_over_a_policy_that_asks_for_it(weighs: Policy, step: str) -> None:
     budget = BudgetPacer(ShareBudget(("ttt",), 0.5))
     bound = steps(ttt=FakeTtt(), policy=PacedPolicy(lambda price: at_price(as_it_is(weighs), price), budget))
 
@@ -377,14 +379,23 @@ def test_no_stage_is_run_late_nor_where_it_cannot_be_nor_for_an_arm_that_is_aske
     model = ScriptedModel(upper)
     bound = steps(model, ttt=ttt, policy=StagedPolicy(stages=(Stage.VOTES, Stage.TRIAL) * 9))
     untrainable = steps(model, policy=StagedPolicy(stages=(Stage.TRIAL,)))
-    state = looked_up(bound)
-    n_seen = len(model.tasks_seen)
-    late: SolveState = {**state, "deadline": time.monotonic() - 1}
-    forced: SolveState = {**state, "forced_arm": "icl"}
+    late, forced = (looked_up(bound, each) for each in (asked(deadline=time.monotonic() - 1), asked(arm="icl")))
+    untrained = looked_up(untrainable)
 
-    assert [bound.look_closer(other)["tokens"] for other in (late, forced)] == [0, 0]
-    assert untrainable.look_closer(state)["tokens"] == 0
+    assert [state["stage"] for state in (late, forced, untrained)] == [None] * 3
+    n_seen = len(model.tasks_seen)
+    assert [bound.look_closer(state)["tokens"] for state in (late, forced, untrained)] == [0] * 3
     assert len(model.tasks_seen) == n_seen
+    assert ttt.tried == []
+
+
+def test_what_is_asked_for_after_a_stage_is_not_run_late() -> None:
+    ttt = FakeTtt()
+    bound = steps(ttt=ttt, policy=StagedPolicy(stages=(Stage.HELD_OUT, Stage.TRIAL)))
+    state = bound.look_closer({**looked_up(bound), "deadline": time.monotonic() - 1})
+
+    assert state["features"].n_held_out is None
+    assert "could not look closer" in state["degraded"][0]
     assert ttt.tried == []
 
 
@@ -699,7 +710,7 @@ def test_a_policy_that_finds_the_vote_too_unsure_has_the_task_trained() -> None:
     state = solved(steps(ScriptedModel(by_order), ttt, policy=policy))
 
     assert policy.asked_of == [("icl_vote", 0.5)]  # two views say two things
-    assert path_of(state)[5:] == ["answer_vote", "verify", "adapt", "answer_ttt", "verify", "record"]
+    assert path_of(state)[4:] == ["answer_vote", "verify", "adapt", "answer_ttt", "verify", "record"]
     assert ([answer.value for answer in state["answers"]], state["answered_by"]) == (["X", "Y"], "ttt")
     assert state["decision"].arm == "icl_vote"
     assert state["degraded"] == ("icl_vote was unsure (confidence 0.50); trained instead",)

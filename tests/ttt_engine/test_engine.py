@@ -25,12 +25,14 @@ from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, taught_model, tiny_model
+from ttt_engine import engine as engine_module
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import AnswerRequest, TttEngine
 from ttt_engine.errors import AdapterRefused, AdapterRejected, DeadlinePassed, StoreUnavailable, TrainingFailed
 from ttt_engine.lane import Lane
+from ttt_engine.neighbours import Neighbours
 from ttt_engine.stores import AdapterStore, LocalAdapterStore, MemoryAdapterStore
 from ttt_engine.stores.sketch import sketch_of
 from ttt_engine.training import TrainingJob, TrainingRun
@@ -607,6 +609,27 @@ def test_the_nearest_task_is_one_that_was_trained_on_or_that_the_store_had(
 
 def test_a_store_that_is_away_has_no_neighbours(model: TransformersModel, lora: LoraSettings) -> None:
     assert TttEngine(model, DownStore(), lora).nearest_distance(ROW_TASK) is None
+
+
+def test_tasks_that_share_their_demonstrations_are_sketched_once(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketched: list[Task] = []
+
+    def counted(task: Task) -> tuple[int, ...]:
+        sketched.append(task)
+        return sketch_of(task)
+
+    monkeypatch.setattr(engine_module, "sketch_of", counted)
+    monkeypatch.setattr(engine_module, "_SKETCHES_KEPT", 1)
+    engine = TttEngine(model, MemoryAdapterStore())
+    engine._neighbours = Neighbours()
+    engine._neighbours.add("key", sketch_of(ROW_TASK))
+    asked = [ROW_TASK, ROW_TASK.replace(queries=TASKS[0].queries), TASKS[1], ROW_TASK]
+    distances = [engine.nearest_distance(task) for task in asked]
+
+    assert sketched == [ROW_TASK, TASKS[1], ROW_TASK]
+    assert distances[0] == distances[1] == distances[3] == 0.0
 
 
 def fails(held: list[weakref.ref[torch.Tensor]]) -> Callable[..., object]:
