@@ -28,6 +28,7 @@ import torch
 from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.growth import Axes, Point, grow
+from benchmarks.throughput.in_processes import IN_PROCESSES, VARIANTS
 from benchmarks.throughput.memory import remember
 from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
 from benchmarks.throughput.records import (
@@ -57,6 +58,7 @@ COMPARED = (
     IN_BF16,
     "short",
     "shorter",
+    *(each.name for each in IN_PROCESSES),
 )
 LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 
@@ -278,7 +280,9 @@ def _variants(given: argparse.Namespace, names: Sequence[str], subject: Subject)
     left_out = {TRL} if given.without_trl else set()
     if not given.variant and not subject.model.prefers_bfloat16:
         left_out.add(IN_BF16)
-    return [each for each in (*PEERS, *OURS) if each.name in (given.variant or names) and each.name not in left_out]
+    if subject.device.type != "cpu":  # of which there is one
+        left_out.update(each.name for each in IN_PROCESSES)
+    return [each for each in VARIANTS if each.name in (given.variant or names) and each.name not in left_out]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -289,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", choices=SIZES, default="cpu", help="how much is measured")
     parser.add_argument("--section", action="append", choices=SECTIONS, help="all, where none is named")
-    parser.add_argument("--variant", action="append", choices=[each.name for each in (*PEERS, *OURS)])
+    parser.add_argument("--variant", action="append", choices=[each.name for each in VARIANTS])
     parser.add_argument("--without-trl", action="store_true", help="leave the peer of TRL out")
     parser.add_argument("--model", type=Path, help="folder of a model; default: the embedded one")
     parser.add_argument("--shape", choices=SHAPES, help="a model of random weights instead")

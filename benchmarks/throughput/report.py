@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.throughput import decoding, growth, routing
+from benchmarks.throughput.in_processes import VARIANTS
 from benchmarks.throughput.peers import FAIR, PEERS, TRL
 from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
 from benchmarks.throughput.rounds import LEAST_ROUNDS, MOST_OTHER_CORES, quiet_rounds, ratio_said
-from benchmarks.throughput.variants import IN_BF16, OURS
+from benchmarks.throughput.variants import IN_BF16
 
 NAIVE = PEERS[0].name
 
@@ -149,7 +150,7 @@ def _head(about: About, records: Sequence[Record]) -> str:
 
 def _compared(measured: Measured) -> str:
     names = {each.name for each in measured.records}
-    known = {variant.name: variant for variant in (*PEERS, *OURS)}
+    known = {variant.name: variant for variant in VARIANTS}
     rows, times = [], []
     for name in [each for each in known if each in names]:
         seconds, tasks = measured.seconds(name), measured.figure(name, "tasks") or 0.0

@@ -12,6 +12,7 @@ from transformers import LlamaConfig
 
 from benchmarks.throughput.__main__ import main
 from benchmarks.throughput.decoding import decode_mixed
+from benchmarks.throughput.in_processes import VARIANTS, shared_out
 from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
 from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
@@ -45,7 +46,7 @@ from ttt_engine.config import LoraSettings, TrainingSettings
 
 CPU = torch.device("cpu")
 TASKS = [task_of_tokens(64, seed) for seed in range(2)]
-EXACT = [each for each in (*PEERS, *OURS) if each.column != "approximate" and (has_trl() or each.name != TRL)]
+EXACT = [each for each in VARIANTS if each.column != "approximate" and (has_trl() or each.name != TRL)]
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +229,28 @@ def test_whatever_is_exact_trains_the_adapter_that_the_trainer_does(
 
     assert max(map(difference, solved.adapters, fair.adapters)) < 1e-4
     assert solved.losses == pytest.approx(fair.losses, rel=1e-5)
+
+
+def test_processes_solve_what_one_does_and_tell_what_it_took(subject: Subject, setting: Setting) -> None:
+    together, in_processes = (
+        next(each for each in VARIANTS if each.name == name)
+        for name in ("all together", "all together, a process a core")
+    )
+    here, there = Stages(subject.device), Stages(subject.device)
+
+    alike = [each.run(subject, TASKS, setting, to) for each, to in ((together, here), (in_processes, there))]
+
+    assert alike[0].answers == alike[1].answers
+    assert here.passed_tokens["train"] == there.passed_tokens["train"]
+    assert sorted(here.rows) == sorted(there.rows)
+    assert there.seconds.keys() == here.seconds.keys()
+
+
+def test_tasks_are_shared_out_so_that_nobody_has_much_more_than_another() -> None:
+    tasks = [task_of_tokens(n, 0) for n in (512, 64, 64, 256, 256)]
+
+    assert shared_out(tasks, 2) == [[0], [1, 2, 3, 4]]
+    assert shared_out(tasks[:1], 2) == [[0]]
 
 
 def test_the_answers_of_peers_and_ours_are_one_vote_over_the_same_views() -> None:

@@ -40,6 +40,9 @@ class ProcessesExecutor(Generic[Asked, Result]):
         workers: at most; None: one a core.
         adapters: trained together at most, by one worker.
         retries: of a batch whose worker died.
+
+    Attributes:
+        most: workers that there may be.
     """
 
     reach: Reach = "machine"
@@ -48,8 +51,8 @@ class ProcessesExecutor(Generic[Asked, Result]):
     def __init__(self, *, workers: int | None = None, adapters: int = 4, retries: int = 2) -> None:
         cores = _cores()
         self.adapters_together = adapters
-        self._most = workers or cores
-        self._threads = max(1, cores // self._most)
+        self.most = workers or cores
+        self._threads = max(1, cores // self.most)
         self._retries = retries
         self._make: MakeWorker[Asked, Result] | None = None
         self._changed = threading.Condition()  # guards all below
@@ -75,7 +78,7 @@ class ProcessesExecutor(Generic[Asked, Result]):
 
     def check(self) -> str:
         """Say how many processes there may be; see `Executor`."""
-        return f"{self._most} processes on this machine, threads of each: {self._threads}"
+        return f"{self.most} processes on this machine, threads of each: {self._threads}"
 
     def run(self, batches: Sequence[Batch[Asked]]) -> list[Sequence[Result]]:
         """Have the batches solved side by side; see `Executor`."""
@@ -93,7 +96,7 @@ class ProcessesExecutor(Generic[Asked, Result]):
                 failed.set()
                 raise
 
-        with ThreadPoolExecutor(min(len(batches), self._most)) as pool:
+        with ThreadPoolExecutor(min(len(batches), self.most)) as pool:
             try:
                 return list(pool.map(solved, batches))
             except Exception:  # of a batch; those under way beside it come to their end
@@ -202,7 +205,7 @@ class ProcessesExecutor(Generic[Asked, Result]):
                         raise Cancelled(task_id=batch.tasks[0].id)
                     if batch.deadline is not None and time.monotonic() > batch.deadline:
                         raise DeadlinePassed("waiting for a worker", task_id=batch.tasks[0].id)
-                    n_wanted = min(len(self._line), self._most - len(self._processes))
+                    n_wanted = min(len(self._line), self.most - len(self._processes))
                     if self._n_starting < n_wanted and not has_failed:  # where one fails the next fares no better
                         self._n_starting += 1
                         threading.Thread(target=self._start_one, daemon=True).start()
