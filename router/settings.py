@@ -204,7 +204,12 @@ class Settings(BaseSettings):
         "hierarchical", description="how candidates are chosen; scored: by their likelihood under all views"
     )
     decode: Literal["greedy", "search"] = Field(
-        "greedy", description="one answer a view, or every answer above a probability of 9 %"
+        "greedy", description="one answer a view, or every answer that is likely enough"
+    )
+    search_cut_off: float = Field(0.09, gt=0, le=1, description="least probability of an answer that search finds")
+    vote_candidates: int = Field(16, ge=1, le=1024, description="candidates that are scored, those with most votes")
+    verify_views: bool = Field(
+        False, description="write one view's answer and check it in the others; slower for a small model on a CPU"
     )
     ttt_preset: Literal["small", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
         "small", description="where the ttt_ settings that are not given come from; by_size: by the model's weights"
@@ -221,6 +226,7 @@ class Settings(BaseSettings):
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
     ttt_schedule: Schedule = Field("linear", description="how the learning rate falls to 0")
     ttt_warmup_share: float = Field(0.0, ge=0, le=1, description="of the steps, over which the learning rate rises")
+    ttt_max_norm: float = Field(1.0, gt=0, description="what gradients are clipped to, in the norm")
     ttt_steps: int = Field(40, ge=0, le=100_000, description="optimiser steps of test-time training")
     ttt_batch_size: int = Field(4, ge=1, le=4096, description="leave-one-out tasks in one step")
     ttt_token_budget: int = Field(
@@ -340,7 +346,15 @@ class Settings(BaseSettings):
     @property
     def inference(self) -> InferenceSettings:
         """How views are asked and chosen from."""
-        return InferenceSettings(views=self.views, n_views=self.n_views, vote=self.vote, decode=self.decode)
+        return InferenceSettings(
+            views=self.views,
+            n_views=self.n_views,
+            vote=self.vote,
+            decode=self.decode,
+            cut_off=self.search_cut_off,
+            n_scored=self.vote_candidates,
+            verify=self.verify_views,
+        )
 
     def ttt(self, n_parameters: int, *, bfloat16: bool = False) -> Preset:
         """Return how a model of so many weights is trained: as the preset says, but for what is set.
@@ -359,10 +373,13 @@ class Settings(BaseSettings):
             given["precision"] = "bf16" if bfloat16 else "full"
         if (targets := given.pop("targets", None)) is not None:
             given["target_modules"] = "all-linear" if targets == ("all-linear",) else targets
-        shape = {field.name for field in fields(LoraSettings)}
-        loop = {key: value for key, value in given.items() if key not in shape}
+        names = {field.name for field in fields(LoraSettings)}
+        shape = {key: value for key, value in given.items() if key in names}
+        loop = {key: value for key, value in given.items() if key not in names}
+        if shape.get("method") == "full" or shape.get("rank") == 0:  # then the preset's has no part to be chosen
+            shape = {"output_head": False} | shape
         return Preset(
-            replace(chosen.lora, **{key: value for key, value in given.items() if key in shape}),
+            replace(chosen.lora, **shape),
             replace(chosen.training, **loop),
             None if chosen.text is None else replace(chosen.text, **loop),
         )

@@ -176,6 +176,7 @@ class TttEngine:
         on_fault: Callable[[str], None] = lambda told: None,
         seat: Seat | None = None,
         untrained: Sequence[float] = (),
+        start: Adapter | None = None,
     ) -> Adapted:
         """Return the task's adapter from the store, or train it and keep it.
 
@@ -187,8 +188,11 @@ class TttEngine:
             seat: in a cohort, whose members are trained together.
             untrained: nats per token of each demonstration held out, before training, where they are known: what looks
                 at a held-out demonstration compare with.
+            start: the adapter that training begins with, as that of a family of tasks; kept under a key of its own.
+                None: as the engine does by itself.
 
         Raises:
+            AdapterRefused: `start` is of another base model, shape or tenant.
             TooFewDemonstrations: `task` has fewer than the form of data needs: two where one is left out, else one.
             TrainingFailed: no usable adapter came of it, or time ran out while another solve was training it.
             Cancelled: it was, while another solve was training it.
@@ -196,7 +200,15 @@ class TttEngine:
         spec = self.spec(task, training, seed=seed)
         job = TrainingJob(task, training, seed, deadline=deadline, progress=progress, untrained=tuple(untrained))
         job = replace(job, cancelled=cancelled)
-        return self._adapt(job, spec, on_fault=on_fault, seat=seat)
+        if start is not None:
+            if not start.spec or kin_of(start.spec) != spec.kin:
+                raise AdapterRefused(
+                    "the adapter to begin with is of another base model, shape or tenant. Give one that was trained "
+                    "with these.",
+                    task_id=task.id,
+                )
+            spec = replace(spec, start=start.key)
+        return self._adapt(job, spec, on_fault=on_fault, seat=seat, start=start)
 
     def adapt_shared(
         self,
@@ -229,7 +241,13 @@ class TttEngine:
         return self._adapt(job, spec, on_fault=on_fault, seat=None)
 
     def _adapt(
-        self, job: TrainingJob, spec: AdapterSpec, *, on_fault: Callable[[str], None], seat: Seat | None
+        self,
+        job: TrainingJob,
+        spec: AdapterSpec,
+        *,
+        on_fault: Callable[[str], None],
+        seat: Seat | None,
+        start: Adapter | None = None,
     ) -> Adapted:
         degraded: list[str] = []
         trained = False
@@ -250,7 +268,7 @@ class TttEngine:
             trained = True
 
             sketch = () if job.family else sketch_of(job.task)  # no family is like a task
-            relative, told = self._relative(spec, sketch)
+            relative, told = (start, ()) if start is not None else self._relative(spec, sketch)
             note(told)
             adapter = self._train(replace(job, alive=renew), spec, sketch, relative, seat=seat)
             note(self.store.keep(adapter))

@@ -39,10 +39,10 @@ _BBH = TrainingSettings(
 )
 
 
-def _paper(learning_rate: float) -> Preset:
+def _paper(learning_rate: float, *, output_head: bool) -> Preset:
     """Two epochs over at most 250 sequences, two a step; text by the loop of its BIG-Bench Hard half."""
     return Preset(
-        LoraSettings(rank=128, alpha=16.0, target_modules=("q_proj", "v_proj", *_MLP)),
+        LoraSettings(rank=128, alpha=16.0, target_modules=("q_proj", "v_proj", *_MLP), output_head=output_head),
         TrainingSettings(
             steps=250,
             batch_size=2,
@@ -68,8 +68,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             TrainingSettings(),
             text=TrainingSettings(steps=10, augmentation="order"),
         ),
-        "paper_1b": _paper(5e-5),
-        "paper_8b": _paper(1e-4),
+        "paper_1b": _paper(5e-5, output_head=False),
+        "paper_8b": _paper(1e-4, output_head=True),
         "bbh": Preset(
             LoraSettings(rank=64, alpha=64.0, target_modules=("q_proj", "v_proj", "o_proj", *_MLP)),
             _BBH,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from icl_engine.inference_settings import InferenceSettings
 from icl_engine.task import Limits
 from policies.wishes import Price, RegretLimit, SecondsBudget
 from router.errors import exit_code
@@ -50,6 +51,14 @@ def test_each_source_goes_before_the_next(folder: Path, tmp_path: Path, monkeypa
     assert settings.ttt_steps == 3
     assert settings.ttt_rank == 2
     assert settings.epsilon == 0.5
+
+
+def test_how_views_are_written_and_chosen_from_can_be_set() -> None:
+    settings = Settings(search_cut_off=0.2, vote_candidates=3, verify_views=True, ttt_max_norm=0.5)
+
+    assert (settings.inference.cut_off, settings.inference.n_scored, settings.inference.verify) == (0.2, 3, True)
+    assert settings.ttt(0).training.max_norm == 0.5
+    assert Settings().inference == InferenceSettings()
 
 
 def test_the_home_folder_of_the_arguments_holds_the_settings_file(tmp_path: Path) -> None:
@@ -240,9 +249,15 @@ def test_layers_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_choice_of_training_can_be_set() -> None:
     settable = {name.removeprefix("ttt_") for name in Settings.model_fields if name.startswith("ttt_")}
-    fixed = {"max_norm", "max_full_weights", "used_rank", "target_modules"}  # the last is ttt_targets
+    fixed = {"max_full_weights", "used_rank", "target_modules"}  # the last is ttt_targets
 
     assert {field.name for shape in (LoraSettings, TrainingSettings) for field in fields(shape)} - settable == fixed
+
+
+@pytest.mark.parametrize("given", [{"ttt_method": "full"}, {"ttt_rank": 0, "ttt_task_token": True}])
+def test_where_no_lora_is_trained_the_head_of_a_preset_has_none(given: dict[str, Any]) -> None:
+    assert Settings(ttt_preset="paper_8b").ttt(0).lora.output_head
+    assert not Settings(ttt_preset="paper_8b", **given).ttt(0).lora.output_head
 
 
 @pytest.mark.parametrize("given", [{"ttt_rank": 0}, {"ttt_method": "full", "ttt_frozen_a": True}])

@@ -436,6 +436,33 @@ def test_adapters_that_began_with_a_relative_have_keys_of_their_own(
     assert fresh.key(CONSTANT_TASK, training, seed=0) != warm.key(CONSTANT_TASK, training, seed=0)
 
 
+def test_training_begins_with_the_adapter_that_is_given_and_what_comes_of_it_is_kept_apart(
+    engine: TttEngine, training: TrainingSettings
+) -> None:
+    first = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    short = replace(training, steps=1)
+
+    fresh = engine.adapt(CONSTANT_TASK, short, seed=0).adapter
+    begun, again = (engine.adapt(CONSTANT_TASK, short, seed=0, start=first) for _ in range(2))
+
+    assert begun.adapter.parents == (first.key,)
+    assert begun.adapter.losses[0] < 0.5 * fresh.losses[0]
+    assert begun.adapter.key != fresh.key
+    assert (begun.cached, again.cached) == (False, True)
+
+
+def test_an_adapter_of_another_shape_is_refused_as_one_to_begin_with(
+    model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
+) -> None:
+    short = replace(training, steps=1)
+    other = TttEngine(model, store, replace(lora, alpha=3.0)).adapt(CONSTANT_TASK, short, seed=0).adapter
+    engine = TttEngine(model, store, lora)
+
+    for wrong in (other, replace(other, spec="")):
+        with pytest.raises(AdapterRefused, match="of another base model, shape or tenant"):
+            engine.adapt(CONSTANT_TASK, short, seed=0, start=wrong)
+
+
 def test_a_relative_of_other_settings_or_damaged_is_no_relative(
     model: TransformersModel, lora: LoraSettings, store: MemoryAdapterStore, training: TrainingSettings
 ) -> None:
