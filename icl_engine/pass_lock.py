@@ -3,15 +3,17 @@
 libgomp, which torch computes with on Linux, keeps for every thread that has computed a team of as many others as there
 are cores. Where all teams together are more than the cores, those who wait sleep between one operation and the next and
 have to be woken for it, which for a small model takes longer than the operation: two threads are then slower than one.
-As only the holder of the lock computes, no other team has to be kept.
+So nobody keeps a team who is not computing; what computes without the lock does so in `without_team`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -28,23 +30,34 @@ class PassLock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """See `threading.Lock`."""
-        held = self._lock.acquire(blocking, timeout)
-        self._depth += held
-        return held
+        if not self._lock.acquire(blocking, timeout):
+            return False
+        self._depth += 1
+        return True
 
     def release(self) -> None:
         """See `threading.Lock`."""
-        outermost = self._depth == 1
-        if outermost:
-            end_team()
-        self._depth -= 1
-        self._lock.release()
+        try:
+            if self._depth == 1:
+                end_team()
+        finally:  # whatever interrupts: others wait for it
+            self._depth -= 1
+            self._lock.release()
 
     def __enter__(self) -> None:
         self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def without_team() -> Iterator[None]:
+    """Compute for the time of a with block, or a function, and keep no threads waiting for more."""
+    try:
+        yield
+    finally:
+        end_team()
 
 
 def end_team() -> None:
@@ -54,8 +67,14 @@ def end_team() -> None:
 
 @functools.cache
 def _pause() -> Callable[[int], object]:
-    libgomp = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+    """Return what ends a team of the libgomp that torch is linked to, whatever its file is called; nothing else's."""
     try:
-        return ctypes.CDLL(str(libgomp)).omp_pause_resource_all
-    except (OSError, AttributeError):  # another OpenMP, or none
+        openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_global_deps.so"))
+        pause = openmp.omp_pause_resource_all
+    except (OSError, AttributeError):  # another system, or an OpenMP before 5.0
         return lambda how: None
+    return (lambda how: None) if hasattr(openmp, "__kmpc_fork_call") else pause  # LLVM's has no such trouble
+
+
+if hasattr(os, "register_at_fork"):  # a child has the team's books without its threads, and would wait for them
+    os.register_at_fork(before=end_team)

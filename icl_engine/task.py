@@ -22,7 +22,6 @@ from icl_engine.values import (
     Kind,
     Limits,
     Value,
-    check_size,
     checked_text,
     checked_value,
     decoded_json,
@@ -148,38 +147,6 @@ class Task(BaseModel):
         """As pydantic's, but `update` is checked, and nothing cached from the old content is kept."""
         return type(self)(**{**{name: getattr(self, name) for name in _FIELDS}, **(update or {})})
 
-    def require_within(self, limits: Limits) -> None:
-        """Check the size of this task, which may have been made under wider limits; its content was looked at then.
-
-        Raises:
-            TaskTooLarge: it is beyond `limits`.
-            TooFewDemonstrations: it has none left.
-        """
-        if len(self.id) > limits.max_id_chars:
-            raise too_large("id", f"{len(self.id)} characters", limits.max_id_chars, "characters")
-        try:
-            self._require_within(limits)
-        except TaskRefused as error:
-            error.task_id = self.id or None
-            raise
-
-    def _require_within(self, limits: Limits) -> None:
-        if self.instruction is not None:
-            check_size(self.instruction, "instruction", limits)
-        _require_some(self.demonstrations, self.queries)
-        for name, values, at_most in (
-            ("demonstrations", self.demonstrations, limits.max_demonstrations),
-            ("queries", self.queries, limits.max_queries),
-        ):
-            if len(values) > at_most:
-                raise too_large(name, f"{len(values)} of them", at_most, name)
-        _check_total(self.demonstrations, self.queries, len(self.instruction or ""), limits)
-        for i, demonstration in enumerate(self.demonstrations):
-            check_size(demonstration.input, f"demonstrations[{i}].input", limits)
-            check_size(demonstration.output, f"demonstrations[{i}].output", limits)
-        for i, query in enumerate(self.queries):
-            check_size(query, f"queries[{i}]", limits)
-
     @property
     def kind(self) -> Kind:
         """Whether the values are grids or text."""
@@ -298,7 +265,10 @@ def _checked_content(
 ) -> tuple[tuple[Demonstration, ...], tuple[Value, ...]]:
     raw_demonstrations = _checked_list(data, "demonstrations", limits.max_demonstrations)
     raw_queries = _checked_list(data, "queries", limits.max_queries)
-    _require_some(raw_demonstrations, raw_queries)
+    if not raw_demonstrations:
+        raise TooFewDemonstrations("got none", field="demonstrations", remedy="Give at least one (input, output) pair.")
+    if not raw_queries:
+        refuse("got none", "queries", "Give at least one query.")
     _check_total(raw_demonstrations, raw_queries, n_chars, limits)
     demonstrations = tuple(
         _checked_demonstration(raw, f"demonstrations[{i}]", limits) for i, raw in enumerate(raw_demonstrations)
@@ -309,13 +279,6 @@ def _checked_content(
     for i, query in enumerate(queries):
         _check_kind(query, f"queries[{i}]", demonstrations[0].input)
     return demonstrations, queries
-
-
-def _require_some(demonstrations: Sequence[object], queries: Sequence[object]) -> None:
-    if not demonstrations:
-        raise TooFewDemonstrations("got none", field="demonstrations", remedy="Give at least one (input, output) pair.")
-    if not queries:
-        refuse("got none", "queries", "Give at least one query.")
 
 
 def _checked_list(data: dict[str, object], name: str, at_most: int) -> Sequence[object]:

@@ -60,18 +60,6 @@ def checked_value(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> V
     refuse(f"got {described(raw)}", field, f"{_GRID_REMEDY} Or give a text.")
 
 
-def check_size(value: Value, field: str, limits: Limits) -> None:
-    """Check the size of a value whose content has been looked at.
-
-    Raises:
-        TaskTooLarge: it is beyond `limits`.
-    """
-    if isinstance(value, str):
-        _check_length(value, field, limits.max_text_chars)
-    else:
-        _check_sides(len(value), len(value[0]), field, limits)
-
-
 def checked_text(raw: object, field: str, max_chars: int) -> str:
     """Return an untrusted text.
 
@@ -81,7 +69,8 @@ def checked_text(raw: object, field: str, max_chars: int) -> str:
     """
     if not isinstance(raw, str):
         refuse(f"got {described(raw)}", field, "Give a text.")
-    _check_length(raw, field, max_chars)
+    if len(raw) > max_chars:
+        raise too_large(field, f"{len(raw)} characters", max_chars, "characters")
     if not raw:
         refuse("got an empty text", field, "Give at least one character.")
     try:
@@ -154,24 +143,15 @@ def refuse(message: str, field: str, remedy: str) -> NoReturn:
     raise TaskRefused(message, field=field, remedy=remedy)
 
 
-def _check_length(text: str, field: str, max_chars: int) -> None:
-    if len(text) > max_chars:
-        raise too_large(field, f"{len(text)} characters", max_chars, "characters")
-
-
-def _check_sides(n_rows: int, n_columns: int, field: str, limits: Limits) -> None:
-    if not limits.hold(n_rows, n_columns):
-        bounds = f"{limits.side} x {limits.side}, {limits.line} for a single row or column, {limits.max_cells} cells"
-        raise TaskTooLarge(f"got {n_rows} x {n_columns}", field=field, remedy=f"A grid is at most {bounds}.")
-
-
 def _checked_grid(raw: Sequence[object], field: str, limits: Limits) -> Grid:
     if not raw:
         refuse("got an empty list", field, _GRID_REMEDY)
     is_row = not isinstance(raw[0], list | tuple)
     rows: Sequence[Any] = (raw,) if is_row else raw
     n_columns = len(rows[0])
-    _check_sides(len(rows), n_columns, field, limits)
+    if not limits.hold(len(rows), n_columns):
+        bounds = f"{limits.side} x {limits.side}, {limits.line} for a single row or column, {limits.max_cells} cells"
+        raise TaskTooLarge(f"got {len(rows)} x {n_columns}", field=field, remedy=f"A grid is at most {bounds}.")
     # Sets of all cells at once instead of a loop over them: a task at its limit has 200,000.
     if all(isinstance(row, list | tuple) and len(row) == n_columns for row in rows):
         cells = list(chain.from_iterable(rows))

@@ -116,15 +116,15 @@ def wish_of(policy: object) -> str | None:
     return next((each.wish for each in _leading(policy) if isinstance(each, Wishing)), None)
 
 
-# each as `isinstance` of the protocol says, which on Python 3.11 looks for the members of the protocol anew every time
+# each for `isinstance` of the protocol, which on Python 3.11 looks for the members of the protocol anew every time
 
 
 def _asks_for_stages(policy: object) -> TypeGuard[AsksForStages]:
-    return hasattr(policy, "stages_wanted")
+    return getattr(policy, "stages_wanted", None) is not None
 
 
 def _may_escalate(policy: object) -> TypeGuard[Escalates]:
-    return hasattr(policy, "escalates")
+    return getattr(policy, "escalates", None) is not None
 
 
 def _watches_training(policy: object) -> TypeGuard[WatchesTraining]:
@@ -132,7 +132,7 @@ def _watches_training(policy: object) -> TypeGuard[WatchesTraining]:
 
 
 def _counts_spending(policy: object) -> TypeGuard[CountsSpending]:
-    return hasattr(policy, "spent")
+    return getattr(policy, "spent", None) is not None
 
 
 def _leading(policy: object) -> Iterator[object]:

@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     decode: Literal["greedy", "search"] = Field(
         "greedy", description="one answer a view, or every answer that is likely enough"
     )
-    search_cut_off: float = Field(0.09, gt=0, le=1, description="least probability of an answer that search finds")
+    search_cut_off: float = Field(0.09, ge=0.001, le=1, description="least probability of an answer that search finds")
     vote_candidates: int = Field(16, ge=1, le=1024, description="candidates that are scored, those with most votes")
     verify_views: bool = Field(
         False, description="write one view's answer and check it in the others; slower for a small model on a CPU"

@@ -136,7 +136,7 @@ class Steps:
             ArmUnavailable: the arm that is asked for is not among them.
         """
         task, forced = state["task"], state["forced_arm"]
-        task.require_within(self.limits)
+        Task.parse(task.model_dump(), self.limits)
         arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
         if self.ttt is None:
             arms = tuple(arm for arm in arms if arm not in TRAINING)
@@ -187,8 +187,9 @@ class Steps:
         try:
             while stage is not None and stage not in ran:
                 ran.add(stage)
-                known = {**known, **self._run(stage, known)}
-                features = self._features(known)
+                found: SolveState = {**known, **self._run(stage, known)}
+                features = self._features(found)
+                known = found
                 stage = self._stage_wanted(known, features)
         except Exception as error:  # of a policy, or of what nobody needs for an answer
             degraded = (_blind(error),)
@@ -198,6 +199,7 @@ class Steps:
             "probe": known["probe"],
             "trial": trial,
             "features": features,
+            "stage": None,
             "tokens": tokens,
             "degraded": degraded,
         }

@@ -57,7 +57,7 @@ class AdapterSpec:
     training: TrainingSettings
     seed: int
     tenant: str = DEFAULT_TENANT
-    start: str = "fresh"  # "relatives" where training may begin with one; or the key of the adapter it begins with
+    start: str = "fresh"  # "relatives" where training may begin with one; or key and checksum of what it begins with
 
     @property
     def document(self) -> str:

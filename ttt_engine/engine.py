@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from icl_engine.answering import answer_by_vote, answer_many_by_vote
 from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused, released
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import RowAdapters
+from icl_engine.pass_lock import without_team
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
@@ -188,8 +190,8 @@ class TttEngine:
             seat: in a cohort, whose members are trained together.
             untrained: nats per token of each demonstration held out, before training, where they are known: what looks
                 at a held-out demonstration compare with.
-            start: the adapter that training begins with, as that of a family of tasks; kept under a key of its own.
-                None: as the engine does by itself.
+            start: the adapter that training begins with, as that of a family of tasks; what comes of it is kept under
+                a key of its own. None: as the engine does by itself.
 
         Raises:
             AdapterRefused: `start` is of another base model, shape or tenant.
@@ -201,13 +203,13 @@ class TttEngine:
         job = TrainingJob(task, training, seed, deadline=deadline, progress=progress, untrained=tuple(untrained))
         job = replace(job, cancelled=cancelled)
         if start is not None:
-            if not start.spec or kin_of(start.spec) != spec.kin:
+            if not _is_kin(start, spec.kin):
                 raise AdapterRefused(
                     "the adapter to begin with is of another base model, shape or tenant. Give one that was trained "
                     "with these.",
                     task_id=task.id,
                 )
-            spec = replace(spec, start=start.key)
+            spec = replace(spec, start=f"{start.key} {start.sha256}")
         return self._adapt(job, spec, on_fault=on_fault, seat=seat, start=start)
 
     def adapt_shared(
@@ -223,8 +225,8 @@ class TttEngine:
         """Return one adapter for a family of tasks, from the store or trained on the demonstrations of all in turn.
 
         It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks,
-        and all of them are taken. It begins afresh, and no other training begins with it; a family of one is that task:
-        see `adapt`.
+        and all of them are taken. It begins afresh, and no training begins with it by itself (see `adapt`, `start`); a
+        family of one is that task.
 
         Raises:
             TaskRefused: there is no task.
@@ -388,7 +390,8 @@ class TttEngine:
         if fetched.adapter is None:
             return None, fetched.degraded
         try:
-            self._stack_of(fetched.adapter)
+            with without_team():  # nor the model's lock: a fetch waits for no training
+                self._stack_of(fetched.adapter)
         except AdapterRefused as error:  # a store of somebody else's may vouch for anything
             return None, (*fetched.degraded, str(error))
         self._know(fetched.adapter)
@@ -414,7 +417,7 @@ class TttEngine:
         return Adapter(
             key=spec.key,
             weights=save(dict(run.tensors)),
-            peft_config=adaptation_of(self.model, self.lora).peft_config(),
+            peft_config=self._peft_config,
             base_fingerprint=spec.base,
             task_fingerprint=spec.task,
             losses=run.losses,
@@ -425,6 +428,11 @@ class TttEngine:
             sketch=sketch,
             parents=() if relative is None else (relative.key, *relative.parents)[:_LONGEST_LINEAGE],
         )
+
+    @functools.cached_property
+    @without_team()
+    def _peft_config(self) -> str:
+        return adaptation_of(self.model, self.lora).peft_config()
 
     def _run(self, job: TrainingJob, seat: Seat | None) -> TrainingRun:
         if seat is None:
@@ -480,6 +488,14 @@ class TttEngine:
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
         stack.fill(_tensors(adapter), slot)
+
+
+def _is_kin(adapter: Adapter, kin: str) -> bool:
+    """Say whether an adapter that anybody may have made says itself that it is of these relatives."""
+    try:
+        return kin_of(adapter.spec) == kin
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:

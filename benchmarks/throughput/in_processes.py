@@ -6,6 +6,7 @@ What peers do is given the same processes: a task that is trained alone can be t
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from icl_engine.task import Task
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.executors import Batch
 from ttt_engine.executors.processes import ProcessesExecutor
+
+_START_S = 120.0  # for all processes
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -55,7 +58,7 @@ class Process:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._subjects: dict[tuple[Path, str, bool], Subject] = {}
+        self._kept: dict[tuple[Path, str, bool, LoraSettings, TrainingSettings], tuple[Subject, Setting]] = {}
 
     def run(
         self,
@@ -66,9 +69,8 @@ class Process:
         spent: Callable[[float], None],
     ) -> list[Part]:
         """Solve the tasks as the variant of that name does. Nothing ends it early."""
-        subject = self._subject(asked)
+        subject, setting = self._given(asked)
         stages = Stages(subject.device)
-        setting = Setting.of(subject.model, asked.lora, asked.training, n_views=asked.n_views, seed=asked.seed)
         solved = next(each for each in (*PEERS, *OURS) if each.name == asked.variant).run(
             subject, tasks, setting, stages
         )
@@ -81,22 +83,38 @@ class Process:
     def close(self) -> None:
         """Give back nothing: the process ends."""
 
-    def _subject(self, asked: Asked) -> Subject:
-        key = asked.folder, asked.dtype, asked.random_weights
-        if key not in self._subjects:
+    def _given(self, asked: Asked) -> tuple[Subject, Setting]:
+        key = asked.folder, asked.dtype, asked.random_weights, asked.lora, asked.training
+        if key not in self._kept:
             subject = trained(asked.folder, "cpu", asked.dtype)
             if asked.random_weights:
                 subject = Subject(subject.name, subject.folder, endless(subject), random_weights=True)
-            self._subjects[key] = subject
-        return self._subjects[key]
+            setting = Setting.of(subject.model, asked.lora, asked.training, n_views=asked.n_views, seed=asked.seed)
+            self._kept[key] = subject, setting
+        return self._kept[key]
 
 
 @functools.cache
-def _executor() -> ProcessesExecutor[Asked, Part]:
-    """Return the processes of this program, which are kept from one run to the next."""
-    executor: ProcessesExecutor[Asked, Part] = ProcessesExecutor()
+def _executor(n: int) -> ProcessesExecutor[Asked, Part]:
+    """Return so many processes of this program, which are kept from one run to the next."""
+    executor: ProcessesExecutor[Asked, Part] = ProcessesExecutor(workers=n)
     executor.start(Process)
     return executor
+
+
+def _warmed_up(executor: ProcessesExecutor[Asked, Part], once: Batch[Asked]) -> None:
+    """Have every process do something once: with the first batches they start, which takes seconds.
+
+    Raises:
+        RuntimeError: not all of them could be started.
+    """
+    until = time.monotonic() + _START_S
+    executor.run([once] * executor.most)
+    while len(executor.workers) < executor.most:
+        if time.monotonic() > until:
+            raise RuntimeError(f"only {len(executor.workers)} of {executor.most} processes could be started")
+        executor.run([once] * executor.most)
+    executor.run([once] * executor.most)
 
 
 def shared_out(tasks: Sequence[Task], n: int) -> list[list[int]]:
@@ -109,7 +127,7 @@ def shared_out(tasks: Sequence[Task], n: int) -> list[list[int]]:
 
 
 def a_process_a_core(variant: str) -> Run:
-    """Return a run of a variant in as many processes as there are cores, of one thread each.
+    """Return a run of a variant in as many processes as this one has threads, of one thread each.
 
     What a stage took is the mean over the processes.
     """
@@ -125,10 +143,9 @@ def a_process_a_core(variant: str) -> Run:
             setting.n_views,
             setting.seed,
         )
-        executor = _executor()
-        once = Batch((tasks[0],), replace(asked, training=replace(asked.training, steps=1)))
-        while len(executor.workers) < executor.most:  # a process that has to start is slow the first time
-            executor.run([once] * executor.most)
+        executor = _executor(torch.get_num_threads())
+        if len(tasks) == 1:  # as every variant is called before it counts
+            _warmed_up(executor, Batch(tuple(tasks), asked))
         shares = shared_out(tasks, executor.most)
         parts = [part for (part,) in executor.run([Batch(tuple(tasks[i] for i in share), asked) for share in shares])]
         for part in parts:
@@ -156,10 +173,15 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def in_processes(variant: str) -> str:
+    """Return what a variant is called in processes."""
+    return f"{variant}, a process a core"
+
+
 def _once_more(variant: Variant) -> Variant:
     return replace(
         variant,
-        name=f"{variant.name}, a process a core",
+        name=in_processes(variant.name),
         about=f"`{variant.name}` in a process for every core, the tasks shared out by their length",
         run=a_process_a_core(variant.name),
     )

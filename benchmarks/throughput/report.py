@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.throughput import decoding, growth, routing
-from benchmarks.throughput.in_processes import VARIANTS
+from benchmarks.throughput.in_processes import VARIANTS, in_processes
 from benchmarks.throughput.peers import FAIR, PEERS, TRL
 from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
 from benchmarks.throughput.rounds import LEAST_ROUNDS, MOST_OTHER_CORES, quiet_rounds, ratio_said
@@ -152,6 +152,7 @@ def _compared(measured: Measured) -> str:
     names = {each.name for each in measured.records}
     known = {variant.name: variant for variant in VARIANTS}
     rows, times = [], []
+    apart = in_processes(FAIR) in names
     for name in [each for each in known if each in names]:
         seconds, tasks = measured.seconds(name), measured.figure(name, "tasks") or 0.0
         per_hour = 3600 * tasks / statistics.median(seconds.values())
@@ -164,6 +165,7 @@ def _compared(measured: Measured) -> str:
                 f"{per_hour:,.0f}",
                 _versus(measured, NAIVE, name),
                 _versus(measured, FAIR, name),
+                *([_versus(measured, in_processes(FAIR), name)] if apart else []),
                 "noise" if solved is None else f"{solved:.0f} of {tasks:.0f}",
                 "" if loss is None else f"{loss:.4f}",
                 "" if differs is None else f"{differs:.1e}",
@@ -193,7 +195,9 @@ def _compared(measured: Measured) -> str:
             "steps, and is not told of variants with other steps. The last column of the first "
             "table says how far the first task's adapter is from P1's, relative, in the norm.",
             _table(
-                "variant|column|tasks an hour|times P0|times P1|tasks solved|loss, nats a token|apart from P1's",
+                "variant|column|tasks an hour|times P0|times P1|"
+                + ("times P1, a process a core|" if apart else "")
+                + "tasks solved|loss, nats a token|apart from P1's",
                 rows,
             ),
             _table(

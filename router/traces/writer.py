@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from router.trace import DecisionGrounds, Trace
 
 _AT_ONCE = 16  # traces in one transaction: the next decision waits for it
-_GATHER_S = 2.0  # that a trace waits for others to be written with it, unless somebody waits for it
+_GATHER_S = 0.2  # that a trace waits for others to be written with it, unless somebody waits for it
 _PRUNE_AFTER_S = 3600.0
 _PRUNE_AFTER_SHARE = 0.01  # of the bytes that are allowed, written: to look takes longer the more there are
 _IDLE_S = 5.0  # after which the thread ends; the next trace starts another

@@ -275,35 +275,3 @@ def test_solutions_that_do_not_fit_the_task_are_refused(solutions: object, field
         LabelledTask.parse(Task.from_pairs([([1], [2])], [3]), solutions)
 
     assert caught.value.field == field
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        Limits(max_demonstrations=1),
-        Limits(max_queries=1),
-        Limits(side=1, line=1),
-        Limits(max_cells=1),
-        Limits(max_id_chars=3),
-        Limits(max_task_chars=9),
-        Limits(max_text_chars=3),
-    ],
-)
-@pytest.mark.parametrize(
-    "task",
-    [
-        Task.from_pairs([([[1, 2], [3, 4]], [[5, 6], [7, 8]])] * 2, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]], id="four"),
-        Task.from_pairs([("a", "A"), ("b", "B")], ["long one", "d"], instruction="Shout it.", id="five"),
-    ],
-)
-def test_a_task_under_narrower_limits_is_refused_as_if_it_were_read_again(task: Task, limits: Limits) -> None:
-    told: list[tuple[object, ...]] = []
-    for check in (lambda: Task.parse(task.model_dump(), limits), lambda: task.require_within(limits)):
-        try:
-            check()
-        except TaskRefused as error:
-            told.append((type(error), str(error), error.field, error.task_id))
-
-    assert len(told) in (0, 2)
-    assert told[:1] == told[1:]
-    task.require_within(Limits())
