@@ -1,7 +1,7 @@
 """The executor of processes on this machine, each with a worker of its own and its share of the cores.
 
-A small model gains little from a second thread, and Python nothing: two processes with a core each did more than twice
-the work of one with two (docs/scale.md).
+A small model gains little from a second thread, and Python nothing: two processes with a core each did a third more
+than one with two (docs/scale.md).
 """
 
 from __future__ import annotations
