@@ -94,7 +94,6 @@ class LearningPolicy(Policy, Protocol):
         ...
 
 
-@runtime_checkable
 class Changing(Protocol):
     """A policy that changes while it is used: whoever decides asks it once, and goes by what it was then."""
 

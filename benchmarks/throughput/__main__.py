@@ -145,6 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"the peer `{TRL}` cannot be measured, as TRL is not installed. Install it with "
             "`make .venv/.installed-bench`, or leave it out with --without-trl."
         )
+    if given.device.startswith("cuda") and {*(given.variant or ())} & {each.name for each in IN_PROCESSES}:
+        parser.error("variants with a process a core are for a CPU. Leave them out, or take --device cpu.")
     if given.tables:
         about, records = read(whole_lines(given.tables))
     else:

@@ -5,6 +5,7 @@ What peers do is given the same processes: a task that is trained alone can be t
 
 from __future__ import annotations
 
+import atexit
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ def _executor(n: int) -> ProcessesExecutor[Asked, Part]:
     """Return so many processes of this program, which are kept from one run to the next."""
     executor: ProcessesExecutor[Asked, Part] = ProcessesExecutor(workers=n)
     executor.start(Process)
+    atexit.register(executor.close)
     return executor
 
 
