@@ -5,7 +5,8 @@
 Prints one row per variant: tokens read, in all and a second, nats a token on families that are never trained on, and
 the share of their last outputs right in context, by kind. A variant's rate falls at the end of its time, as the
 recipe's does.
-"Half of the time" says what tokens are worth; all others have the same time.
+"Half of the time" says what tokens are worth; all others have the same time. "Another seed" has other weights to begin
+with and other tasks, and says how far apart two variants must be before it means anything.
 Equal time is equal work only where nothing else runs; tokens a second show whether it was so.
 """
 
@@ -48,6 +49,7 @@ class Variant:
 
 VARIANTS = (
     Variant("the recipe"),
+    Variant("the recipe, another seed", replace(RECIPE, seed=1)),
     Variant("plain positions", grid_positions=False),
     Variant("no re-arc pairs", extra=False),
     Variant("half of the time", share_of_time=0.5),
