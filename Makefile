@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/ttt-router demo
 
 test: lint mlflow
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults

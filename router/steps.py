@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import VoteRequest, answer_all_by_vote, answer_all_zero_shot
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from icl_engine.remote_model import RemoteModel
     from policies.feature_values import FeatureValues
     from router.traces.writer import TraceWriter
-    from ttt_engine.engine import TttEngine
+    from ttt_engine.engine import Adapted, TttEngine
 
 Progress = Callable[[str, int, int], None]  # step's name, done, of
 VIEWS_ASKED = 3  # where a policy wants to see whether views agree, and the settings name no number
@@ -70,6 +70,7 @@ class SolveState(TypedDict, total=False):
     progress: Progress
     cancelled: Callable[[], bool]  # looked at before each step, and before each step of training
     seat: Seat | None  # among tasks that are solved together
+    family: tuple[Task, ...]  # that are to have one adapter, the task among them; none: its own
     prompting: Seat | None  # among those who ask in context, where these do not wait for training
     probed: ProbeResult | None  # where that was done together with others
 
@@ -173,7 +174,8 @@ class Steps:
         if self.ttt is None or Arm.TTT not in state["arms"]:
             return none
         try:
-            cached = self.ttt.is_cached(task, self._training(state, Arm.TTT), seed=state["seed"])
+            training, family = self._training(state, Arm.TTT), _family(state)
+            cached = self.ttt.is_cached(task, training, seed=state["seed"], family=family)
             return {"cached": cached, "nearest_distance": self.ttt.nearest_distance(task)}
         except StoreUnavailable as error:
             return {**none, "degraded": (str(error),)}
@@ -261,22 +263,12 @@ class Steps:
         return {"answers": answers, "answered_by": Arm.ICL_VOTE, "tokens": _tokens(answers)}
 
     def adapt(self, state: SolveState) -> SolveState:
-        """Find or train the task's adapter; where that fails there is none, and the next step answers in context."""
-        assert self.ttt is not None  # `admit` offers no ttt arm without it
-        progress = state["progress"]
+        """Find or train the adapter of the task, or of its family; where that fails there is none, and the next step
+        answers in context.
+        """
         faults: list[str] = []  # of the store, which are worth saying where training fails too
         try:
-            adapted = self.ttt.adapt(
-                state["task"],
-                self._training(state, self._ttt_arm(state)),
-                seed=state["seed"],
-                deadline=state["deadline"],
-                cancelled=state["cancelled"],
-                progress=lambda step, steps, loss: progress("adapt", step, steps),
-                on_fault=faults.append,
-                seat=state["seat"],
-                untrained=state["probe"].loo_nll,
-            )
+            adapted = self._adapted(state, faults.append)
         except FewShotError as error:
             return {"adapter": None, "degraded": (*_new(faults, state), str(error))}
         except Exception as error:
@@ -289,6 +281,22 @@ class Steps:
             "degraded": _new(adapted.degraded, state),
             "tokens": 0 if adapted.cached else adapted.adapter.train_tokens,
         }
+
+    def _adapted(self, state: SolveState, on_fault: Callable[[str], None]) -> Adapted:
+        assert self.ttt is not None  # `admit` offers no ttt arm without it
+        progress, family = state["progress"], _family(state)
+        training = self._training(state, self._ttt_arm(state))
+        given: dict[str, Any] = {
+            "seed": state["seed"],
+            "deadline": state["deadline"],
+            "cancelled": state["cancelled"],
+            "progress": lambda step, steps, loss: progress("adapt", step, steps),
+            "on_fault": on_fault,
+        }
+        if family:
+            return self.ttt.adapt_shared(family, training, **given)
+        task, seat, untrained = state["task"], state["seat"], state["probe"].loo_nll
+        return self.ttt.adapt(task, training, seat=seat, untrained=untrained, **given)
 
     def answer_ttt(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts with the adapter on."""
@@ -333,7 +341,7 @@ class Steps:
         # what was looked at before deciding is no arm's
         seats = (state["seat"], state["prompting"])
         shared = any(seat is not None and seat.shared for seat in seats)  # it costs less than alone
-        waited = state.get("adapter_waited", False) or shared
+        waited = state.get("adapter_waited", False) or shared or bool(state["family"])
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
@@ -576,12 +584,21 @@ def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: De
             train_seconds=adapter.train_seconds,
             verdict=adapter.verdict,
             parents=adapter.parents,
+            tasks=max(1, len({task.demonstrations_fingerprint for task in _family(state)})),
             lora=json.loads(adapter.spec)["lora"] if adapter.spec else {},
             adapter_bytes=len(adapter.weights),
         ),
         cost=cost,
         degraded=state.get("degraded", ()),
         path=state["path"],
+    )
+
+
+def _family(state: SolveState) -> tuple[Task, ...]:
+    """Return those of the family that can be trained on with this one: of its kind, of two demonstrations or more."""
+    task = state["task"]
+    return tuple(
+        each for each in state["family"] if each.kind == task.kind and Arm.TTT in available_arms(each, (Arm.TTT,))
     )
 
 
@@ -592,8 +609,11 @@ def _seconds(state: SolveState) -> float:
         before_s = 0.0 if state["probed"] is None else state["probed"].seconds
         return before_s + time.perf_counter() - state["started"]
     own = ("probe", *(("answer_icl",) if state["decision"].arm == REMOTE else ()))  # the rest is asked from a seat
+    adapter = state["adapter"]  # of a family: whoever trains it bears that alone
+    bears = bool(_family(state)) and not state.get("adapter_cached", True) and not state.get("adapter_waited", False)
     return (
         seat.seconds
+        + (adapter.train_seconds if adapter is not None and bears else 0.0)
         + (0.0 if prompting is None else prompting.seconds)
         + sum(step.seconds for step in state["path"] if step.name in own)
     )

@@ -133,6 +133,7 @@ class AdapterTrace(_Record):
     train_seconds: float
     verdict: str = ""  # of training on itself: "learned", "gave up" or "worse"; "" where it did not look
     parents: tuple[str, ...] = ()  # keys of the adapters that training began with, nearest first
+    tasks: int = 1  # on whose demonstrations it was trained
     lora: dict[str, Any] = {}  # its shape: rank, alpha, the layers it adapts
     adapter_bytes: int | None = None  # of its tensors
 

@@ -30,6 +30,7 @@ class Asked:
     arm: str | None = None
     seed: int | None = None
     decide_only: bool = False
+    family: tuple[Task, ...] = ()  # of tasks that are to have one adapter; see `Router.solve_many`
     tenant: str | None = None  # None: that of the settings
     among: bool = False  # of one task: it is solved among others that the worker has; see `Router.solve_among`
     progress: Progress | None = field(default=None, compare=False)  # in this process alone

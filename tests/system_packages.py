@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Found = TypeVar("Found")
@@ -21,8 +24,10 @@ def found_or_installed(find: Callable[[], Found | None], package: str) -> Found:
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"Installing the system package {package} ...", flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # starts no service
-        for command in (["update"], ["install", "-y", package]):
-            subprocess.run(["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=environment)
+        with (Path(tempfile.gettempdir()) / "ttt-router-tests-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests in another process may install, too
+            for command in (["update"], ["install", "-y", package]):
+                subprocess.run(["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=environment)
         found = find()
     if found is None:
         raise RuntimeError(f"these tests need {package}. On Debian or Ubuntu: sudo apt-get install {package}")

@@ -105,13 +105,23 @@ class TttEngine:
         """Return the key under which the task's adapter is kept."""
         return self.spec(task, training, seed=seed).key
 
-    def is_cached(self, task: Task, training: TrainingSettings, *, seed: int) -> bool:
-        """Say whether an adapter for exactly this task is at hand.
+    def shared_spec(self, tasks: Sequence[Task], training: TrainingSettings, *, seed: int) -> AdapterSpec:
+        """Return all that makes the one adapter of these tasks what it is: of a family, or of the only task there is.
+
+        Raises:
+            TaskRefused: there is no task.
+        """
+        family = _family(tasks)
+        spec = self.spec(family[0], training, seed=seed)
+        return replace(spec, task=family_fingerprint(family), start="fresh") if len(family) > 1 else spec
+
+    def is_cached(self, task: Task, training: TrainingSettings, *, seed: int, family: Sequence[Task] = ()) -> bool:
+        """Say whether an adapter for exactly this task, or the one of its family, is at hand.
 
         Raises:
             StoreUnavailable: none is where one can look, and a part of the store cannot be read.
         """
-        return self.key(task, training, seed=seed) in self.store
+        return self.shared_spec(family or (task,), training, seed=seed).key in self.store
 
     def nearest_distance(self, task: Task) -> float | None:
         """Return how far the nearest task is that an adapter is known of: 1 - the likeness of their sketches, 0 to 1.
@@ -219,6 +229,7 @@ class TttEngine:
         *,
         seed: int,
         deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         on_fault: Callable[[str], None] = lambda told: None,
     ) -> Adapted:
@@ -231,15 +242,12 @@ class TttEngine:
         Raises:
             TaskRefused: there is no task.
             TooFewDemonstrations: a task has fewer than the form of data needs.
-            TrainingFailed: as for `adapt`.
+            TrainingFailed, Cancelled: as for `adapt`.
         """
-        family = tuple(task for _, task in sorted({task.demonstrations_fingerprint: task for task in tasks}.items()))
-        if not family:
-            raise TaskRefused("got none", field="tasks", remedy="Give at least one.")
-        spec = self.spec(family[0], training, seed=seed)
-        if len(family) > 1:
-            spec = replace(spec, task=family_fingerprint(family), start="fresh")
-        job = TrainingJob(family[0], training, seed, deadline=deadline, progress=progress, family=family[1:])
+        spec = self.shared_spec(tasks, training, seed=seed)
+        first, *others = _family(tasks)
+        job = TrainingJob(first, training, seed, deadline=deadline, progress=progress, family=tuple(others))
+        job = replace(job, cancelled=cancelled)
         return self._adapt(job, spec, on_fault=on_fault, seat=None)
 
     def _adapt(
@@ -488,6 +496,13 @@ class TttEngine:
         if adapter.base_fingerprint != self.model.fingerprint:
             raise AdapterRefused("the adapter was trained on another base model. Train it anew.")
         stack.fill(_tensors(adapter), slot)
+
+
+def _family(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Return the tasks, of those with the same demonstrations one, in an order that hangs on nothing else."""
+    if not tasks:
+        raise TaskRefused("got none", field="tasks", remedy="Give at least one.")
+    return tuple(task for _, task in sorted({task.demonstrations_fingerprint: task for task in tasks}.items()))
 
 
 def _is_kin(adapter: Adapter, kin: str) -> bool:

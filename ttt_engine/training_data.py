@@ -34,7 +34,8 @@ def training_batches(
     queries of `task` play no part, so that one adapter serves all of them.
 
     - `leave_one_out`: each demonstration in turn is asked for and the others are shown.
-    - `leave_two_out`: the same, topped up in each round with one further demonstration not shown, in every way.
+    - `leave_two_out`: the same, topped up in each round with one further demonstration not shown, in every way (the
+      published code tops up only where leave-one-out gives fewer sequences than it takes, so less of many).
       Sequences too long for the context give way to those that fit, if any do. Two demonstrations leave none to show:
       then it is leave-one-out alone.
     - `shuffles`: all demonstrations in a random order, the last of them asked for; the same one may be several times

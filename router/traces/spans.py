@@ -217,6 +217,7 @@ def _adapter_attributes(trace: Trace) -> dict[str, AttributeValue]:
         "ttt.adapter.found": True,
         "ttt.adapter.key": adapter.key,
         "ttt.adapter.parents": adapter.parents,
+        "ttt.adapter.tasks": adapter.tasks,
         "ttt.cache_hit": adapter.cached,
         "ttt.steps": len(adapter.losses),
         "ttt.train_seconds": adapter.train_seconds,

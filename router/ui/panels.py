@@ -311,11 +311,12 @@ def _adapter(trace: Trace) -> tuple[Fact, ...]:
     if adapter is None:
         return ()
     began = adapter.losses[0] if adapter.losses else None
+    shown = f"{len(trace.task.demonstrations)} demonstrations"
     return (
         ("key", adapter.key),
         ("base model", trace.model_fingerprint),
         ("came from", "the store" if adapter.cached else f"training, {adapter.train_seconds:.2f} s"),
-        ("trained on", f"{len(trace.task.demonstrations)} demonstrations"),
+        ("trained on", shown if adapter.tasks == 1 else f"those of {adapter.tasks} tasks, {shown} of this one"),
         ("its own verdict", adapter.verdict or "not recorded"),
         ("loss", "not recorded" if began is None else f"{began:.3f} to {adapter.losses[-1]:.3f} nats per token"),
         ("LoRA", ", ".join(f"{name} {value}" for name, value in adapter.lora.items()) or "not recorded"),

@@ -51,6 +51,15 @@ def test_what_processes_solve_is_answered_as_here_and_known_here(
     assert elsewhere._parts._model is None
 
 
+def test_processes_that_share_an_adapter_have_it_trained_once(elsewhere: Router) -> None:
+    found = elsewhere.solve_many(TASKS, arm="ttt", share_adapter=True)
+    adapters = [elsewhere._stored(each.trace_id).trace.adapter for each in found]
+
+    assert len({adapter.key for adapter in adapters if adapter}) == 1
+    assert sum(adapter is not None and not adapter.cached for adapter in adapters) == 1
+    assert not any(each.degraded for each in found)
+
+
 def test_what_a_process_refuses_is_refused_here(elsewhere: Router, tmp_path: Path) -> None:
     with pytest.raises(ContextOverflow):
         elsewhere.solve(Task.from_pairs([("long " * 300, "a"), ("b", "c")], "d"), arm="icl")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ from router.errors import (
 from router.feedback import Audits
 from router.router import Router
 from router.settings import Settings
+from router.solution import Solution
 from router.trace import AdapterTrace, Trace
 from router.traces import read_trace, replay
 from tests.models import (
@@ -796,6 +798,51 @@ def test_tasks_solved_together_share_one_training_run_of_the_model(
     make(tiny_model(), learning).solve_many([CONSTANT_TASK, TEXT_TASK, ROW_TASK, CONSTANT_TASK], arm="ttt")
 
     assert served == [3]
+
+
+def test_tasks_that_share_an_adapter_are_trained_on_once_for_each_kind_and_say_so(
+    make: Make, learning: Settings
+) -> None:
+    like = Task.from_pairs([([7, 7], [0, 0]), ([2], [0, 0]), ([1, 9], [0, 0])], [3])
+    router = make(tiny_model(), learning)
+
+    first = router.solve_many([CONSTANT_TASK, like, TEXT_TASK], arm="ttt", share_adapter=True)
+    again = router.solve_many([like, CONSTANT_TASK], arm="ttt", share_adapter=True)
+    own = router.solve(like, arm="ttt")
+
+    def adapters(solutions: Sequence[Solution]) -> list[AdapterTrace]:
+        return [cast("AdapterTrace", router._stored(each.trace_id).trace.adapter) for each in solutions]
+
+    row, other_row, text = adapters(first)
+    assert row.key == other_row.key == adapters(again)[0].key == adapters(again)[1].key
+    assert len({row.key, text.key, adapters([own])[0].key}) == 3
+    assert [each.tasks for each in (row, other_row, text, *adapters([own]))] == [2, 2, 1, 1]
+    assert [each.cached for each in adapters(again)] == [True, True]
+    assert [each.answer for each in (*first[:2], *again)] == [CONSTANT] * 4
+    assert "one of 2 tasks together" in router.explain(first[1].trace_id)
+    assert not any(each.degraded for each in (*first, *again))
+
+
+def test_of_tasks_that_share_an_adapter_whoever_trains_it_bears_what_that_took(make: Make, learning: Settings) -> None:
+    like = Task.from_pairs([([7, 7], [0, 0]), ([2], [0, 0]), ([1, 9], [0, 0])], [3])
+    router = make(tiny_model(), learning)
+    began = time.perf_counter()
+    solutions = router.solve_many([CONSTANT_TASK, like], arm="ttt", share_adapter=True)
+    wall = time.perf_counter() - began
+    adapter = cast("AdapterTrace", router._stored(solutions[0].trace_id).trace.adapter)
+
+    assert adapter.train_seconds < sum(each.cost.seconds for each in solutions) <= wall
+    assert sorted(each.cost.seconds > adapter.train_seconds for each in solutions) == [False, True]
+
+
+def test_tasks_that_share_an_adapter_have_it_with_deadlines_too(make: Make, learning: Settings) -> None:
+    like = CONSTANT_TASK.replace(demonstrations=CONSTANT_TASK.demonstrations[:2])
+    router = make(tiny_model(), learning)
+    one, two = router.solve_many([CONSTANT_TASK, like], arm="ttt", share_adapter=True, deadline_s=120.0)
+    adapters = [router._stored(each.trace_id).trace.adapter for each in (one, two)]
+
+    assert [each.answered_by for each in (one, two)] == ["ttt", "ttt"]
+    assert len({adapter.key for adapter in adapters if adapter}) == 1
 
 
 def test_a_task_among_several_that_is_refused_is_told_of(make: Make, taught: TransformersModel) -> None:

@@ -46,7 +46,7 @@ from router.solution import Cost
 from router.steps import SolveState, Steps, available_arms, trace_of
 from router.trace import IN_CONTEXT_INSTEAD, TRAINED_INSTEAD, Step, Trace
 from router.traces import TraceWriter
-from tests.models import CONSTANT_TASK, TASKS, taught_model, tiny_model
+from tests.models import CONSTANT_TASK, TASKS, TEXT_TASK, taught_model, tiny_model
 from tests.router.fakes import grid_task, text_task
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Cohort, Seat
@@ -68,8 +68,9 @@ class FakeTtt:
         self.trained: list[TrainingSettings] = []
         self.looked_up: list[TrainingSettings] = []
         self.tried: list[tuple[float, ...]] = []
+        self.families: list[tuple[Task, ...]] = []
 
-    def is_cached(self, task: Task, training: TrainingSettings, *, seed: int) -> bool:
+    def is_cached(self, task: Task, training: TrainingSettings, **_: object) -> bool:
         self.looked_up.append(training)
         return False
 
@@ -83,6 +84,10 @@ class FakeTtt:
     def adapt(self, task: Task, training: TrainingSettings, **_: object) -> Adapted:
         self.trained.append(training)
         return Adapted(replace(ADAPTER, verdict=self.verdict), False, ())
+
+    def adapt_shared(self, tasks: Sequence[Task], training: TrainingSettings, **_: object) -> Adapted:
+        self.families.append(tuple(tasks))
+        return Adapted(ADAPTER, False, ())
 
     def answer(self, task: Task, adapter: Adapter, **_: object) -> tuple[Answer, ...]:
         return answers(*self.values)
@@ -167,6 +172,7 @@ def asked(task: Task = TWO, arm: str | None = None, deadline: float | None = Non
         "progress": lambda name, done, of: None,
         "cancelled": lambda: False,
         "seat": None,
+        "family": (),
         "prompting": None,
         "probed": None,
         "path": (),
@@ -898,3 +904,17 @@ def test_a_training_that_does_not_help_is_given_up_where_the_policy_has_it_watch
     assert adapter is not None
     assert adapter.verdict == "gave up"
     assert len(adapter.losses) == 2 * len(CONSTANT_TASK.demonstrations)  # one round of looks, of 20 steps
+
+
+# a family
+
+
+def test_a_family_is_trained_on_without_those_of_another_kind_or_with_too_few_demonstrations() -> None:
+    single, fake = Task.from_pairs([("a", "b")], "c"), FakeTtt()
+    bound = steps(ScriptedModel(lambda task: task.query), fake, "ttt")
+    family = (TWO, TEXT_TASK, single, CONSTANT_TASK)
+    for task in (TEXT_TASK, CONSTANT_TASK):
+        bound.adapt(decided(bound, {**asked(task), "family": family}))
+
+    assert fake.families == [(TWO, TEXT_TASK), (CONSTANT_TASK,)]
+    assert fake.trained == []

@@ -356,6 +356,8 @@ def test_one_adapter_answers_every_task_of_a_family_and_is_found_again_in_any_or
     for task in (CONSTANT_TASK, like):
         assert engine.answer(task, first.adapter, n_views=2)[0].value == CONSTANT
         assert not engine.is_cached(task, training, seed=0)
+        assert engine.is_cached(task, training, seed=0, family=(like, CONSTANT_TASK))
+        assert not engine.is_cached(task, training, seed=1, family=(like, CONSTANT_TASK))
 
 
 def test_a_family_of_one_has_the_task_s_own_adapter(engine: TttEngine, training: TrainingSettings) -> None:
