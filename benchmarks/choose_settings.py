@@ -5,7 +5,8 @@ Never run on a set that is reported on. One line of results per setting:
     python benchmarks/choose_settings.py --per-family 3 --arc ../shared/data/arc-agi-1/training.json \
         --setting "" --setting ttt_steps=80,ttt_check_every=4 --setting ttt_method=full,ttt_learning_rate=0.0007
 
-A setting names the router's settings (`router/settings.py`), separated by commas; "" is the default.
+A setting names the router's settings (`router/settings.py`), separated by commas; "" is the default. A value may have
+commas, too: `--setting ttt_targets=q_proj,v_proj,ttt_rank=32`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -158,7 +160,7 @@ def main() -> None:
         jobs = [pool.submit(in_context, kind, each) for kind, each in tasks]
         print(line("icl", [job.result() for job in jobs]), flush=True)
         for text in given.setting or [""]:
-            chosen = dict(part.split("=") for part in text.split(",") if part)
+            chosen = dict(part.split("=") for part in re.split(r",(?=\w+=)", text) if part)
             Settings(**chosen)  # type: ignore[arg-type]  # a slip of the pen is told of at once
             jobs = [pool.submit(run, chosen, kind, each) for kind, each in tasks]
             print(line(text or "default", [job.result() for job in jobs]), flush=True)
