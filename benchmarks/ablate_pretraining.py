@@ -62,6 +62,11 @@ VARIANTS = (
 )
 
 
+def with_smaller_steps(variants: Sequence[Variant], n: int) -> list[Variant]:
+    """Return the variants with an n-th of the rows in a step."""
+    return [replace(each, config=replace(each.config, rows=max(1, each.config.rows // n))) for each in variants]
+
+
 def last_output_only(rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Keep the weights of the last output of each task in a row."""
     kept = np.zeros_like(weights)
@@ -146,6 +151,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=4.0, help="of training, each variant")
     parser.add_argument("--extra-data", type=Path, required=True)
+    parser.add_argument(
+        "--smaller-steps",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide the rows of a step by N, so that a short time has more steps",
+    )
     parser.add_argument("--only", action="append", help="Name of a variant; all by default.")
     given = parser.parse_args()
     extra = load_extra(given.extra_data)
@@ -153,14 +165,14 @@ def main() -> None:
     names = ("variant", "weights (million)", "tokens (million)", "tokens a second", "held out: nats a token", *KINDS)
     print(f"| {' | '.join(names)} |")
     print("|---" * len(names) + "|")
-    for variant in VARIANTS:
+    for variant in with_smaller_steps(VARIANTS, given.smaller_steps):
         if given.only and variant.name not in given.only:
             continue
         n_weights = sum(p.numel() for p in build_model(variant.config).parameters())
         minutes = variant.share_of_time * given.minutes
         n_tokens, nats, right = train(variant, extra, minutes)
         shares = " | ".join(f"{right[kind]:.0%}" for kind in KINDS)
-        read = f"{n_tokens / 1e6:.1f} | {n_tokens / (60 * minutes):,.0f}"
+        read = f"{n_tokens / 1e6:.2f} | {n_tokens / (60 * minutes):,.0f}"
         print(f"| {variant.name} | {n_weights / 1e6:.1f} | {read} | {nats:.3f} | {shares} |", flush=True)
 
 
