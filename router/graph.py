@@ -11,7 +11,8 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StreamMode
 
 from icl_engine.task import Task
-from router.steps import SolveState, Steps, check_wanted
+from router.solve_state import SolveState, check_wanted
+from router.steps import Steps
 from router.trace import Step
 
 __all__ = ["CompiledStateGraph", "StreamMode", "build_graph"]

@@ -8,7 +8,7 @@ from router.router import Router
 
 if TYPE_CHECKING:
     from router.graph import CompiledStateGraph
-    from router.steps import SolveState
+    from router.solve_state import SolveState
 
 
 def graph() -> CompiledStateGraph[SolveState, None, SolveState, SolveState]:

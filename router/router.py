@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
-    from router.steps import Progress, SolveState, Steps
+    from router.solve_state import Progress, SolveState
+    from router.steps import Steps
     from router.traces.stored import StoredTrace
     from ttt_engine.stores import AdapterStore
 
@@ -373,7 +374,7 @@ class Router:
         return self._decided({**self._initial(task, None, seed, None, None), "cancelled": cancelled})
 
     def _decided(self, initial: SolveState) -> Decision:
-        from router.steps import check_wanted
+        from router.solve_state import check_wanted
 
         steps, state = self.steps, cast("dict[str, Any]", dict(initial))
         for step in (steps.admit, steps.probe, steps.lookup, steps.look_closer, steps.decide):

@@ -7,13 +7,11 @@ ends there, with the reason in `degraded`. Only a fault of ICL itself is an erro
 from __future__ import annotations
 
 import functools
-import json
-import operator
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from icl_engine.answer import Answer
 from icl_engine.answering import VoteRequest, answer_all_by_vote, answer_all_zero_shot
@@ -24,7 +22,7 @@ from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.abilities import check_every, escalates, knows_stages, stage_of, tell_spent
 from policies.costs import CostModel, Work
-from policies.decision import REMOTE, TRAINING, Arm, Decision, Policy, as_it_is, policy_id
+from policies.decision import REMOTE, TRAINING, Arm, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
@@ -35,20 +33,11 @@ from policies.stages import Stage
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
-from router.trace import (
-    IN_CONTEXT_INSTEAD,
-    NONE_AFTER_TRAINING,
-    TRAINED_INSTEAD,
-    AdapterTrace,
-    DecisionGrounds,
-    Step,
-    Trace,
-)
-from ttt_engine.adapter import Adapter
-from ttt_engine.cohort import Request, Result, Seat, Serve
+from router.solve_state import SolveState, available_arms, family_of, in_time, seconds_of, trace_of
+from router.trace import IN_CONTEXT_INSTEAD, NONE_AFTER_TRAINING, TRAINED_INSTEAD, DecisionGrounds, Trace
+from ttt_engine.cohort import Request, Result, Serve
 from ttt_engine.config import TrainingSettings
-from ttt_engine.errors import Cancelled, DeadlinePassed, StoreUnavailable
-from ttt_engine.trial import Trial
+from ttt_engine.errors import DeadlinePassed, StoreUnavailable
 
 if TYPE_CHECKING:
     from icl_engine.remote_model import RemoteModel
@@ -56,45 +45,7 @@ if TYPE_CHECKING:
     from router.traces.writer import TraceWriter
     from ttt_engine.engine import Adapted, TttEngine
 
-Progress = Callable[[str, int, int], None]  # step's name, done, of
 VIEWS_ASKED = 3  # where a policy wants to see whether views agree, and the settings name no number
-
-
-class SolveState(TypedDict, total=False):
-    """What one solve knows so far. Each key is written by one step; those with `operator.add` are added to."""
-
-    task: Task
-    forced_arm: str | None
-    seed: int
-    deadline: float | None  # on the clock of time.monotonic
-    progress: Progress
-    cancelled: Callable[[], bool]  # looked at before each step, and before each step of training
-    seat: Seat | None  # among tasks that are solved together
-    family: tuple[Task, ...]  # that are to have one adapter, the task among them; none: its own
-    prompting: Seat | None  # among those who ask in context, where these do not wait for training
-    probed: ProbeResult | None  # where that was done together with others
-
-    trace_id: str
-    started: float
-    arms: tuple[str, ...]
-    probe: ProbeResult
-    cached: bool
-    nearest_distance: float | None  # to a task that an adapter is known of
-    trial: Trial | None
-    features: Features
-    stage: Stage | None  # that the policy wants to be run next
-    decision: Decision
-    decided_by: Policy  # as it was then
-    adapter: Adapter | None
-    adapter_cached: bool
-    adapter_waited: bool  # for another solve that trained it
-    answers: tuple[Answer, ...]
-    answered_by: str
-    escalate: bool  # `verify` asks for training
-    cost: Cost
-    tokens: Annotated[int, operator.add]
-    degraded: Annotated[tuple[str, ...], operator.add]
-    path: Annotated[tuple[Step, ...], operator.add]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +125,7 @@ class Steps:
         if self.ttt is None or Arm.TTT not in state["arms"]:
             return none
         try:
-            training, family = self._training(state, Arm.TTT), _family(state)
+            training, family = self._training(state, Arm.TTT), family_of(state)
             cached = self.ttt.is_cached(task, training, seed=state["seed"], family=family)
             return {"cached": cached, "nearest_distance": self.ttt.nearest_distance(task)}
         except StoreUnavailable as error:
@@ -284,7 +235,7 @@ class Steps:
 
     def _adapted(self, state: SolveState, on_fault: Callable[[str], None]) -> Adapted:
         assert self.ttt is not None  # `admit` offers no ttt arm without it
-        progress, family = state["progress"], _family(state)
+        progress, family = state["progress"], family_of(state)
         training = self._training(state, self._ttt_arm(state))
         given: dict[str, Any] = {
             "seed": state["seed"],
@@ -334,7 +285,7 @@ class Steps:
 
     def record(self, state: SolveState) -> SolveState:
         """Keep decision and trace; a ledger that cannot be written costs the record, not the answer."""
-        seconds = _seconds(state)
+        seconds = seconds_of(state)
         cost = Cost(seconds, seconds if self.gpu else 0.0, state.get("tokens", 0))
         decision, found = state["decision"], state["probe"]
         # what broke off early, waited or was trained in the end says nothing of the arm's cost; `icl`'s is the probe's;
@@ -432,7 +383,7 @@ class Steps:
 
     def _stage_wanted(self, state: SolveState, features: Features) -> Stage | None:
         """Return the stage that the policy asks for, if it can be run."""
-        if not self._may_choose(state) or not _in_time(state):
+        if not self._may_choose(state) or not in_time(state):
             return None
         stage = stage_of(self.policy, features)
         trains = self.ttt is not None and Arm.TTT in state["arms"]
@@ -464,7 +415,7 @@ class Steps:
         Raises:
             DeadlinePassed: it has, before there was an answer.
         """
-        if not _in_time(state):
+        if not in_time(state):
             raise DeadlinePassed("answering in context", task_id=state["task"].id)
         prompting, seat = state["prompting"], state["seat"]
         if prompting is not None:
@@ -544,93 +495,7 @@ class Steps:
 
     def _may_escalate(self, state: SolveState) -> bool:
         tried = any(step.name == "adapt" for step in state["path"])
-        return state["forced_arm"] is None and Arm.TTT in state["arms"] and _in_time(state) and not tried
-
-
-def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `arms` that can answer `task`: training needs two demonstrations, `zero_shot` an instruction."""
-    fits: dict[str, bool] = {
-        Arm.ZERO_SHOT: task.kind == "text" and task.instruction is not None,
-        Arm.ICL: True,
-        Arm.ICL_VOTE: True,
-        Arm.TTT_SHORT: len(task.demonstrations) >= 2,
-        Arm.TTT: len(task.demonstrations) >= 2,
-        REMOTE: True,
-    }
-    return tuple(arm for arm in arms if fits.get(arm, False))
-
-
-def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: DecisionRow | None = None) -> Trace:
-    """Make the record of a solve from its final state and, where there is one, its decision in the ledger."""
-    adapter = state["adapter"]
-    return Trace.of(
-        trace_id=state["trace_id"],
-        created_at=None if recorded is None else recorded.created_at,
-        tenant="default" if recorded is None else recorded.tenant,
-        task=state["task"],
-        model_fingerprint=model_fingerprint,
-        seed=state["seed"],
-        probe=state["probe"],
-        features=state["features"],
-        decision=state["decision"],
-        answers=state["answers"],
-        answered_by=state["answered_by"],
-        adapter=None
-        if adapter is None
-        else AdapterTrace(
-            key=adapter.key,
-            cached=state["adapter_cached"],
-            losses=adapter.losses,
-            train_seconds=adapter.train_seconds,
-            verdict=adapter.verdict,
-            parents=adapter.parents,
-            tasks=max(1, len({task.demonstrations_fingerprint for task in _family(state)})),
-            lora=json.loads(adapter.spec)["lora"] if adapter.spec else {},
-            adapter_bytes=len(adapter.weights),
-        ),
-        cost=cost,
-        degraded=state.get("degraded", ()),
-        path=state["path"],
-    )
-
-
-def _family(state: SolveState) -> tuple[Task, ...]:
-    """Return those of the family that can be trained on with this one: of its kind, of two demonstrations or more."""
-    task = state["task"]
-    return tuple(
-        each for each in state["family"] if each.kind == task.kind and Arm.TTT in available_arms(each, (Arm.TTT,))
-    )
-
-
-def _seconds(state: SolveState) -> float:
-    """Return the seconds that the solve took; of one among several its share of what was done together."""
-    seat, prompting = state["seat"], state["prompting"]
-    if seat is None:
-        before_s = 0.0 if state["probed"] is None else state["probed"].seconds
-        return before_s + time.perf_counter() - state["started"]
-    own = ("probe", *(("answer_icl",) if state["decision"].arm == REMOTE else ()))  # the rest is asked from a seat
-    adapter = state["adapter"]  # of a family: whoever trains it bears that alone
-    bears = bool(_family(state)) and not state.get("adapter_cached", True) and not state.get("adapter_waited", False)
-    return (
-        seat.seconds
-        + (adapter.train_seconds if adapter is not None and bears else 0.0)
-        + (0.0 if prompting is None else prompting.seconds)
-        + sum(step.seconds for step in state["path"] if step.name in own)
-    )
-
-
-def check_wanted(state: SolveState) -> None:
-    """Go on only while somebody wants the answer.
-
-    Raises:
-        Cancelled: nobody does.
-    """
-    if state["cancelled"]():
-        raise Cancelled(task_id=state["task"].id)
-
-
-def _in_time(state: SolveState) -> bool:
-    return state["deadline"] is None or time.monotonic() < state["deadline"]
+        return state["forced_arm"] is None and Arm.TTT in state["arms"] and in_time(state) and not tried
 
 
 def _work(task: Task, found: ProbeResult) -> Work:

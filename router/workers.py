@@ -19,7 +19,7 @@ from router.solution import Solution
 
 if TYPE_CHECKING:
     from router.router import Router
-    from router.steps import Progress
+    from router.solve_state import Progress
     from ttt_engine.executors import Executor
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from icl_engine.embedded.corpus import Corpus, load_extra, output_weights, task_ids, validation_tasks
 from icl_engine.embedded.grid_llama import GridLlamaConfig, GridLlamaForCausalLM
+from icl_engine.embedded.muon import Fp32Muon
 from icl_engine.embedded.pieces import PIECES
 from icl_engine.embedded.positions import positions_of, same_task
 from icl_engine.embedded.vocabulary import BYTE_0, END, OUTPUT, PAD, PIECE_0, START, VOCABULARY_SIZE
@@ -290,7 +291,8 @@ def optimizers_of(
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     rate, decay = config.learning_rate, config.weight_decay
     # match_rms_adamw scales Muon's update so that one learning rate serves both optimisers
-    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    kind = torch.optim.Muon if _has_bf16(next(model.parameters()).device) else Fp32Muon
+    muon = kind(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
     return muon, torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.95))
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from icl_engine.task import LabelledTask
     from policies.features import Features
     from router.router import Router
-    from router.steps import SolveState, Steps
+    from router.solve_state import SolveState
+    from router.steps import Steps
     from ttt_engine.engine import TttEngine
     from ttt_engine.trial import Trial
 

@@ -17,7 +17,7 @@ from router.traces.why import predicted_seconds
 if TYPE_CHECKING:
     from router.router import Router
     from router.solution import Solution
-    from router.steps import Progress
+    from router.solve_state import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ from router.graph import build_graph
 from router.router import Router
 from router.settings import Settings
 from router.solution import Cost
-from router.steps import SolveState, Steps, available_arms, trace_of
+from router.solve_state import SolveState, available_arms, trace_of
+from router.steps import Steps
 from router.trace import IN_CONTEXT_INSTEAD, TRAINED_INSTEAD, Step, Trace
 from router.traces import TraceWriter
 from tests.models import CONSTANT_TASK, TASKS, TEXT_TASK, taught_model, tiny_model
