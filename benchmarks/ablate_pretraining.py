@@ -160,6 +160,8 @@ def main() -> None:
     )
     parser.add_argument("--only", action="append", help="Name of a variant; all by default.")
     given = parser.parse_args()
+    if given.smaller_steps < 1:
+        parser.error("--smaller-steps must be at least 1.")
     extra = load_extra(given.extra_data)
     print("Nothing else may run: every variant has the same time, not the same work.", file=sys.stderr)
     names = ("variant", "weights (million)", "tokens (million)", "tokens a second", "held out: nats a token", *KINDS)

@@ -183,7 +183,7 @@ class Router:
         """
         initial = [self._initial(task, asked.arm, asked.seed, deadline_s, asked.progress) for task in tasks]
         for state in initial:
-            state.update({"cancelled": cancelled, "family": asked.family})
+            state.update({"cancelled": cancelled, "sharing": asked.family})
         if asked.decide_only:
             return [self._decided(state) for state in initial]
         if len(tasks) == 1:
@@ -232,15 +232,17 @@ class Router:
     ) -> list[Solution]:
         """Answer several tasks together: probes, training and trained answers are done at once. See `solve`.
 
-        Args:
-            share_adapter: those that are answered by training have one adapter for all, grids one and text one, trained
-                on the demonstrations of every task in turn; the steps are as many as for one task. In Akyürek et al.
-                2024 this solves a quarter fewer of ARC's unlike tasks than an adapter each, and a few more of BIG-Bench
-                Hard's. One task that cannot be trained on costs all of them the adapter.
-
         A deadline is for each task: where there is one they are answered one after another or, by workers elsewhere,
         each by itself, and then waiting for a worker counts. A task that is refused ends it, once those that are
         answered together with it are done.
+
+        Args:
+            share_adapter: those that are answered by `ttt` have one adapter, and so have those by `ttt_short`, grids
+                apart from text: for tasks that are alike. It is trained on the demonstrations of all, answered by
+                training or not, in as many steps as for one task (one for each at least), and with no looks at what is
+                held out. Where that fails, all are answered in context. What is fed back counts for the arm as any
+                other. With longer trainings, Akyürek et al. 2024 solve a quarter fewer of ARC's unlike tasks so than
+                with an adapter each, and a few more of BIG-Bench Hard's.
         """
         tasks = list(tasks)
         initial = [self._initial(task, arm, seed, deadline_s, None) for task in tasks]  # a mistake is told of first
@@ -585,7 +587,7 @@ class Router:
             "progress": progress or (lambda name, done, of: None),
             "cancelled": lambda: False,
             "seat": None,
-            "family": (),
+            "sharing": (),
             "prompting": None,
             "probed": None,
         }

@@ -35,7 +35,7 @@ class SolveState(TypedDict, total=False):
     progress: Progress
     cancelled: Callable[[], bool]  # looked at before each step, and before each step of training
     seat: Seat | None  # among tasks that are solved together
-    family: tuple[Task, ...]  # that are to have one adapter, the task among them; none: its own
+    sharing: tuple[Task, ...]  # that are to have one adapter, the task among them; none: its own
     prompting: Seat | None  # among those who ask in context, where these do not wait for training
     probed: ProbeResult | None  # where that was done together with others
 
@@ -76,11 +76,12 @@ def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
 
 
 def family_of(state: SolveState) -> tuple[Task, ...]:
-    """Return those of the family that can be trained on with this one: of its kind, of two demonstrations or more."""
+    """Return the tasks that share this one's adapter, as far as they can be trained on with it: of its kind, of two
+    demonstrations or more. None where it has the adapter for itself.
+    """
     task = state["task"]
-    return tuple(
-        each for each in state["family"] if each.kind == task.kind and Arm.TTT in available_arms(each, (Arm.TTT,))
-    )
+    found = [each for each in state["sharing"] if each.kind == task.kind and available_arms(each, (Arm.TTT,))]
+    return tuple(found) if len({each.demonstrations_fingerprint for each in found}) > 1 else ()
 
 
 def check_wanted(state: SolveState) -> None:
@@ -105,14 +106,24 @@ def seconds_of(state: SolveState) -> float:
         before_s = 0.0 if state["probed"] is None else state["probed"].seconds
         return before_s + time.perf_counter() - state["started"]
     own = ("probe", *(("answer_icl",) if state["decision"].arm == REMOTE else ()))  # the rest is asked from a seat
-    adapter = state["adapter"]  # of a family: whoever trains it bears that alone
-    bears = bool(family_of(state)) and not state.get("adapter_cached", True) and not state.get("adapter_waited", False)
     return (
         seat.seconds
-        + (adapter.train_seconds if adapter is not None and bears else 0.0)
+        + _shared_training_seconds(state)
         + (0.0 if prompting is None else prompting.seconds)
         + sum(step.seconds for step in state["path"] if step.name in own)
     )
+
+
+def _shared_training_seconds(state: SolveState) -> float:
+    """Return what training the adapter of a family took whoever trained it, which bears that alone. Where it failed,
+    nobody can say who: it is the time of each who asked.
+    """
+    if not family_of(state):
+        return 0.0
+    adapter = state["adapter"]
+    if adapter is None:
+        return sum(step.seconds for step in state["path"] if step.name == "adapt")
+    return 0.0 if state["adapter_cached"] or state["adapter_waited"] else adapter.train_seconds
 
 
 def trace_of(state: SolveState, cost: Cost, model_fingerprint: str, recorded: DecisionRow | None = None) -> Trace:

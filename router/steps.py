@@ -292,7 +292,7 @@ class Steps:
         # what was looked at before deciding is no arm's
         seats = (state["seat"], state["prompting"])
         shared = any(seat is not None and seat.shared for seat in seats)  # it costs less than alone
-        waited = state.get("adapter_waited", False) or shared or bool(state["family"])
+        waited = state.get("adapter_waited", False) or shared or bool(family_of(state))
         if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")

@@ -20,15 +20,15 @@ def found_or_installed(find: Callable[[], Found | None], package: str) -> Found:
     Raises:
         RuntimeError: there is nothing, and it may not be installed; it says how.
     """
-    found = find()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"Installing the system package {package} ...", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # starts no service
-        with (Path(tempfile.gettempdir()) / "ttt-router-tests-apt.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # tests in another process may install, too
+    with (Path(tempfile.gettempdir()) / "ttt-router-tests-packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in another process may be installing it
+        found = find()
+        if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+            print(f"Installing the system package {package} ...", flush=True)
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # starts no service
             for command in (["update"], ["install", "-y", package]):
                 subprocess.run(["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=environment)
-        found = find()
+            found = find()
     if found is None:
         raise RuntimeError(f"these tests need {package}. On Debian or Ubuntu: sudo apt-get install {package}")
     return found

@@ -236,8 +236,8 @@ class TttEngine:
         """Return one adapter for a family of tasks, from the store or trained on the demonstrations of all in turn.
 
         It answers any of them, and is kept beside the tasks' own. The steps of `training` are shared by the tasks,
-        and all of them are taken. It begins afresh, and no training begins with it by itself (see `adapt`, `start`); a
-        family of one is that task.
+        one for each at least, and all of them are taken: there are no looks at what is held out. It begins afresh, and
+        no training begins with it by itself (see `adapt`, `start`); a family of one is that task.
 
         Raises:
             TaskRefused: there is no task.

@@ -161,6 +161,8 @@ class _Run:
             job = replace(job, settings=replace(job.settings, check_every=None))
         length = _sequence_tokens(model, job)
         steps = job.settings.steps_for(length)
+        if steps:
+            steps = max(steps, 1 + len(job.family))  # each task of a family has its turn
         if job.settings.check_every is not None and steps > 0:  # a budget of fewer steps still ends with a look
             job = replace(job, settings=replace(job.settings, check_every=min(job.settings.check_every, steps)))
         before = untrained_nll(model, job, steps)

@@ -353,7 +353,7 @@ def _solved(steps: Steps, each: BenchTask, arm: str, probe: ProbeResult, job: Jo
         "progress": lambda name, done, of: None,
         "cancelled": lambda: False,
         "seat": None,
-        "family": (),
+        "sharing": (),
         "prompting": None,
         "probed": probe,
     }

@@ -208,7 +208,7 @@ def _adapter(trace: Trace) -> str:
     how = "found in the store" if adapter.cached else f"trained in {adapter.train_seconds:.1f} s"
     losses = adapter.losses
     curve = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats over {len(losses)} steps" if losses else ""
-    of = "" if adapter.tasks == 1 else f", one of {adapter.tasks} tasks together"
+    of = "" if adapter.tasks == 1 else f", for {adapter.tasks} tasks together"
     began = f", beginning with {adapter.parents[0][:12]}" if adapter.parents else ""
     verdict = f"; by its held-out demonstrations: {adapter.verdict}" if adapter.verdict else ""
     return f"Adapter {adapter.key[:12]}: {how}{of}{began}{curve}{verdict}."

@@ -63,7 +63,7 @@ from tests.redis_server import RedisServer, redis_server
 from tests.router.fakes import grid_task, mirrored
 from ttt_engine.adapter import Adapter
 from ttt_engine.config import LoraSettings
-from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable
+from ttt_engine.errors import AdapterRejected, StoreMisconfigured, StoreUnavailable, TrainingFailed
 from ttt_engine.stores import MemoryAdapterStore
 from ttt_engine.training import TrainingJob, train_many
 
@@ -751,6 +751,16 @@ def test_solve_many_answers_in_order(make: Make, taught: TransformersModel) -> N
     assert [solution.task for solution in solutions] == list(TASKS)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Passes are shared out over two threads, however many cores there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("arm", [None, "ttt", "ttt_short"])
 def test_tasks_solved_together_come_out_as_alone(
     make: Make, learning: Settings, tmp_path: Path, arm: str | None
@@ -819,7 +829,7 @@ def test_tasks_that_share_an_adapter_are_trained_on_once_for_each_kind_and_say_s
     assert [each.tasks for each in (row, other_row, text, *adapters([own]))] == [2, 2, 1, 1]
     assert [each.cached for each in adapters(again)] == [True, True]
     assert [each.answer for each in (*first[:2], *again)] == [CONSTANT] * 4
-    assert "one of 2 tasks together" in router.explain(first[1].trace_id)
+    assert "for 2 tasks together" in router.explain(first[1].trace_id)
     assert not any(each.degraded for each in (*first, *again))
 
 
@@ -833,6 +843,22 @@ def test_of_tasks_that_share_an_adapter_whoever_trains_it_bears_what_that_took(m
 
     assert adapter.train_seconds < sum(each.cost.seconds for each in solutions) <= wall
     assert sorted(each.cost.seconds > adapter.train_seconds for each in solutions) == [False, True]
+
+
+def test_a_shared_training_that_fails_is_paid_for_and_answered_in_context(
+    make: Make, learning: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(model: TransformersModel, lora: LoraSettings, job: TrainingJob) -> object:
+        time.sleep(0.3)
+        raise TrainingFailed("loss became nan at step 1")
+
+    like = Task.from_pairs([([7, 7], [0, 0]), ([2], [0, 0]), ([1, 9], [0, 0])], [3])
+    monkeypatch.setattr("ttt_engine.engine.train", failing)
+    solutions = make(tiny_model(), learning).solve_many([CONSTANT_TASK, like], arm="ttt", share_adapter=True)
+
+    assert [each.answered_by for each in solutions] == ["icl", "icl"]
+    assert all("nan" in each.degraded[0] for each in solutions)
+    assert max(each.cost.seconds for each in solutions) > 0.3
 
 
 def test_tasks_that_share_an_adapter_have_it_with_deadlines_too(make: Make, learning: Settings) -> None:

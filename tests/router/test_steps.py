@@ -173,7 +173,7 @@ def asked(task: Task = TWO, arm: str | None = None, deadline: float | None = Non
         "progress": lambda name, done, of: None,
         "cancelled": lambda: False,
         "seat": None,
-        "family": (),
+        "sharing": (),
         "prompting": None,
         "probed": None,
         "path": (),
@@ -915,7 +915,7 @@ def test_a_family_is_trained_on_without_those_of_another_kind_or_with_too_few_de
     bound = steps(ScriptedModel(lambda task: task.query), fake, "ttt")
     family = (TWO, TEXT_TASK, single, CONSTANT_TASK)
     for task in (TEXT_TASK, CONSTANT_TASK):
-        bound.adapt(decided(bound, {**asked(task), "family": family}))
+        bound.adapt(decided(bound, {**asked(task), "sharing": family}))
 
     assert fake.families == [(TWO, TEXT_TASK), (CONSTANT_TASK,)]
     assert fake.trained == []

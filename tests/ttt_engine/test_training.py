@@ -433,6 +433,16 @@ def test_a_family_is_trained_to_the_end_without_looks_at_one_of_its_tasks(
     assert (run.losses, run.checks, run.verdict) == (plain.losses, (), "")
 
 
+def test_every_task_of_a_family_has_a_step_however_few_there_are(
+    model: TransformersModel, lora: LoraSettings, training: TrainingSettings
+) -> None:
+    family = (TEXT_TASK, ROW_TASK)
+    few, none = (replace(training, steps=steps) for steps in (2, 0))
+
+    assert len(train(model, lora, TrainingJob(CONSTANT_TASK, few, 0, family=family)).losses) == 3
+    assert train(model, lora, TrainingJob(CONSTANT_TASK, none, 0, family=family)).losses == ()
+
+
 def test_every_task_of_a_family_needs_demonstrations_enough(
     model: TransformersModel, lora: LoraSettings, training: TrainingSettings
 ) -> None:

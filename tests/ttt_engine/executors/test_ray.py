@@ -512,9 +512,10 @@ def test_what_waits_when_it_is_closed_fails(cluster: RayCluster, tmp_path: Path)
 
 
 def test_nobody_waits_for_what_was_under_way_when_the_program_ended_its_connection(
-    cluster: RayCluster, tmp_path: Path
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last test of this cluster: Ray 2.60 starts no actors for a process that connects to it for a second time."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.cluster.address)  # there may be others on this machine
     executor = RayExecutor[What, Told]("auto", cpus=0.5, workers=1)
     executor.start(functools.partial(TellingWorker, tmp_path))
     with closing(executor), ThreadPoolExecutor(1) as pool:  # or it would connect to the cluster of the next test
