@@ -29,7 +29,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/ttt-router demo
 
 test: lint mlflow
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -q -m alone tests
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults

@@ -57,6 +57,7 @@ class Noting(Connections):
         return await super().ask(method, path, body, headers)
 
 
+@pytest.mark.alone
 def test_a_rate_that_is_broken_off_tells_of_what_came_by_then_and_each_request_had_a_key_as_of_our_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ class Answering:
             await asyncio.wait_for(asyncio.gather(*self.talks), 10)  # all have hung up
 
 
+@pytest.mark.alone
 def test_recovery_counts_from_the_last_request_sent_and_not_from_its_answer_and_ends_when_all_are_answered() -> None:
     refuses_s = 0.3
     probes: list[int] = []

@@ -115,6 +115,7 @@ def test_fifty_equal_tasks_in_two_processes_are_trained_on_once(
     assert [adapter is not None and adapter.cached for adapter in adapters].count(False) == 1
 
 
+@pytest.mark.alone
 def test_a_promotion_is_seen_by_every_process_within_two_seconds(
     settings: Settings, processes: tuple[list[Connection], str]
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_serving_that_is_interrupted_or_gives_too_little_leaves_nobody_waiting
     assert run(Cohort(2), asks(short), asks(short)) == ["ValueError", "ValueError"]
 
 
+@pytest.mark.alone
 def test_a_seat_knows_its_share_of_the_time() -> None:
     def slow(numbers: Sequence[int]) -> list[int | Exception]:
         time.sleep(0.5)

@@ -137,6 +137,7 @@ def test_one_that_gives_up_goes_at_once_and_is_told_its_share_then_and_the_rest_
     assert told[1] >= 0.1  # the rest, which no solve counts any more
 
 
+@pytest.mark.alone
 def test_what_is_served_after_one_has_given_up_is_borne_by_the_others_alone() -> None:
     lane, first, squares = Lane(), Held("first"), Held()
     gone_s, stays_s = list[float](), list[float]()
@@ -194,6 +195,7 @@ def test_one_that_gives_up_in_the_queue_is_never_served() -> None:
     assert squares.served == [[1]]
 
 
+@pytest.mark.alone
 def test_of_several_who_are_served_together_one_that_gives_up_takes_its_share_of_the_time_so_far() -> None:
     lane, first, squares, unwanted = Lane(), Held(), Held(), threading.Event()
 

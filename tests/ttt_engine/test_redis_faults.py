@@ -69,6 +69,7 @@ def test_a_little_slowness_is_borne(connect: Connect, proxy: FaultProxy) -> None
     assert store.get(KEY) == ADAPTER
 
 
+@pytest.mark.alone
 def test_a_black_hole_costs_two_time_outs_and_then_nothing(connect: Connect, proxy: FaultProxy) -> None:
     store = connect(proxy.url, breaker_pause_s=0.3)
     store.put(ADAPTER)
@@ -104,6 +105,7 @@ def test_a_connection_that_breaks_anywhere_is_a_typed_error_and_no_adapter(
     assert store.get(KEY) == ADAPTER
 
 
+@pytest.mark.alone
 def test_a_trickle_is_given_up(connect: Connect, proxy: FaultProxy) -> None:
     store = connect(proxy.url)
     store.put(ADAPTER)
@@ -114,6 +116,7 @@ def test_a_trickle_is_given_up(connect: Connect, proxy: FaultProxy) -> None:
     assert took < 1.5
 
 
+@pytest.mark.alone
 def test_writing_to_a_slow_server_is_given_up(connect: Connect, proxy: FaultProxy) -> None:
     store, large = connect(proxy.url), adapter_of(n_bytes=16 * PIECE_BYTES)
     proxy.set(Toxics(latency_s=0.2))
@@ -423,6 +426,7 @@ def test_a_cluster_keeps_an_adapter_whole_on_one_node_and_spreads_them(
     assert not per_node[0] & per_node[1]
 
 
+@pytest.mark.alone
 def test_a_cluster_that_is_not_there_is_unavailable(connect: Connect) -> None:
     took, code = timed(lambda: connect("redis://127.0.0.1:1?cluster=true").get(KEY))
 

@@ -122,6 +122,7 @@ def test_what_earlier_tasks_took_is_in_no_feature_of_a_later_one_and_the_router_
     assert ratios == [pytest.approx(ratios[0])] * 4
 
 
+@pytest.mark.alone
 def test_on_one_thread_the_time_that_other_work_had_the_core_is_not_charged(settings: Settings) -> None:
     threads = torch.get_num_threads()
     with Router(settings) as router:

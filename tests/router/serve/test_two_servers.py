@@ -134,6 +134,7 @@ def test_fifty_equal_tasks_asked_of_two_servers_at_once_are_trained_on_once(serv
     assert [adapter.cached for adapter in adapters].count(False) == 1
 
 
+@pytest.mark.alone
 def test_a_promotion_is_what_both_servers_decide_by_within_two_seconds_and_both_decide_alike(servers: Servers) -> None:
     def decided(task: Task) -> list[Any]:
         return servers.ask("/v1/decide", {"task": sent(task), "seed": 7})

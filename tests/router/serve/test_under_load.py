@@ -498,6 +498,7 @@ def test_a_deadline_that_passes_in_training_gives_the_answer_in_context(tmp_path
     assert solution["cost"]["seconds"] < 10
 
 
+@pytest.mark.alone
 def test_a_training_that_the_deadline_cuts_is_told_and_charged_as_the_library_does(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"arm": "ttt", "seed": 7, "deadline_s": 2.0}
     settings = Settings(home=tmp_path / "library", **LONG)

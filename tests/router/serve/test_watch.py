@@ -61,6 +61,7 @@ def test_a_redis_that_is_lost_is_told_and_the_server_stays_ready(tmp_path: Path)
     assert str(redis.folder) not in ready.text
 
 
+@pytest.mark.alone
 def test_a_check_that_hangs_is_told_as_a_fault_and_keeps_nobody_waiting_or_from_stopping(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -188,6 +188,7 @@ def facts_of(page: Page) -> list[str]:
     return [" ".join(text.split()) for text in (*texts, *drawn) if text.strip()]
 
 
+@pytest.mark.alone
 def test_the_largest_task_is_there_within_a_second(site: Site, visit: Visit) -> None:
     visit.page.goto(f"{site.url}/traces/trained")  # what every page shares is in the cache
     took = []
