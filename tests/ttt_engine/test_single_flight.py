@@ -118,14 +118,16 @@ def test_waiting_ends_with_the_deadline() -> None:
     assert training.n == 1
 
 
-def test_without_a_deadline_waiting_ends_too_and_one_trains_by_itself() -> None:
+def test_without_a_deadline_whoever_trains_in_this_process_is_waited_for() -> None:
     flight, training = SingleFlight(longest_wait_s=0.1), Training()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(flown, flight, training)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(flown, flight, training) for _ in range(2)]
         training.begun.wait(10)
-
-        assert flown(flight, lambda renew: ADAPTER) is ADAPTER
+        time.sleep(0.3)
         training.go.set()
+
+        assert all(each.result(10) is ADAPTER for each in asked)
+    assert training.n == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -215,6 +217,12 @@ def test_one_who_gets_the_lease_looks_once_more_before_training(leases: FileLeas
 
     assert SingleFlight([leases]).run(KEY, find=lambda: next(found), make=Training()) is ADAPTER
     assert leases.take(KEY, 1.0) is not None
+
+
+def test_without_a_deadline_waiting_for_a_lease_ends_too_and_one_trains_by_itself(leases: FileLeases) -> None:
+    leases.take(KEY, 10.0)
+
+    assert flown(SingleFlight([leases], longest_wait_s=0.1, poll_s=0.01), lambda renew: ADAPTER) is ADAPTER
 
 
 def test_waiting_for_a_lease_ends_with_the_deadline(leases: FileLeases) -> None:

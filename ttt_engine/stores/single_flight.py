@@ -6,6 +6,7 @@ trains; the others look into the store until it is there, the lease has run out,
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -35,7 +36,8 @@ class SingleFlight:
     Args:
         leases: of other processes and machines, the nearest first.
         lease_s: for which a lease is held without a sign of life; a sign is given at every training step.
-        longest_wait_s: after which one that has no deadline trains by itself.
+        longest_wait_s: for another process or machine, after which one that has no deadline trains by itself; who
+            trains in this process is waited for.
     """
 
     def __init__(
@@ -87,9 +89,7 @@ class SingleFlight:
             if flight is None:
                 return self._lead(key, mine, find, make, until, cancelled, waiting, patient=deadline is None)
             waiting()
-            if not _landed(flight, until, cancelled):
-                if deadline is None:
-                    return make(_nothing)
+            if not _landed(flight, math.inf if deadline is None else deadline, cancelled):
                 raise _late()
             if flight.adapter is not None:
                 return flight.adapter
@@ -176,10 +176,6 @@ class SingleFlight:
                     continue
 
         return renew
-
-
-def _nothing() -> None:
-    pass
 
 
 def _late() -> TrainingFailed:
