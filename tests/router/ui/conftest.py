@@ -53,9 +53,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
+    """Debian's chromium; not for longer than a module, as asyncio has no other loop in this thread meanwhile."""
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
 
