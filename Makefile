@@ -1,5 +1,5 @@
 # make demo     solve bundled tasks in context, by training, and with the router deciding
-# make test     lint, types and every test
+# make test     lint, types and every test, most of them in two processes side by side
 # make faults   break the stores on purpose, under an hour; figures go to docs/reliability.md
 # make bench    measure throughput beside other ways to train, some hours with nothing else running, into
 #               docs/performance.md; make bench-gpu the same at larger sizes on a GPU

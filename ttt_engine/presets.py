@@ -59,8 +59,7 @@ def _paper(learning_rate: float, *, output_head: bool) -> Preset:
 
 
 # The paper: Akyürek et al. 2024 (arXiv 2411.07279), Table 6 for grids, its BIG-Bench Hard settings for text.
-# `small`: steps, batch, rate and views are chosen on held-out families with the embedded model (docs/experiments.md);
-# rank, alpha and matrices are as they were first taken.
+# `small` is chosen on held-out families with the embedded model (docs/experiments.md).
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "small": Preset(
