@@ -1,6 +1,6 @@
 """What each choice of the pretraining recipe is worth: variants of it, each trained from fresh weights for equal time.
 
-    python benchmarks/ablate_pretraining.py --minutes 4 --extra-data re-arc-pairs.jsonl.gz
+    python benchmarks/ablate_pretraining.py --minutes 7 --smaller-steps 4 --extra-data re-arc-pairs.jsonl.gz
 
 Prints one row per variant: tokens read, in all and a second, nats a token on families that are never trained on, and
 the share of their last outputs right in context, by kind. A variant's rate falls at the end of its time, as the

@@ -30,9 +30,8 @@ from router.solution import Cost, Solution
 from router.trace_errors import TraceNotKept
 from ttt_engine.errors import DeadlinePassed
 
-Progress = Callable[
-    [str, int, int], None
-]  # step's name, done, of: as `router.solve_state.Progress`, without its imports
+# step's name, done, of: as `router.solve_state.Progress`, without its imports
+Progress = Callable[[str, int, int], None]
 _TYPED: dict[str, type[TaskRefused]] = {
     "task_refused": TaskRefused,
     "task_too_large": TaskTooLarge,

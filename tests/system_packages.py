@@ -20,7 +20,8 @@ def found_or_installed(find: Callable[[], Found | None], package: str) -> Found:
     Raises:
         RuntimeError: there is nothing, and it may not be installed; it says how.
     """
-    with (Path(tempfile.gettempdir()) / "ttt-router-tests-packages.lock").open("w") as lock:
+    lock_file = Path(tempfile.gettempdir()) / f"ttt-router-tests-packages-{os.geteuid()}.lock"  # root alone installs
+    with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests in another process may be installing it
         found = find()
         if found is None and os.geteuid() == 0 and shutil.which("apt-get"):

@@ -63,7 +63,8 @@ class TrainingSettings:
     warmup_share: float = 0.0  # of the steps, over which the rate rises to its highest
     max_norm: float = 1.0  # gradient clip
     precision: Precision = "full"  # of the products: the weights' own, or bfloat16
-    token_budget: int = 160_000  # tokens read in training, about: a task too long for all steps gets fewer of them
+    # tokens read in training, about: a task too long for all steps gets fewer of them; a family, a step each at least
+    token_budget: int = 160_000
     data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
     loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss

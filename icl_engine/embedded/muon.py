@@ -1,5 +1,5 @@
 """Muon with its orthogonalisation in fp32, for processors without products in bfloat16: torch's computes in it always,
-and where it is emulated a step takes as long as the passes before it.
+and where it is emulated a step takes as long as the passes over 8,192 tokens.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Fp32Muon(torch.optim.Muon):
 def orthogonalised(
     matrix: torch.Tensor, coefficients: tuple[float, float, float], n_steps: int, eps: float
 ) -> torch.Tensor:
-    """Return about the nearest orthogonal matrix, by Newton-Schulz: its singular values come to 0.7 to 1.2."""
+    """Return about the nearest orthogonal matrix, by Newton-Schulz: its singular values come to about 0.5 to 1.3, where
+    they were not next to nothing.
+    """
     a, b, c = coefficients
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp(min=eps)

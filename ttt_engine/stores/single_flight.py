@@ -1,7 +1,8 @@
-"""One training for all who want the same adapter at the same time; the others wait, up to a bound, and share it.
+"""One training for all who want the same adapter at the same time; the others wait and share it.
 
 Threads of one process share the leader's result directly. Between processes and machines whoever takes the lease
-trains; the others look into the store until it is there, the lease has run out, or their time is up.
+trains; the others look into the store until it is there, the lease has run out, or their time is up, ten minutes at
+most.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ class SingleFlight:
         """
         if self._pid != os.getpid():  # forked: those who train have stayed behind
             self._lock, self._flights, self._pid = threading.Lock(), {}, os.getpid()
-        until = time.monotonic() + self._longest_wait_s if deadline is None else deadline
         while True:
             with self._lock:
                 flight = self._flights.get(key)
                 if flight is None:
                     mine = self._flights[key] = _Flight()
             if flight is None:
+                until = time.monotonic() + self._longest_wait_s if deadline is None else deadline
                 return self._lead(key, mine, find, make, until, cancelled, waiting, patient=deadline is None)
             waiting()
             if not _landed(flight, math.inf if deadline is None else deadline, cancelled):

@@ -232,13 +232,14 @@ def test_a_server_that_starts_again_is_waited_for_until_the_deadline(
     assert len(transport.sent) == 41
 
 
+@pytest.mark.alone
 def test_a_server_that_is_not_there_is_given_up_at_the_deadline_and_not_long_before() -> None:
     with Client("http://127.0.0.1:9", LAB) as client:
         began = time.monotonic()
         with pytest.raises(ServiceError, match="be reached"):
             client.solve(TASK, deadline_s=1.0)
 
-    assert 0.2 < time.monotonic() - began < 1.5  # the last wait would have gone beyond it
+    assert 0.2 < time.monotonic() - began < 1.0  # the last wait would have gone beyond it
 
 
 def test_a_server_that_is_full_is_asked_again_when_it_says(running: Running) -> None:
