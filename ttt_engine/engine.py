@@ -246,8 +246,15 @@ class TttEngine:
         """
         spec = self.shared_spec(tasks, training, seed=seed)
         first, *others = _family(tasks)
-        job = TrainingJob(first, training, seed, deadline=deadline, progress=progress, family=tuple(others))
-        job = replace(job, cancelled=cancelled)
+        job = TrainingJob(
+            first,
+            training,
+            seed,
+            deadline=deadline,
+            progress=progress,
+            cancelled=cancelled,
+            family=tuple(others),
+        )
         return self._adapt(job, spec, on_fault=on_fault, seat=None)
 
     def _adapt(

@@ -26,14 +26,12 @@ class Fp32Muon(torch.optim.Muon):
                 loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group)
+                if (gradient := parameter.grad) is not None:
+                    self._move(parameter, gradient, group)
         return loss
 
-    def _move(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+    def _move(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         assert group["adjust_lr_fn"] == "match_rms_adamw", "the only scale that is wanted here"
-        gradient = parameter.grad
-        assert gradient is not None, "`step` passes by those without"
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)

@@ -1,8 +1,8 @@
 """One training for all who want the same adapter at the same time; the others wait and share it.
 
 Threads of one process share the leader's result directly. Between processes and machines whoever takes the lease
-trains; the others look into the store until it is there, the lease has run out, or their time is up, ten minutes at
-most.
+trains; the others look into the store until it is there, the lease has run out, or their time is up: their
+deadline or, without one, ten minutes.
 """
 
 from __future__ import annotations
