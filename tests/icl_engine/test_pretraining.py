@@ -343,7 +343,9 @@ def test_the_pairs_of_an_extra_task_are_rewritten_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"id": "z", "pairs": 3}\n'), CUT, RAGGED, None]
+    "content",
+    [b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"id": "z", "pairs": 3}\n'), CUT, RAGGED, None],
+    ids=["no gzip", "no JSON", "pairs that are a number", "cut", "ragged pairs", "missing"],
 )
 def test_a_file_of_extra_pairs_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "pairs.gz"
