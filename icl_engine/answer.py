@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
 from icl_engine.task import Value
@@ -17,6 +19,18 @@ class Answer:
     candidates: tuple[Candidate, ...]  # at most two, best first; empty where no view gave a value
     confidence: float  # 0..1: probability of the greedy answer, or share of the views that agree on the best candidate
     tokens: int  # read and written to get it
+
+    @classmethod
+    def of(cls, *values: Value, confidence: float, tokens: int = 0) -> Answer:
+        """Return an answer that no vote was taken on: these values, best first; with none there is no answer.
+
+        Args:
+            confidence: 0 to 1, of the first being right.
+        """
+        log_probability = math.log(max(confidence, sys.float_info.min))
+        return cls(
+            tuple(Candidate(value, 1, 1.0 / len(values), log_probability) for value in values), confidence, tokens
+        )
 
     @property
     def value(self) -> Value | None:

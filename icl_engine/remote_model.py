@@ -27,6 +27,10 @@ _UNKNOWN = -800.0  # nats, a probability of 0: said of an answer for which the s
 class RemoteModel:
     """Answers few-shot tasks through `POST {url}/chat/completions`. Connects with the first task; safe between threads.
 
+    Attributes:
+        expected_s: seconds that a query takes, as far as is known before it is measured.
+        kinds: of the tasks it can answer.
+
     Args:
         url: with the version, such as `http://host:8000/v1`.
         name: of the model, as the server knows it.
@@ -36,6 +40,9 @@ class RemoteModel:
     Raises:
         ModelUnavailable: the client library is missing.
     """
+
+    expected_s = 2.0
+    kinds = ("grid", "text")
 
     def __init__(self, url: str, name: str, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
         try:

@@ -4,13 +4,13 @@ fared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
-from policies.decision import REMOTE, Arm
+from policies.decision import Arm
 
 Kind = Literal["grid", "text"]
 
@@ -43,19 +43,24 @@ class CostModel:
     Args:
         training_sequences: that `ttt` trains on.
         text_sequences: the same for texts; None: as for grids.
-        remote_s: seconds that a model on a server takes, as far as is known before it is measured; a prompt here says
-            nothing of it.
+        added_s: seconds that a query takes by arms that are not built in, as far as is known before they are measured;
+            a prompt here says nothing of them.
     """
 
     def __init__(
-        self, *, n_views: int, training_sequences: int, text_sequences: int | None = None, remote_s: float | None = None
+        self,
+        *,
+        n_views: int,
+        training_sequences: int,
+        text_sequences: int | None = None,
+        added_s: Mapping[str, float] | None = None,
     ) -> None:
         text_sequences = training_sequences if text_sequences is None else text_sequences
         self._training: dict[Kind, float] = {
             "grid": training_sequences * _SEQUENCE["grid"],
             "text": text_sequences * _SEQUENCE["text"],
         }
-        self._remote_s = remote_s
+        self._added_s = dict(added_s or {})
         self._voting = 1.0 + _ONE_MORE_VIEW * (n_views - 1)
         self._correction: dict[tuple[str, Kind], float] = {}
         self._lock = Lock()
@@ -78,8 +83,7 @@ class CostModel:
                 return self._voting * work.n_queries * work.prompt_s
             return self._uncorrected(arm, work) * self._correction.get((arm, work.kind), 1.0)
 
-        known = [arm for arm in arms if arm in tuple(Arm) or (arm == REMOTE and self._remote_s is not None)]
-        return {arm: seconds(arm) for arm in known}
+        return {arm: seconds(arm) for arm in arms if arm in tuple(Arm) or arm in self._added_s}
 
     def measured(self, arm: str, seconds: float, *, work: Work, cached: bool) -> None:
         """Learn from what `arm` took."""
@@ -92,8 +96,8 @@ class CostModel:
 
     def _uncorrected(self, arm: str, work: Work) -> float:
         """Return the seconds of an arm by the work alone; 0 where it is not known."""
-        if arm == REMOTE:
-            return (self._remote_s or 0.0) * work.n_queries
+        if arm not in tuple(Arm):
+            return self._added_s.get(arm, 0.0) * work.n_queries
         training = {str(Arm.TTT_SHORT): 0.25, str(Arm.TTT): 1.0}.get(arm, 0.0) * self._training[work.kind]
         per_query = {str(Arm.ZERO_SHOT): 0.5, str(Arm.ICL): 1.0}.get(arm, self._voting)
-        return (training + per_query * work.n_queries) * work.prompt_s if arm in tuple(Arm) else 0.0
+        return (training + per_query * work.n_queries) * work.prompt_s

@@ -29,7 +29,7 @@ class Arm(StrEnum):
     TTT = "ttt"
 
 
-REMOTE = "remote"  # a model on a server: an arm where one is set, and in no policy's own order
+REMOTE = "remote"  # a model on a server: an added arm, there where one is set, and in no policy's own order
 CHEAP = (Arm.ICL, Arm.ICL_VOTE)
 CAREFUL = (Arm.ICL_VOTE, Arm.ICL)
 TRAINING = (Arm.TTT, Arm.TTT_SHORT)  # those that train

@@ -25,9 +25,10 @@ from rich.table import Table
 from rich.text import Text
 
 from icl_engine.errors import FewShotError, RemoteFailed
+from policies.decision import REMOTE, Arm
 from router.extras import lacking, remedy_for
 from router.parts import store_of
-from router.settings import Settings, unknown_variables
+from router.settings import Settings, SettingsError, unknown_variables
 from router.values_shown import printable
 from ttt_engine.errors import ExecutorUnavailable, StoreMisconfigured, StoreUnavailable
 from ttt_engine.stores.signing import SECRET_FILE
@@ -67,6 +68,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("service", _service),
         ("executor", _executor),
         ("remote", _remote),
+        ("arms", _arms),
         ("device", _device),
         ("model", _model),
     )
@@ -281,6 +283,24 @@ def _remote(settings: Settings) -> Finding:
     finally:
         model.close()
     return Finding("remote", "ok", f"{name} answers")
+
+
+def _arms(settings: Settings) -> Finding:
+    """Make the arms of installed packages that the settings name."""
+    from router.added_arms import AddedArms
+
+    names = [name for name in settings.arms if name not in (*Arm, REMOTE)]
+    if not names:
+        return Finding("arms", "unset", "none of installed packages are named in TTT_ROUTER_ARMS")
+    added = AddedArms(settings)
+    try:
+        found = added.all_of(names)
+    except SettingsError as error:
+        return Finding("arms", "failed", f"{error.variable}: {error.message}", error.remedy)
+    finally:
+        added.close()
+    said = [f"{name} for {' and '.join(found[name].kinds)}" for name in names if name in found]
+    return Finding("arms", "ok", ", ".join(said))
 
 
 def _device(settings: Settings) -> Finding:

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from policies.decision import Policy
 from policies.errors import LedgerUnavailable, PolicyFileDamaged
+from router.added_arms import AddedArms
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
-    from icl_engine.remote_model import RemoteModel
     from policies.ledger import Ledger
+    from router.added_arms import AddedArm
     from router.feedback import Audits
     from router.learning_loop import LearningLoop
     from router.steps import Steps
     from router.traces.writer import TraceWriter
     from ttt_engine.stores import AdapterStore, TieredAdapterStore
-
-_REMOTE_S = 2.0  # of a model on a server, before it is measured
 
 
 class Parts:
@@ -38,6 +38,7 @@ class Parts:
         policy: instead of the ledger's champion and the shipped prior.
         ledger: instead of the one the settings name.
         store: of adapters, instead of the one the settings name.
+        arms: that are there already, by name; beside those the settings name.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Parts:
         policy: Policy | None,
         ledger: Ledger | None,
         store: AdapterStore | None,
+        arms: Mapping[str, AddedArm] | None,
     ) -> None:
         self.settings = settings
+        self.added = AddedArms(settings, arms)
         self.audits: Audits | None = None  # a share of the solves in context that is also trained on; None: none
         self._redact = redact
         self._model = model
@@ -64,7 +67,6 @@ class Parts:
         self._policy_fault: str | None = None
         self._learning_loop: LearningLoop | None = None
         self._steps: Steps | None = None
-        self._remote: RemoteModel | None = None
         self._traces: TraceWriter | None = None
         self._lock = threading.RLock()
 
@@ -106,6 +108,7 @@ class Parts:
         Raises:
             ModelUnavailable: the model cannot be loaded.
             StoreMisconfigured: password, rights or secret of the store are wrong.
+            SettingsError: an added arm that is named cannot be made.
         """
         with self._lock:
             if self._steps is None:
@@ -134,8 +137,7 @@ class Parts:
             self._learning_loop.stop()
         if self._traces is not None:
             self._traces.close()
-        if self._remote is not None:
-            self._remote.close()
+        self.added.close()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -202,9 +204,9 @@ class Parts:
                 n_views=settings.n_views,
                 training_sequences=training.steps * training.batch_size,
                 text_sequences=None if chosen.text is None else chosen.text.steps * chosen.text.batch_size,
-                remote_s=_REMOTE_S,
+                added_s={name: arm.expected_s for name, arm in self.added.all_of(settings.arms).items()},
             ),
-            remote=self._remote_model(),
+            added=self.added,
             arms=settings.arms,
             training=training,
             text_training=chosen.text,
@@ -233,20 +235,6 @@ class Parts:
         except (LedgerUnavailable, PolicyFileDamaged) as error:  # spending, champion or prior: no answer hangs on it
             self._policy_fault = str(error)
             return paced(self._first(None, model_fingerprint), self.settings, None)
-
-    def _remote_model(self) -> RemoteModel | None:
-        settings = self.settings
-        if settings.remote_url is None or settings.remote_model is None:
-            return None
-        from icl_engine.remote_model import RemoteModel
-
-        self._remote = RemoteModel(
-            settings.remote_url,
-            settings.remote_model,
-            api_key=settings.remote_api_key,
-            timeout_s=settings.remote_timeout_s,
-        )
-        return self._remote
 
     def _deciding(self, ledger: Ledger | None, model_fingerprint: str) -> Policy:
         """Return the policy that decides: the ledger's champion or, where there is none, the first policy."""

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -17,6 +17,7 @@ from icl_engine.task import HOW_TO_MAKE_A_TASK, Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, RecordRefused
 from policies.records import OutcomeRow
+from router.added_arms import installed
 from router.parts import Parts
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
+    from router.added_arms import AddedArm
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
@@ -53,6 +55,8 @@ class Router:
         policy: instead of the ledger's champion and the shipped prior.
         ledger: instead of the one the settings name.
         store: of adapters, instead of the one the settings name.
+        arms: ways to answer that are not built in, by name, beside the arms that the settings name (`AddedArm`). Who
+            hands them in closes them.
         executor: that has tasks solved, instead of the one the settings name. On another machine or in another process
             each worker makes model, ledger and store from the settings; none can be handed in then.
 
@@ -79,18 +83,21 @@ class Router:
         policy: Policy | None = None,
         ledger: Ledger | None = None,
         store: AdapterStore | None = None,
+        arms: Mapping[str, AddedArm] | None = None,
         executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
-        self.settings = settings or Settings()
+        self.settings = _with_arms(settings or Settings(), arms or {})
         self._redact = Redactor.of(self.settings)
         self._owns_executor = executor is None
         self._executor = executor or open_executor(self.settings.executor)
-        for name, given in (("model", model), ("ledger", ledger), ("store", store)):
+        for name, given in (("model", model), ("ledger", ledger), ("store", store), ("arms", arms or None)):
             if given is not None and self._is_remote:
                 remedy = "Name it in the settings: the executor's workers make their own."
                 raise SettingsError("an object of this process", variable=name, remedy=remedy)
         check_reach(self.settings, self._executor)
-        self._parts = Parts(self.settings, self._redact, model=model, policy=policy, ledger=ledger, store=store)
+        self._parts = Parts(
+            self.settings, self._redact, model=model, policy=policy, ledger=ledger, store=store, arms=arms
+        )
         self._executor.start(
             functools.partial(RouterWorker, self.settings, policy) if self._is_remote else lambda name: Here(self)
         )
@@ -167,7 +174,8 @@ class Router:
         own: dict[str, object] = {"tenant": tenant, "learning": "off"}
         own |= {"budget": None, "max_regret_rate": None}  # the policy keeps to them already
         steps, settings = self.steps, self.settings.model_copy(update=own)
-        return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger)
+        arms = self._parts.added.all_of(self.settings.arms)
+        return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger, arms=arms)
 
     def solved_here(
         self,
@@ -574,7 +582,7 @@ class Router:
     ) -> SolveState:
         if not isinstance(task, Task):
             raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=HOW_TO_MAKE_A_TASK)
-        if arm is not None and arm not in (*Arm, REMOTE):
+        if arm is not None and arm not in (*Arm, REMOTE, *self.settings.arms) and not installed(arm):
             raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s
         if limit is not None and not limit > 0:
@@ -603,6 +611,12 @@ class Router:
     def _unasked(self, task: Task) -> SolveState:
         """What a solve begins with where nobody says more than the task."""
         return self._initial(task, None, None, None, None)
+
+
+def _with_arms(settings: Settings, added: Mapping[str, AddedArm]) -> Settings:
+    """Return the settings with the added arms among theirs, but for `remote`, which they name themselves."""
+    names = [name for name in added if name != REMOTE and name not in settings.arms]
+    return settings.model_copy(update={"arms": (*settings.arms, *names)}) if names else settings
 
 
 def _waves(tasks: Sequence[Task]) -> list[list[int]]:

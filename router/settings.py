@@ -404,8 +404,14 @@ class Settings(BaseSettings):
     @classmethod
     def _named(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
         known = [*map(str, Arm), REMOTE]
-        if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
-            raise ValueError(f"Give one or more different names of arms among {', '.join(known)}")
+        unknown = [name for name in arms if name not in known]
+        if unknown:
+            from router.added_arms import installed  # which looks at what is installed: not for the built-in ones
+
+            unknown = [name for name in unknown if not installed(name)]
+        if not arms or len(set(arms)) < len(arms) or unknown:
+            there = f"{', '.join(known)} and those of installed packages"
+            raise ValueError(f"Give one or more different names of arms among {there}")
         return arms
 
     @field_validator("budget")

@@ -11,7 +11,7 @@ from typing import Annotated, TypedDict
 from icl_engine.answer import Answer
 from icl_engine.probe import ProbeResult
 from icl_engine.task import Task
-from policies.decision import REMOTE, Arm, Decision, Policy
+from policies.decision import Arm, Decision, Policy
 from policies.features import Features
 from policies.records import DecisionRow
 from policies.stages import Stage
@@ -63,14 +63,15 @@ class SolveState(TypedDict, total=False):
 
 
 def available_arms(task: Task, arms: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `arms` that can answer `task`: training needs two demonstrations, `zero_shot` an instruction."""
+    """Return those of the built-in `arms` that can answer `task`: training needs two demonstrations, `zero_shot` an
+    instruction.
+    """
     fits: dict[str, bool] = {
         Arm.ZERO_SHOT: task.kind == "text" and task.instruction is not None,
         Arm.ICL: True,
         Arm.ICL_VOTE: True,
         Arm.TTT_SHORT: len(task.demonstrations) >= 2,
         Arm.TTT: len(task.demonstrations) >= 2,
-        REMOTE: True,
     }
     return tuple(arm for arm in arms if fits.get(arm, False))
 
@@ -105,7 +106,8 @@ def seconds_of(state: SolveState) -> float:
     if seat is None:
         before_s = 0.0 if state["probed"] is None else state["probed"].seconds
         return before_s + time.perf_counter() - state["started"]
-    own = ("probe", *(("answer_icl",) if state["decision"].arm == REMOTE else ()))  # the rest is asked from a seat
+    added = state["decision"].arm not in tuple(Arm)
+    own = ("probe", *(("answer_icl",) if added else ()))  # the rest is asked from a seat
     return (
         seat.seconds
         + _shared_training_seconds(state)

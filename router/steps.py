@@ -22,7 +22,7 @@ from icl_engine.probe import Prober, ProbeResult, ViewsRequest
 from icl_engine.task import Limits, Task
 from policies.abilities import check_every, escalates, knows_stages, stage_of, tell_spent
 from policies.costs import CostModel, Work
-from policies.decision import REMOTE, TRAINING, Arm, Policy, as_it_is, policy_id
+from policies.decision import TRAINING, Arm, Policy, as_it_is, policy_id
 from policies.errors import ArmUnavailable
 from policies.features import Features, features_of
 from policies.fixed import AlwaysArm
@@ -30,6 +30,7 @@ from policies.ledger import Ledger
 from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
 from policies.stages import Stage
+from router.added_arms import AddedArms, checked_answers
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
@@ -40,7 +41,6 @@ from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import DeadlinePassed, StoreUnavailable
 
 if TYPE_CHECKING:
-    from icl_engine.remote_model import RemoteModel
     from policies.feature_values import FeatureValues
     from router.traces.writer import TraceWriter
     from ttt_engine.engine import Adapted, TttEngine
@@ -63,11 +63,11 @@ class Steps:
     inference: InferenceSettings
     gpu: bool
     limits: Limits
+    added: AddedArms
     tenant: str = "default"
     traces: TraceWriter | None = None  # None: only decisions are kept
     redact: Callable[[str], str] = str  # what is told of faults, before it is kept
     text_training: TrainingSettings | None = None  # None: text is trained on as grids are
-    remote: RemoteModel | None = None  # None: no server is set
 
     def holds_out_at_once(self, forced_arm: str | None) -> bool:
         """Say whether demonstrations are held out with the probe, as the policy cannot ask for it; for an arm that is
@@ -86,17 +86,20 @@ class Steps:
         Raises:
             TaskRefused: the task is beyond the limits that are set, which may be narrower than those it was made under.
             ArmUnavailable: the arm that is asked for is not among them.
+            SettingsError: it is an added one that cannot be made.
         """
         task, forced = state["task"], state["forced_arm"]
         Task.parse(task.model_dump(), self.limits)
-        arms = available_arms(task, (*self.arms, forced) if forced and forced not in self.arms else self.arms)
-        if self.ttt is None:
-            arms = tuple(arm for arm in arms if arm not in TRAINING)
-        if self.remote is None:
-            arms = tuple(arm for arm in arms if arm != REMOTE)
+        named = (*self.arms, forced) if forced and forced not in self.arms else self.arms
+        fits = {*available_arms(task, named), *self._fitting_added_arms(task, named)}
+        arms = tuple(arm for arm in named if arm in fits and (self.ttt is not None or arm not in TRAINING))
         if forced is not None and forced not in arms:
             raise ArmUnavailable(forced, arms, task_id=task.id)
         return {"trace_id": uuid.uuid4().hex, "started": time.perf_counter(), "arms": arms, "adapter": None}
+
+    def _fitting_added_arms(self, task: Task, arms: Sequence[str]) -> list[str]:
+        found = {arm: self.added.find(arm) for arm in arms}
+        return [name for name, arm in found.items() if arm is not None and task.kind in arm.kinds]
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
@@ -175,11 +178,13 @@ class Steps:
             return {"decision": decision, "decided_by": policy, "degraded": (reason,)}
 
     def answer_icl(self, state: SolveState) -> SolveState:
-        """Take the probe's answer, or ask again: without demonstrations for `zero_shot`, another model for `remote`."""
-        if state["decision"].arm == REMOTE:
-            return self._answer_remote(state)
-        if state["decision"].arm != Arm.ZERO_SHOT:
+        """Take the probe's answer, or ask again: without demonstrations for `zero_shot`, whoever answers for an added
+        arm.
+        """
+        if state["decision"].arm == Arm.ICL:
             return self._floor(state)
+        if state["decision"].arm != Arm.ZERO_SHOT:
+            return self._answer_added(state)
         try:
             answers = self._ask(state, self._all_zero_shot, state["task"])
         except DeadlinePassed as error:
@@ -188,19 +193,22 @@ class Steps:
             return {**self._floor(state), "degraded": (f"zero-shot failed ({_described(error)}); answered in context",)}
         return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
 
-    def _answer_remote(self, state: SolveState) -> SolveState:
-        assert self.remote is not None  # `admit` does not offer the arm without it
+    def _answer_added(self, state: SolveState) -> SolveState:
+        name, task = state["decision"].arm, state["task"]
+        arm = self.added.find(name)
+        assert arm is not None  # `admit` offers none that is not there
         for seat in (state["seat"], state["prompting"]):
             if seat is not None:
-                seat.leave()  # nobody should wait for a server that answers another
+                seat.leave()  # nobody should wait for what is done elsewhere
         try:
-            answers = self.remote.answer(state["task"], deadline=state["deadline"])
+            given = arm.answer(task, deadline=state["deadline"])
+            answers = checked_answers(name, given, task, self.limits)
         except FewShotError as error:
             return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
         except Exception as error:
-            said = f"the remote model failed ({_described(error)}); answered in context"
+            said = f"the arm {name} failed ({_described(error)}); answered in context"
             return {**self._floor(state), "degraded": (said,)}
-        return {"answers": answers, "answered_by": REMOTE, "tokens": _tokens(answers)}
+        return {"answers": answers, "answered_by": name, "tokens": _tokens(answers)}
 
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""

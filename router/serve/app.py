@@ -238,6 +238,8 @@ class _Api:
     ) -> Response:
         """List one's own traces, newest first."""
         tenant, service = request.state.tenant, self._service
+        if arm is not None and arm not in self._arms:
+            raise QueryRefused(f"got {arm!r}", field="arm", remedy=f"Give one of {', '.join(self._arms)}.")
         wanted = TraceFilter(arm=arm, outcome=outcome, degraded=degraded, tenant=tenant)
 
         def read() -> dict[str, Any]:
@@ -340,13 +342,18 @@ class _Api:
     def _status(self) -> Literal["ok", "degraded", "stopping"]:
         return "stopping" if self._service.stopping else "degraded" if self._service.degraded else "ok"
 
+    @property
+    def _arms(self) -> tuple[str, ...]:
+        """The names that may be asked for, among them of arms that this model or this task cannot do with."""
+        return tuple(dict.fromkeys((*wire.ARM_NAMES, *self._settings.arms)))
+
     def _asked(self, body: wire.SolveBody) -> Asked:
         limit = self._settings.most_serve_tasks
         if len(body.tasks) > limit:  # before any of them is looked at
             remedy = f"At most {limit} are taken in one request."
             raise BodyRefused(f"got {len(body.tasks)} tasks", field="tasks", remedy=remedy)
         tasks = tuple(wire.read_task(raw, f"tasks[{i}]", self._settings.limits) for i, raw in enumerate(body.tasks))
-        if body.arm is not None and body.arm not in wire.ARM_NAMES:
+        if body.arm is not None and body.arm not in self._arms:
             raise ArmUnavailable(body.arm[:40], self._settings.arms)
         deadline_s = None if body.deadline_s is None else float(body.deadline_s)
         return Asked(tasks, body.arm, body.seed, deadline_s)

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+)
 
 from icl_engine.answer import Answer
 from icl_engine.loaders import arc_task, is_arc_task
 from icl_engine.task import Limits, Task
 from icl_engine.values import DEFAULT_LIMITS, decoded_json, described
-from policies.decision import Decision
+from policies.decision import REMOTE, Arm, Decision
+from router.added_arms import NAME_PATTERN
 from router.errors import TaskRefused
 from router.serve.errors import BodyRefused
 from router.solution import Solution
@@ -91,8 +102,8 @@ _ARC_TASK: dict[str, Any] = {
     "additionalProperties": False,
 }
 _ANY_TASK: dict[str, Any] = {"anyOf": [_TASK, _ARC_TASK]}
-ArmName = Literal["zero_shot", "icl", "icl_vote", "ttt_short", "ttt", "remote"]
-ARM_NAMES: tuple[str, ...] = get_args(ArmName)
+ARM_NAMES: tuple[str, ...] = (*map(str, Arm), REMOTE)  # beside those that the settings name
+ArmName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
     "demonstrations": [
@@ -123,7 +134,7 @@ class SolveBody(_Given):
 
     tasks: Annotated[list[Any], Field(min_length=1, json_schema_extra={"items": _ANY_TASK})]
     # which arms there are depends on the model: the route says it of one that is none
-    arm: Annotated[StrictStr, Field(json_schema_extra={"enum": [*ARM_NAMES]})] | None = Field(
+    arm: Annotated[StrictStr, Field(json_schema_extra={"examples": [*ARM_NAMES]})] | None = Field(
         None, description="answer with this arm, whatever the policy would do"
     )
     seed: _SEED | None = None

@@ -79,7 +79,7 @@ def measured_seconds(trace: Trace) -> dict[str, float]:
     asked = trace.decision.arm
     of_step = {"probe": "icl", "answer_vote": "icl_vote"}
     of_step |= dict.fromkeys(("adapt", "answer_ttt"), asked if asked in TRAINING else "ttt")
-    of_step |= {"answer_icl": asked} if asked in ("zero_shot", "remote") else {}
+    of_step |= {} if asked in (Arm.ICL, Arm.ICL_VOTE, *TRAINING) else {"answer_icl": asked}
     measured: dict[str, float] = {}
     for step in trace.path:
         if (arm := of_step.get(step.name)) is not None:

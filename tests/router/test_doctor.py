@@ -39,7 +39,7 @@ def test_a_sound_installation_has_no_failed_check(tmp_path: Path) -> None:
     assert [finding.check for finding in found.values() if finding.state == "failed"] == []
     assert list(found) == [
         "python", "packages", "variables", "home", "disk", "ledger", "store", "service", "executor",
-        "remote", "device", "model",
+        "remote", "arms", "device", "model",
     ]  # fmt: skip
     assert "synchronous" in found["ledger"].found
     assert (found["service"].state, "serve_keys_file" in found["service"].found.lower()) == ("unset", True)

@@ -78,7 +78,7 @@ def test_an_arm_whose_server_is_not_set_is_refused(folder: Path, tmp_path: Path,
 
 
 def test_what_it_takes_is_learned_from_what_it_took_and_not_from_prompts_here() -> None:
-    costs = CostModel(n_views=8, training_sequences=160, remote_s=2.0)
+    costs = CostModel(n_views=8, training_sequences=160, added_s={"remote": 2.0})
     before = costs.predict(("icl", "remote"), work=Work(0.1), cached=False)
     for _ in range(50):
         costs.measured("remote", 6.0, work=Work(0.1), cached=False)

@@ -21,7 +21,6 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import Generation
 from icl_engine.loaders import load_tasks
 from icl_engine.probe import Prober, ProbeResult
-from icl_engine.remote_model import RemoteModel
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits, Task, Value
 from icl_engine.voting import Candidate
@@ -39,6 +38,7 @@ from policies.records import DecisionRow
 from policies.stages import Stage
 from policies.wishes import ShareBudget
 from router.acting_policy import ActingPolicy, InCharge
+from router.added_arms import AddedArms
 from router.graph import build_graph
 from router.router import Router
 from router.settings import Settings
@@ -161,6 +161,7 @@ def steps(
         inference=InferenceSettings(n_views=2),
         gpu=False,
         limits=Limits(),
+        added=AddedArms(Settings()),
     )
 
 
@@ -623,16 +624,21 @@ class Left(Seat):
 
 def test_a_server_s_fault_of_any_kind_ends_in_context_and_nobody_waits_for_it() -> None:
     class Broken:
+        expected_s = 1.0
+        kinds = ("text",)
+
         def answer(self, task: Task, *, deadline: float | None) -> tuple[Answer, ...]:
             raise ZeroDivisionError("no server")
 
-    bound = replace(steps(), remote=cast(RemoteModel, Broken()))
+        def close(self) -> None: ...
+
+    bound = replace(steps(), added=AddedArms(Settings(), {"remote": Broken()}))
     seat, prompting = Left(), Left()
     state = decided(bound, {**asked(arm="remote"), "seat": seat, "prompting": prompting})
     answered = bound.answer_icl(state)
 
     assert answered["answered_by"] == "icl"
-    assert answered["degraded"] == ("the remote model failed (ZeroDivisionError: no server); answered in context",)
+    assert answered["degraded"] == ("the arm remote failed (ZeroDivisionError: no server); answered in context",)
     assert (seat.n_left, prompting.n_left) == (1, 1)
 
 
