@@ -7,7 +7,8 @@
 All variants are gone through on one task after the other, in one shuffled order, and each row is on disk as soon as it
 is there: a run may be broken off anywhere. Give the same tasks each time (`--set`, `--limit`, `--max-tokens`), since
 they also say which tasks share an adapter. Seconds are those of one process on its share of the cores, and mean
-something while nothing else runs. Nothing is chosen by this table: the defaults come from tasks kept for choosing
+something while nothing else runs. Rows of a machine whose products in training are in another precision count, too,
+where they are of whole blocks of tasks. Nothing is chosen by this table: the defaults come from tasks kept for choosing
 (benchmarks/choose_settings.py).
 """
 
@@ -25,12 +26,12 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.ablation import jobs
+from benchmarks.ablation.precisions import Rows, differing, precision_here
 from benchmarks.ablation.report import report
 from benchmarks.ablation.solving import Row, solve
 from benchmarks.ablation.variants import DEFAULT, GROUPS, VARIANTS, Variant
 from benchmarks.throughput.records import processor_here
 from icl_engine.language_model import load_model
-from icl_engine.transformers_model import TransformersModel
 from router.checkout import commit_here
 from router.evaluation_workers import Workers, append_lines, read_lines
 from router.model_eval import SETS, load_set, within
@@ -49,24 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(home=Path(home), **({} if given.model is None else {"model": given.model}))
         model = load_model(settings.model, device="cpu")
         tasks = _tasks(given, within(model.encoding, given.max_tokens))
-        differing = [each for each in VARIANTS.values() if not each.is_the_default(model)]
-        chosen = [each for each in _variants(given) if each in differing]
+        others = differing(model, precision_here(model))
+        chosen = [each for each in _variants(given) if each in others]
         for each in VARIANTS.values():
-            if each not in differing:
+            if each not in others:
                 print(f"Left out: {each.name}, which is the default on this machine.", file=sys.stderr)
         rows = [Row.read(entry) for entry in read_lines(given.results)]
-        known = jobs.keys(tasks, differing, model)
-        n_others = sum((row.key, row.set, row.task_id) not in known for row in rows)
+        there = Rows(rows, tasks, model)
+        n_others = len(rows) - len(there.known)
         if n_others:
             print(f"{n_others} of {len(rows)} rows of {given.results} are not of this plan.", file=sys.stderr)
         if n_others and given.out and not given.anew:
             parser.error(
-                f"{given.out} would lose these {n_others} rows: they are of other tasks, settings or weights, or of a "
-                "machine whose products are in another precision. Go on there, or leave them out with --anew."
+                f"{given.out} would lose these {n_others} rows: they are of other tasks, settings or weights. Leave "
+                "them out with --anew."
             )
         if not given.tables:
-            done = {(row.key, row.set, row.task_id) for row in rows}
-            left = list(jobs.jobs(tasks, chosen, model, done))
+            left = there.left(chosen)
             commit = commit_here()
             with Workers(settings, given.processes) as workers, EvaluationProgress(Console(stderr=True)) as progress:
                 for n_done, found in enumerate(workers.each(solve, left, stop_after_s=given.stop_after), 1):
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     append_lines(given.results, map(asdict, new))
                     rows += new
                     progress("trainings", n_done, len(left))
-        rows = [row for row in rows if (row.key, row.set, row.task_id) in known]
-        text = report(rows, _head(rows, tasks, model, given))
+        there = Rows(rows, tasks, model)
+        text = report(there.counted, _head(there, tasks, given))
     print(text)
     if given.out:
         write_between_marks(given.out, text)
@@ -96,17 +96,18 @@ def _variants(given: argparse.Namespace) -> list[Variant]:
     return [each for each in VARIANTS.values() if everything or each.name in asked or each.name == DEFAULT]
 
 
-def _head(rows: Sequence[Row], tasks: Sequence[jobs.Item], model: TransformersModel, given: argparse.Namespace) -> str:
+def _head(there: Rows, tasks: Sequence[jobs.Item], given: argparse.Namespace) -> str:
+    rows = there.counted
     sizes = ", ".join(f"{name} {n}" for name, n in sorted(Counter(item.set for item in tasks).items()))
     processes, commits = (
         ", ".join(sorted({str(getattr(row, name)) for row in rows})) for name in ("processes", "commit")
     )
-    training = VARIANTS[DEFAULT].plan(model, "grid").training
-    precision = "bfloat16" if training is not None and training.precision == "bf16" else "full precision"
+    named = {"bf16": "bfloat16", "full": "full precision"}
+    precision = " and ".join(f"in {named[each]} for {n} tasks" for each, n in sorted(there.n_tasks.items()))
     n_failed = sum(bool(row.failed) for row in rows)
     return (
         f"{processor_here()}, {os.cpu_count()} cores, {processes} process(es) beside each other, each on its share; "
-        f"commit {commits}; seed {jobs.SEED}; the default's products of training in {precision}. "
+        f"commit {commits}; seed {jobs.SEED}; products of training {precision}, the same for all variants of a task. "
         f"Tasks of at most {given.max_tokens:,} tokens ({sizes}); a row counts those that it rests on; "
         f"{n_failed} rows say why training or answering failed. Points against the default are of the tasks that both "
         "have answered, its seconds are those of all tasks that one commit has answered by both, in sum; intervals are "

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from benchmarks.ablation.variants import BOTH, Kind, Plan, Variant
 from icl_engine.task import LabelledTask
 from icl_engine.transformers_model import TransformersModel
+from ttt_engine.config import Precision
 
 Fits = Callable[[LabelledTask], bool]
+Place = tuple[str, str, str]  # of a row: its key, set and task id
 SEED = 0
 BLOCK = 8  # tasks that share an adapter
 
@@ -56,37 +58,48 @@ def shuffled(tasks: Sequence[Item]) -> list[Item]:
     return ordered
 
 
+def blocks(tasks: Sequence[Item]) -> list[tuple[Item, ...]]:
+    """Return those that share an adapter: tasks of a kind that follow each other.
+
+    Args:
+        tasks: in the order they are gone through.
+    """
+    of_kinds = [[each for each in tasks if each.kind == kind] for kind in BOTH]
+    return [tuple(alike[start : start + BLOCK]) for alike in of_kinds for start in range(0, len(alike), BLOCK)]
+
+
 def jobs(
     tasks: Sequence[Item],
     variants: Sequence[Variant],
     model: TransformersModel,
-    done: Collection[tuple[str, str, str]] = (),
+    done: Collection[Place] = (),
+    precision: Precision | None = None,
 ) -> Iterator[Job]:
     """Yield what is left to do.
 
     Args:
         tasks: in the order they are gone through.
-        done: (key, set, task id) of the rows that are there.
+        done: the rows that are there.
+        precision: of products in training; None: as the settings say.
     """
     plans: dict[Kind, list[tuple[str, Plan]]] = {
-        kind: [(each.name, each.plan(model, kind)) for each in variants if kind in each.kinds] for kind in BOTH
+        kind: [(each.name, each.plan(model, kind, precision)) for each in variants if kind in each.kinds]
+        for kind in BOTH
     }
-    last = {each.kind: place for place, each in enumerate(tasks)}
-    blocks: dict[Kind, list[Item]] = {kind: [] for kind in BOTH}
-    for place, task in enumerate(tasks):
-        block = blocks[task.kind]
-        block.append(task)
+    ended = {id(block[-1]): block for block in blocks(tasks)}
+    for task in tasks:
         yield from _left((task,), [each for each in plans[task.kind] if not _is_of_a_block(each[1])], model, done)
-        if len(block) == BLOCK or place == last[task.kind]:
-            yield from _left(tuple(block), [each for each in plans[task.kind] if _is_of_a_block(each[1])], model, done)
-            block.clear()
+        if block := ended.get(id(task)):
+            yield from _left(block, [each for each in plans[task.kind] if _is_of_a_block(each[1])], model, done)
 
 
-def keys(tasks: Sequence[Item], variants: Sequence[Variant], model: TransformersModel) -> set[tuple[str, str, str]]:
-    """Return (key, set, task id) of every row that these would come to."""
+def keys(
+    tasks: Sequence[Item], variants: Sequence[Variant], model: TransformersModel, precision: Precision | None = None
+) -> set[Place]:
+    """Return what says which rows these would come to."""
     return {
         (named.key, task.set, task.labelled.task.id)
-        for job in jobs(tasks, variants, model)
+        for job in jobs(tasks, variants, model, precision=precision)
         for named in job.plans
         for task in job.tasks
     }
@@ -96,7 +109,7 @@ def _left(
     tasks: tuple[Item, ...],
     plans: Sequence[tuple[str, Plan]],
     model: TransformersModel,
-    done: Collection[tuple[str, str, str]],
+    done: Collection[Place],
 ) -> Iterator[Job]:
     """Yield a job for each training that is left, with the plans whose rows are not all there."""
     together: dict[Plan, list[Named]] = {}

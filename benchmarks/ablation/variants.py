@@ -10,7 +10,7 @@ from typing import Literal
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.transformers_model import TransformersModel
 from router.settings import Settings
-from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 
 Group = Literal["paper", "training", "adapter", "inference"]
 # "none": in context; "own": trained on the task; "shared": on all tasks of a block; "begun": a block's, trained further
@@ -53,18 +53,25 @@ class Variant:
     adapter: Adapter = "own"
     kinds: tuple[Kind, ...] = BOTH  # of tasks that it makes a difference to
 
-    def plan(self, model: TransformersModel, kind: Kind) -> Plan:
-        """Return what this variant makes of tasks of a kind."""
-        settings = Settings(**self.chosen)  # type: ignore[arg-type]  # pydantic checks them
+    def plan(self, model: TransformersModel, kind: Kind, precision: Precision | None = None) -> Plan:
+        """Return what this variant makes of tasks of a kind.
+
+        Args:
+            precision: of products in training, but for a variant that chooses it; None: as the settings say.
+        """
+        chosen = self.chosen if precision is None else {"ttt_precision": precision, **self.chosen}
+        settings = Settings(**chosen)  # type: ignore[arg-type]  # pydantic checks them
         if self.adapter == "none":
             return Plan("none", None, None, settings.inference)
         preset = settings.ttt(model.n_parameters, bfloat16=model.prefers_bfloat16)
         return Plan(self.adapter, preset.lora, preset.training_for(kind), settings.inference)
 
-    def is_the_default(self, model: TransformersModel) -> bool:
-        """Say whether it comes to what the default does with this model on this machine."""
+    def is_the_default(self, model: TransformersModel, precision: Precision | None = None) -> bool:
+        """Say whether it comes to what the default does with this model, in this precision."""
         default = VARIANTS[DEFAULT]
-        return self is not default and all(self.plan(model, kind) == default.plan(model, kind) for kind in self.kinds)
+        return self is not default and all(
+            self.plan(model, kind, precision) == default.plan(model, kind, precision) for kind in self.kinds
+        )
 
 
 DEFAULT = "the default"
