@@ -26,8 +26,10 @@ from rich.text import Text
 
 from icl_engine.errors import FewShotError, RemoteFailed
 from policies.decision import REMOTE, Arm
+from router.added_arms import close_arms, make_arms
 from router.extras import lacking, remedy_for
 from router.parts import store_of
+from router.redaction import Redactor
 from router.settings import Settings, SettingsError, unknown_variables
 from router.values_shown import printable
 from ttt_engine.errors import ExecutorUnavailable, StoreMisconfigured, StoreUnavailable
@@ -287,20 +289,17 @@ def _remote(settings: Settings) -> Finding:
 
 def _arms(settings: Settings) -> Finding:
     """Make the arms of installed packages that the settings name."""
-    from router.added_arms import AddedArms
-
     names = [name for name in settings.arms if name not in (*Arm, REMOTE)]
     if not names:
         return Finding("arms", "unset", "none of installed packages are named in TTT_ROUTER_ARMS")
-    added = AddedArms(settings)
     try:
-        found = added.all_of(names)
+        made = make_arms(names, settings, Redactor.of(settings))
     except SettingsError as error:
         return Finding("arms", "failed", f"{error.variable}: {error.message}", error.remedy)
-    finally:
-        added.close()
-    said = [f"{name} for {' and '.join(found[name].kinds)}" for name in names if name in found]
-    return Finding("arms", "ok", ", ".join(said))
+    close_arms(made.values())
+    return Finding(
+        "arms", "ok", ", ".join(f"{arm.name} for {' and '.join(sorted(arm.kinds))}" for arm in made.values())
+    )
 
 
 def _device(settings: Settings) -> Finding:

@@ -17,6 +17,7 @@
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
     │   └── StoreMisconfigured      it never will be, as it is set up (4)
     ├── ExecutorUnavailable         no workers to solve tasks, or none that survive it (4)
+    ├── ArmFailed               an added arm whose answer is none; `solve` answers in context instead (1)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
     ├── PolicySettingRefused        a price, budget, bound or other setting of a policy that cannot be used (2)
     ├── BudgetUnreachable           a budget below what a policy spends at any price (2)
@@ -79,6 +80,7 @@ from policies.errors import (
     UnknownTrace,
     UnknownVersion,
 )
+from router.added_arms import ArmFailed
 from router.bench.errors import PlotsUnavailable
 from router.settings import SettingsError
 from router.trace_errors import AmbiguousTrace, PushFailed, TraceNotKept, UnknownPolicy, UnreadableTrace
@@ -97,6 +99,7 @@ __all__ = [
     "AdapterRefused",
     "AdapterRejected",
     "AmbiguousTrace",
+    "ArmFailed",
     "ArmUnavailable",
     "BudgetUnreachable",
     "Cancelled",

@@ -13,6 +13,7 @@ from icl_engine.errors import UnreadableTaskFile
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.loaders import load_tasks, take
 from icl_engine.task import LabelledTask
+from policies.errors import ArmUnavailable
 from router.checkout import commit_here
 from router.evaluation_workers import Workers, append_lines, read_lines
 from router.settings import Settings
@@ -210,7 +211,10 @@ def read_results(file: Path) -> list[Result]:
 
 def _answer(router: Router, question: Question) -> list[Result]:
     labelled = question.labelled
-    solution = router.solve(labelled.task, arm=question.arm)
+    try:
+        solution = router.solve(labelled.task, arm=question.arm)
+    except ArmUnavailable:  # such as one for grids alone
+        return []
     return [
         Result(
             model=question.model,

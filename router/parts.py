@@ -10,9 +10,9 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from policies.decision import Policy
+from policies.decision import REMOTE, Policy
 from policies.errors import LedgerUnavailable, PolicyFileDamaged
-from router.added_arms import AddedArms
+from router.added_arms import AddedArm, CheckedArm, close_arms, handed_in, make_arms
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
 from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
@@ -20,7 +20,6 @@ from ttt_engine.errors import StoreMisconfigured, StoreUnavailable
 if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from policies.ledger import Ledger
-    from router.added_arms import AddedArm
     from router.feedback import Audits
     from router.learning_loop import LearningLoop
     from router.steps import Steps
@@ -53,7 +52,8 @@ class Parts:
         arms: Mapping[str, AddedArm] | None,
     ) -> None:
         self.settings = settings
-        self.added = AddedArms(settings, arms)
+        self._handed_in = handed_in(arms or {})
+        self._made: dict[str, CheckedArm] | None = None  # added arms that are closed here
         self.audits: Audits | None = None  # a share of the solves in context that is also trained on; None: none
         self._redact = redact
         self._model = model
@@ -137,7 +137,8 @@ class Parts:
             self._learning_loop.stop()
         if self._traces is not None:
             self._traces.close()
-        self.added.close()
+        if self._made is not None:
+            close_arms(self._made.values())
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -179,7 +180,7 @@ class Parts:
         from policies.costs import CostModel
         from router.steps import Steps
 
-        settings, model = self.settings, self.model
+        settings, model, added = self.settings, self.model, self._added()
         trained = as_transformers(model)
         reading = model if trained is None else trained.twin()  # what is asked in context waits for no training
         try:
@@ -204,9 +205,9 @@ class Parts:
                 n_views=settings.n_views,
                 training_sequences=training.steps * training.batch_size,
                 text_sequences=None if chosen.text is None else chosen.text.steps * chosen.text.batch_size,
-                added_s={name: arm.expected_s for name, arm in self.added.all_of(settings.arms).items()},
+                added_s={name: arm.expected_s for name, arm in added.items()},
             ),
-            added=self.added,
+            added=added,
             arms=settings.arms,
             training=training,
             text_training=chosen.text,
@@ -217,6 +218,12 @@ class Parts:
             traces=self._writer(ledger),
             redact=self._redact,
         )
+
+    def _added(self) -> dict[str, CheckedArm]:
+        if self._made is None:
+            names = [name for name in self.settings.arms if name not in (*self._handed_in, REMOTE)]
+            self._made = make_arms([*names, REMOTE], self.settings, self._redact)
+        return {**self._handed_in, **self._made}
 
     def _own_policy(self) -> Policy | None:
         settings = self.settings

@@ -17,7 +17,7 @@ from icl_engine.task import HOW_TO_MAKE_A_TASK, Task, Value
 from policies.decision import REMOTE, Arm, Decision, Policy
 from policies.errors import ArmUnavailable, RecordRefused
 from policies.records import OutcomeRow
-from router.added_arms import installed
+from router.added_arms import AddedArm
 from router.parts import Parts
 from router.redaction import Redactor
 from router.settings import Settings, SettingsError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from icl_engine.language_model import LanguageModel
     from icl_engine.probe import ProbeResult
     from policies.ledger import Ledger
-    from router.added_arms import AddedArm
     from router.feedback import Audits, RightAnswer
     from router.graph import CompiledStateGraph, StreamMode
     from router.lanes import Lanes
@@ -55,8 +54,8 @@ class Router:
         policy: instead of the ledger's champion and the shipped prior.
         ledger: instead of the one the settings name.
         store: of adapters, instead of the one the settings name.
-        arms: ways to answer that are not built in, by name, beside the arms that the settings name (`AddedArm`). Who
-            hands them in closes them.
+        arms: ways to answer that are not built in, by name, beside the arms that the settings name (`AddedArm`). They
+            are called from several threads at once; who hands them in closes them.
         executor: that has tasks solved, instead of the one the settings name. On another machine or in another process
             each worker makes model, ledger and store from the settings; none can be handed in then.
 
@@ -174,7 +173,7 @@ class Router:
         own: dict[str, object] = {"tenant": tenant, "learning": "off"}
         own |= {"budget": None, "max_regret_rate": None}  # the policy keeps to them already
         steps, settings = self.steps, self.settings.model_copy(update=own)
-        arms = self._parts.added.all_of(self.settings.arms)
+        arms = {name: added.arm for name, added in steps.added.items() if name != REMOTE}
         return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger, arms=arms)
 
     def solved_here(
@@ -582,7 +581,7 @@ class Router:
     ) -> SolveState:
         if not isinstance(task, Task):
             raise TaskRefused(f"got {type(task).__name__}", field="task", remedy=HOW_TO_MAKE_A_TASK)
-        if arm is not None and arm not in (*Arm, REMOTE, *self.settings.arms) and not installed(arm):
+        if arm is not None and arm not in (*Arm, REMOTE, *self.settings.arms):
             raise ArmUnavailable(arm, self.settings.arms, task_id=task.id)
         limit = self.settings.deadline_s if deadline_s is None else deadline_s
         if limit is not None and not limit > 0:
@@ -614,8 +613,8 @@ class Router:
 
 
 def _with_arms(settings: Settings, added: Mapping[str, AddedArm]) -> Settings:
-    """Return the settings with the added arms among theirs, but for `remote`, which they name themselves."""
-    names = [name for name in added if name != REMOTE and name not in settings.arms]
+    """Return the settings with the added arms among theirs."""
+    names = [name for name in added if name not in settings.arms]
     return settings.model_copy(update={"arms": (*settings.arms, *names)}) if names else settings
 
 

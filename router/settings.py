@@ -406,7 +406,7 @@ class Settings(BaseSettings):
         known = [*map(str, Arm), REMOTE]
         unknown = [name for name in arms if name not in known]
         if unknown:
-            from router.added_arms import installed  # which looks at what is installed: not for the built-in ones
+            from router.added_arms import installed  # which needs this module
 
             unknown = [name for name in unknown if not installed(name)]
         if not arms or len(set(arms)) < len(arms) or unknown:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -30,7 +30,7 @@ from policies.ledger import Ledger
 from policies.pacing import arm_charged
 from policies.records import DecisionRow, MeasuredCost
 from policies.stages import Stage
-from router.added_arms import AddedArms, checked_answers
+from router.added_arms import CheckedArm
 from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
@@ -63,7 +63,7 @@ class Steps:
     inference: InferenceSettings
     gpu: bool
     limits: Limits
-    added: AddedArms
+    added: Mapping[str, CheckedArm]  # the arms that are not built in
     tenant: str = "default"
     traces: TraceWriter | None = None  # None: only decisions are kept
     redact: Callable[[str], str] = str  # what is told of faults, before it is kept
@@ -86,20 +86,15 @@ class Steps:
         Raises:
             TaskRefused: the task is beyond the limits that are set, which may be narrower than those it was made under.
             ArmUnavailable: the arm that is asked for is not among them.
-            SettingsError: it is an added one that cannot be made.
         """
         task, forced = state["task"], state["forced_arm"]
         Task.parse(task.model_dump(), self.limits)
         named = (*self.arms, forced) if forced and forced not in self.arms else self.arms
-        fits = {*available_arms(task, named), *self._fitting_added_arms(task, named)}
+        fits = {*available_arms(task, named), *(name for name, arm in self.added.items() if task.kind in arm.kinds)}
         arms = tuple(arm for arm in named if arm in fits and (self.ttt is not None or arm not in TRAINING))
         if forced is not None and forced not in arms:
             raise ArmUnavailable(forced, arms, task_id=task.id)
         return {"trace_id": uuid.uuid4().hex, "started": time.perf_counter(), "arms": arms, "adapter": None}
-
-    def _fitting_added_arms(self, task: Task, arms: Sequence[str]) -> list[str]:
-        found = {arm: self.added.find(arm) for arm in arms}
-        return [name for name, arm in found.items() if arm is not None and task.kind in arm.kinds]
 
     def probe(self, state: SolveState) -> SolveState:
         """Answer in context and read off how well the model has understood the task."""
@@ -194,21 +189,21 @@ class Steps:
         return {"answers": answers, "answered_by": Arm.ZERO_SHOT, "tokens": _tokens(answers)}
 
     def _answer_added(self, state: SolveState) -> SolveState:
-        name, task = state["decision"].arm, state["task"]
-        arm = self.added.find(name)
-        assert arm is not None  # `admit` offers none that is not there
+        name, deadline = state["decision"].arm, state["deadline"]
         for seat in (state["seat"], state["prompting"]):
             if seat is not None:
                 seat.leave()  # nobody should wait for what is done elsewhere
+        if not in_time(state):
+            return {**self._floor(state), "degraded": (f"deadline reached before {name} began; answered in context",)}
         try:
-            given = arm.answer(task, deadline=state["deadline"])
-            answers = checked_answers(name, given, task, self.limits)
+            answers = self.added[name].answer(state["task"], deadline=deadline, limits=self.limits)
         except FewShotError as error:
-            return {**self._floor(state), "degraded": (f"{error} Answered in context",)}
+            return {**self._floor(state), "degraded": (str(error), IN_CONTEXT_INSTEAD)}
         except Exception as error:
-            said = f"the arm {name} failed ({_described(error)}); answered in context"
-            return {**self._floor(state), "degraded": (said,)}
-        return {"answers": answers, "answered_by": name, "tokens": _tokens(answers)}
+            said = f"the arm {name} failed ({_described(error)})"
+            return {**self._floor(state), "degraded": (said, IN_CONTEXT_INSTEAD)}
+        late = () if in_time(state) else (f"{name} answered after the deadline",)
+        return {"answers": answers, "answered_by": name, "tokens": _tokens(answers), "degraded": late}
 
     def answer_vote(self, state: SolveState) -> SolveState:
         """Vote over augmented prompts, without an adapter."""
@@ -301,7 +296,8 @@ class Steps:
         seats = (state["seat"], state["prompting"])
         shared = any(seat is not None and seat.shared for seat in seats)  # it costs less than alone
         waited = state.get("adapter_waited", False) or shared or bool(family_of(state))
-        if not state.get("degraded") and not waited and decision.arm != Arm.ICL:
+        broke_off = any(each != IN_CONTEXT_INSTEAD for each in state.get("degraded", ()))  # to find none takes its time
+        if not broke_off and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")
             took_s = seconds - found.seconds - (0.0 if trial is None else trial.seconds)

@@ -42,6 +42,13 @@ def test_an_example_runs_and_prints_something(example: Path, tmp_path: Path) -> 
     assert run(example, **given).strip()
 
 
+def test_the_arm_of_the_example_answers_what_it_finds_a_program_for_and_no_more(tmp_path: Path) -> None:
+    said = run(ROOT / "examples" / "own_arm.py", TTT_ROUTER_HOME=str(tmp_path)).splitlines()
+
+    assert said[0] == "program_search ((3, 5), (1, 5))"
+    assert said[1].startswith("icl ")
+
+
 def test_the_example_that_learns_goes_on_where_it_was(tmp_path: Path) -> None:
     given = {"PYTHONPATH": str(ROOT), "TTT_ROUTER_TTT_STEPS": "1", "TTT_ROUTER_N_VIEWS": "1"}
     said = []

@@ -20,7 +20,7 @@ import numpy as np
 
 from icl_engine.errors import TaskRefused, TooFewDemonstrations
 from policies.decision import Arm
-from policies.errors import OutcomesRefused
+from policies.errors import ArmUnavailable, OutcomesRefused
 from policies.features import FEATURE_NAMES, features_of
 from policies.outcome_files import matrix_of, read_outcomes, write_outcomes
 from policies.outcome_matrix import OutcomeMatrix
@@ -249,7 +249,10 @@ def _outcomes_of_task(
     features = {name: _scaled(name, value, running) for name, value in features.items()}
     outcomes = []
     for arm in arms:
-        state, running = _timed(steps, lambda arm=arm: _solved(steps, each, arm, probe, job))  # type: ignore[misc]
+        try:
+            state, running = _timed(steps, lambda arm=arm: _solved(steps, each, arm, probe, job))  # type: ignore[misc]
+        except ArmUnavailable:  # such as one for grids alone: it has no outcome
+            continue
         if not state.get("adapter_cached", False):
             ran[arm] = running
         cost_s, train_s, tokens = _cost_of(state, probe, arm, running, ran.get(arm, running))

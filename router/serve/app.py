@@ -238,13 +238,14 @@ class _Api:
     ) -> Response:
         """List one's own traces, newest first."""
         tenant, service = request.state.tenant, self._service
-        if arm is not None and arm not in self._arms:
-            raise QueryRefused(f"got {arm!r}", field="arm", remedy=f"Give one of {', '.join(self._arms)}.")
         wanted = TraceFilter(arm=arm, outcome=outcome, degraded=degraded, tenant=tenant)
 
         def read() -> dict[str, Any]:
             service.tenants.router(tenant).flush()
-            return traces_json(service.ledger, wanted, n, before)
+            found = traces_json(service.ledger, wanted, n, before)
+            if not found["traces"] and arm is not None and arm not in self._arms:  # it was once an arm here, or never
+                raise QueryRefused(f"got {arm!r}", field="arm", remedy=f"Give one of {', '.join(self._arms)}.")
+            return found
 
         return _json(await run_in_threadpool(read))
 

@@ -27,7 +27,7 @@ from icl_engine.loaders import arc_task, is_arc_task
 from icl_engine.task import Limits, Task
 from icl_engine.values import DEFAULT_LIMITS, decoded_json, described
 from policies.decision import REMOTE, Arm, Decision
-from router.added_arms import NAME_PATTERN
+from router.added_arms import NAME
 from router.errors import TaskRefused
 from router.serve.errors import BodyRefused
 from router.solution import Solution
@@ -103,7 +103,7 @@ _ARC_TASK: dict[str, Any] = {
 }
 _ANY_TASK: dict[str, Any] = {"anyOf": [_TASK, _ARC_TASK]}
 ARM_NAMES: tuple[str, ...] = (*map(str, Arm), REMOTE)  # beside those that the settings name
-ArmName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+ArmName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 EXAMPLE_TASK: dict[str, Any] = {
     "id": "shift",
     "demonstrations": [

@@ -22,8 +22,10 @@ from router.doctor import examine
 from router.errors import ArmUnavailable, SettingsError
 from router.router import Router
 from router.settings import Settings
+from router.trace import IN_CONTEXT_INSTEAD
 from router.traces.stored import read_trace
 from router.traces.why import predicted_seconds
+from tests.models import save_tiny_llama
 from tests.router.serve.serving import serving, text
 
 TEXT = Task.from_pairs([("a", "A"), ("b", "B"), ("c", "C")], "d")
@@ -71,14 +73,12 @@ def test_an_arm_that_is_handed_in_answers_and_the_trace_names_it(folder: Path, t
 def test_a_policy_draws_it_like_any_arm_and_knows_what_it_is_expected_to_take(folder: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, arms=("icl",))
     with Router(settings, model=model(), policy=LooThreshold(epsilon=1.0), arms={"upper": Upper()}) as router:
+        expected = predicted(router, "upper")
         solutions = [router.solve(TEXT, seed=seed) for seed in range(12)]
-        router.flush()
-        with Ledger.open(router.settings.ledger_location) as ledger:
-            stored = read_trace(ledger, solutions[0].trace_id)
 
     assert {(solution.arm, solution.answer) for solution in solutions} == {("icl", "?"), ("upper", "D")}
     assert all(0 < solution.propensity < 1 for solution in solutions)
-    assert predicted_seconds(stored.trace.decision)["upper"] == 0.5
+    assert expected == [0.5]
 
 
 def test_it_is_offered_only_tasks_of_its_kinds(folder: Path, tmp_path: Path) -> None:
@@ -101,22 +101,23 @@ def fails(error: Exception) -> Callable[[Task], object]:
 @pytest.mark.parametrize(
     ("say", "reason"),
     [
-        (fails(ZeroDivisionError("by zero")), "the arm upper failed (ZeroDivisionError: by zero); answered in context"),
-        (fails(FewShotError("It ran out of programs.")), "It ran out of programs. Answered in context"),
-        (lambda task: [], "the arm upper gave 0 answers to 1 queries. Answered in context"),
-        (lambda task: None, "the arm upper gave something other than answers. Answered in context"),
-        (lambda task: ["D"], "the arm upper gave something other than answers. Answered in context"),
+        (fails(ZeroDivisionError("by zero")), "the arm upper failed (ZeroDivisionError: by zero)"),
+        (fails(FewShotError("It ran out of programs.")), "It ran out of programs."),
+        (lambda task: [], "the arm upper gave 0 answers to 1 queries."),
+        (lambda task: None, "the arm upper gave something other than answers."),
+        (lambda task: ["D"], "the arm upper gave something other than answers."),
+        (lambda task: [Answer.of(((1,),), confidence=1.0)], "the arm upper gave another kind of value than text."),
         (
-            lambda task: [Answer.of("D", confidence=math.nan)],
-            "the arm upper gave a confidence of nan, which is not in 0 to 1. Answered in context",
+            lambda task: [Answer((), "sure", 0)],  # type: ignore[arg-type]
+            "the arm upper gave a confidence or tokens that are no numbers.",
         ),
         (
-            lambda task: [Answer.of(((1,),), confidence=1.0)],
-            "the arm upper answered a task of kind text with another kind. Answered in context",
+            lambda task: [Answer((), math.nan, 0)],
+            "the arm upper gave a confidence of nan (0 to 1) and 0 tokens (0 or more).",
         ),
         (
             lambda task: [Answer.of("D", confidence=1.0, tokens=-1)],
-            "the arm upper counted -1 tokens. Answered in context",
+            "the arm upper gave a confidence of 1.0 (0 to 1) and -1 tokens (0 or more).",
         ),
     ],
 )
@@ -126,7 +127,8 @@ def test_what_goes_wrong_in_it_ends_in_the_answer_in_context(
     with Router(Settings(home=tmp_path), model=model(), arms={"upper": Upper(say)}) as router:
         solution = router.solve(TEXT, arm="upper")
 
-    assert (solution.answer, solution.answered_by, solution.degraded) == ("?", "icl", (reason,))
+    assert (solution.answer, solution.answered_by) == ("?", "icl")
+    assert solution.degraded == (reason, IN_CONTEXT_INSTEAD)
 
 
 def test_a_value_that_is_none_is_told_of(folder: Path, tmp_path: Path) -> None:
@@ -154,8 +156,68 @@ def test_where_it_finds_nothing_the_answer_in_context_stands_and_it_is_said(fold
     with Router(Settings(home=tmp_path), model=model(), arms={"upper": nothing}) as router:
         solution = router.solve(TEXT, arm="upper")
 
-    assert (solution.answer, solution.answered_by) == ("?", "icl")
-    assert len(solution.degraded) == 1
+    assert (solution.answer, solution.answered_by, solution.degraded) == ("?", "icl", (IN_CONTEXT_INSTEAD,))
+
+
+@pytest.mark.parametrize("say", [fails(FewShotError("No.")), lambda task: [Answer.of(confidence=0.0)]])
+def test_to_raise_and_to_find_nothing_count_alike_for_the_arm_and_not_for_who_stood_in(
+    say: Callable[[Task], object], folder: Path, tmp_path: Path
+) -> None:
+    understood = ScriptedModel(lambda task: str(task.query).upper())
+    with Router(Settings(home=tmp_path), model=understood, arms={"upper": Upper(say)}) as router:
+        solution = router.solve(TEXT, arm="upper")
+        router.feedback(solution.trace_id, answer="D")
+    with Ledger.open(router.settings.ledger_location) as ledger:
+        outcomes = {each.reported.kind: each.value for each in read_trace(ledger, solution.trace_id).outcomes}
+
+    assert (solution.answer, outcomes["exact:icl"], outcomes["exact:upper"]) == ("D", 1.0, 0.0)
+
+
+def test_what_it_takes_is_measured_where_it_finds_nothing_too(folder: Path, tmp_path: Path) -> None:
+    def search(task: Task) -> object:
+        time.sleep(0.1)
+        return [Answer.of(confidence=0.0)]
+
+    arm = Upper(search)
+    arm.expected_s = 20.0
+    with Router(Settings(home=tmp_path), model=model(), arms={"upper": arm}) as router:
+        for _ in range(3):
+            router.solve(TEXT, arm="upper")
+        (expected,) = predicted(router, "upper")
+
+    assert expected < 12.0  # a fifth nearer to what it took each time
+
+
+def test_one_that_fails_is_not_taken_for_quick(folder: Path, tmp_path: Path) -> None:
+    arm = Upper(fails(FewShotError("No.")))
+    with Router(Settings(home=tmp_path), model=model(), arms={"upper": arm}) as router:
+        router.solve(TEXT, arm="upper")
+        assert predicted(router, "upper") == [0.5]
+
+
+def predicted(router: Router, arm: str) -> list[float]:
+    """Return what the next solve expects an arm to take."""
+    solution = router.solve(TEXT, arm="icl")
+    router.flush()
+    with Ledger.open(router.settings.ledger_location) as ledger:
+        return [predicted_seconds(read_trace(ledger, solution.trace_id).trace.decision)[arm]]
+
+
+def test_after_the_deadline_it_is_not_called_and_one_that_comes_late_is_told_of(folder: Path, tmp_path: Path) -> None:
+    def late(task: Task) -> object:
+        time.sleep(0.4)
+        return [Answer.of("D", confidence=1.0)]
+
+    def slow(task: Task) -> str:
+        time.sleep(0.05)
+        return "?"
+
+    with Router(Settings(home=tmp_path), model=ScriptedModel(slow), arms={"upper": Upper(late)}) as router:
+        after = router.solve(TEXT, arm="upper", deadline_s=0.01)
+        beyond = router.solve(TEXT, arm="upper", deadline_s=0.3)
+
+    assert (after.answer, after.degraded) == ("?", ("deadline reached before upper began; answered in context",))
+    assert (beyond.answer, beyond.degraded) == ("D", ("upper answered after the deadline",))
 
 
 def test_of_more_than_two_candidates_the_first_two_count(folder: Path, tmp_path: Path) -> None:
@@ -165,7 +227,7 @@ def test_of_more_than_two_candidates_the_first_two_count(folder: Path, tmp_path:
         assert router.solve(TEXT, arm="upper").answers[0].values == ("D", "E")
 
 
-@pytest.mark.parametrize("name", ["icl", "ttt", "Upper", "two words", ""])
+@pytest.mark.parametrize("name", ["icl", "ttt", "remote", "Upper", "two words", "", "line\n"])
 def test_a_name_that_cannot_be_an_added_arm_s_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot name an added arm"):
         Router(Settings(home=tmp_path), model=model(), arms={name: Upper()})
@@ -182,6 +244,14 @@ def test_one_that_does_not_say_what_it_takes_or_answers_is_refused(
 
     with pytest.raises(SettingsError, match="arm upper"):
         Router(Settings(home=tmp_path), model=model(), arms={"upper": arm})
+
+
+def test_what_it_says_of_itself_is_read_once(folder: Path, tmp_path: Path) -> None:
+    arm = Upper()
+    arm.expected_s, arm.kinds = "0.5", iter(["text"])  # type: ignore[assignment]
+
+    with Router(Settings(home=tmp_path), model=model(), arms={"upper": arm}) as router:
+        assert [router.solve(TEXT, arm="upper").answer for _ in range(2)] == ["D", "D"]
 
 
 def test_what_was_handed_in_is_its_owner_s_to_close_and_tenants_share_it(folder: Path, tmp_path: Path) -> None:
@@ -224,6 +294,16 @@ class Upper:
 
 def broken(settings):
     raise OSError("no licence")
+
+
+def refusing(settings):
+    from router.errors import FewShotError
+
+    raise FewShotError("no")
+
+
+def telling(settings):
+    raise OSError(f"login failed for {settings.remote_api_key}")
 """
 
 
@@ -259,15 +339,13 @@ def test_an_installed_arm_is_had_by_its_name_and_closed_with_the_router(
     assert made.closed == 1
 
 
-def test_one_that_the_settings_do_not_name_is_made_only_when_it_is_asked_for(
-    install: Callable[..., None], folder: Path, tmp_path: Path
-) -> None:
+def test_being_installed_does_nothing(install: Callable[..., None], folder: Path, tmp_path: Path) -> None:
     install("some-arms", upper="some_arms:Upper")
 
-    with Router(Settings(home=tmp_path), model=model()) as router:
-        router.solve(TEXT)
-        assert "some_arms" not in sys.modules
-        assert router.solve(TEXT, arm="upper").answer == "D"
+    with Router(Settings(home=tmp_path), model=model()) as router, pytest.raises(ArmUnavailable, match="'upper'"):
+        router.solve(TEXT, arm="upper")
+
+    assert "some_arms" not in sys.modules
 
 
 def test_an_arm_that_nobody_has_is_refused_and_the_message_says_which_there_are(folder: Path, tmp_path: Path) -> None:
@@ -283,9 +361,9 @@ def test_an_arm_that_nobody_has_is_refused_and_the_message_says_which_there_are(
 def test_a_broken_package_is_named_before_anything_is_solved(
     install: Callable[..., None], folder: Path, tmp_path: Path
 ) -> None:
-    install("some-arms", upper="some_arms:broken", lost="some_arms:nowhere")
+    install("some-arms", upper="some_arms:broken", lost="some_arms:nowhere", typed="some_arms:refusing")
 
-    for name, reason in (("upper", "OSError: no licence"), ("lost", "AttributeError")):
+    for name, reason in (("upper", "OSError: no licence"), ("lost", "AttributeError"), ("typed", "FewShotError: no")):
         with Router(Settings(home=tmp_path, arms=("icl", name)), model=model()) as router:
             with pytest.raises(SettingsError) as refused:
                 router.solve(TEXT)
@@ -293,11 +371,36 @@ def test_a_broken_package_is_named_before_anything_is_solved(
             assert "some-arms 1.2" in refused.value.remedy
 
 
+def test_a_package_that_was_there_when_the_settings_were_made_and_is_not_where_they_are_used_is_missed(
+    install: Callable[..., None], folder: Path, tmp_path: Path
+) -> None:
+    install("some-arms", upper="some_arms:Upper")
+    settings = Settings(home=tmp_path, arms=("icl", "upper"))
+    (tmp_path / "site" / "some-arms-1.2.dist-info" / "entry_points.txt").unlink()
+
+    with (
+        Router(settings, model=model()) as router,
+        pytest.raises(SettingsError, match="arm upper: no installed package"),
+    ):
+        router.solve(TEXT)
+
+
+def test_a_package_that_tells_a_secret_is_not_repeated(install: Callable[..., None], tmp_path: Path) -> None:
+    install("some-arms", upper="some_arms:telling")
+    settings = Settings(home=tmp_path, arms=("icl", "upper"), remote_api_key="k3y-of-ours-and-nobody-else-s")
+    finding = next(each for each in examine(settings) if each.check == "arms")
+    with Router(settings, model=model()) as router, pytest.raises(SettingsError) as refused:
+        router.solve(TEXT)
+
+    assert "login failed for" in finding.found
+    assert "k3y" not in f"{finding}{refused.value}"
+
+
 def test_an_arm_that_two_packages_name_is_refused(install: Callable[..., None], folder: Path, tmp_path: Path) -> None:
     install("some-arms", upper="some_arms:Upper")
     install("other-arms", upper="some_arms:Upper")
 
-    said = r"named by other-arms 1\.2 and by some-arms 1\.2"
+    said = r"arm upper: other-arms 1\.2 and some-arms 1\.2 have it"
     settings = Settings(home=tmp_path, arms=("icl", "upper"))
     with Router(settings, model=model()) as router, pytest.raises(SettingsError, match=said):
         router.solve(TEXT)
@@ -332,14 +435,28 @@ def test_over_http_those_that_the_settings_name_may_be_asked_for_and_no_others(
 
 
 def test_of_tasks_that_are_solved_together_each_is_charged_its_own_answer(folder: Path, tmp_path: Path) -> None:
-
     def later(task: Task) -> object:
         time.sleep(0.3)
         return [Answer.of("D", confidence=1.0)]
 
-    slow = Upper(later)
-    with Router(Settings(home=tmp_path), model=model(), arms={"upper": slow}) as router:
-        solutions = router.solve_many([TEXT, TWO.for_query(1)], arm="upper")
+    unlike = Task.from_pairs([("x", "X"), ("y", "Y"), ("z", "Z")], "d")
+    with Router(Settings(home=tmp_path), model=model(), arms={"upper": Upper(later)}) as router:
+        solutions = router.solve_many([TEXT, unlike], arm="upper")
 
     assert [solution.answered_by for solution in solutions] == ["upper", "upper"]
-    assert all(solution.cost.seconds >= 0.3 for solution in solutions)
+    assert all(0.3 <= solution.cost.seconds < 0.6 for solution in solutions)
+
+
+def test_a_worker_process_makes_the_arms_that_are_named(
+    install: Callable[..., None], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("some-arms", upper="some_arms:Upper")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{Path(__file__).parents[2]}")
+    saved = str(save_tiny_llama(tmp_path / "model"))
+    home, executor = tmp_path / "home", "processes?workers=1"
+    settings = Settings(home=home, model=saved, device="cpu", arms=("icl", "upper"), executor=executor)
+
+    with Router(settings) as router:
+        solution = router.solve(TEXT, arm="upper")
+
+    assert (solution.answer, solution.answered_by) == ("D", "upper")

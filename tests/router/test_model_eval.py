@@ -130,6 +130,17 @@ def test_a_further_arm_can_be_asked_for(
     assert "| 1d-arc | icl_vote | 3 |" in capsys.readouterr().out
 
 
+def test_an_arm_that_a_task_cannot_be_answered_with_leaves_it_out(
+    data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["model", "eval", "--data", data, "--set", "1d-arc", "--arm", "zero_shot", "--model", settings.model]
+
+    code = main([str(part) for part in [*asked, "--home", tmp_path / "home"]])
+
+    assert code == 0
+    assert "| 1d-arc | zero_shot |" not in capsys.readouterr().out
+
+
 def test_the_command_prints_the_tables_and_writes_them(
     data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ from policies.records import DecisionRow
 from policies.stages import Stage
 from policies.wishes import ShareBudget
 from router.acting_policy import ActingPolicy, InCharge
-from router.added_arms import AddedArms
+from router.added_arms import CheckedArm
 from router.graph import build_graph
 from router.router import Router
 from router.settings import Settings
@@ -161,7 +161,7 @@ def steps(
         inference=InferenceSettings(n_views=2),
         gpu=False,
         limits=Limits(),
-        added=AddedArms(Settings()),
+        added={},
     )
 
 
@@ -632,13 +632,13 @@ def test_a_server_s_fault_of_any_kind_ends_in_context_and_nobody_waits_for_it() 
 
         def close(self) -> None: ...
 
-    bound = replace(steps(), added=AddedArms(Settings(), {"remote": Broken()}))
+    bound = replace(steps(), added={"remote": CheckedArm.of("remote", Broken(), remedy="")})
     seat, prompting = Left(), Left()
     state = decided(bound, {**asked(arm="remote"), "seat": seat, "prompting": prompting})
     answered = bound.answer_icl(state)
 
     assert answered["answered_by"] == "icl"
-    assert answered["degraded"] == ("the arm remote failed (ZeroDivisionError: no server); answered in context",)
+    assert answered["degraded"] == ("the arm remote failed (ZeroDivisionError: no server)", IN_CONTEXT_INSTEAD)
     assert (seat.n_left, prompting.n_left) == (1, 1)
 
 

@@ -104,6 +104,12 @@ def test_tasks_that_share_demonstrations_are_each_charged_the_training_they_shar
     assert 0 < first.cost_s < first.feature_cost_s  # the probe scores the held-out demonstrations besides
 
 
+def test_an_arm_that_cannot_answer_a_task_has_no_outcome_and_the_others_have_theirs(settings: Settings) -> None:
+    job = Job((bench_task("a"),), (("icl", "zero_shot", "icl_vote"),), 0, None, 1, "m", "s")
+    with Router(settings) as router:
+        assert [each.arm for each in _outcomes_of(router, job)] == ["icl", "icl_vote"]
+
+
 def test_what_earlier_tasks_took_is_in_no_feature_of_a_later_one_and_the_router_learns_nothing(
     settings: Settings,
 ) -> None:
