@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.jobs import BLOCK, Item, Job, jobs, keys, shuffled
+from benchmarks.ablation.precisions import Rows
 from benchmarks.ablation.report import Paired, mean_interval, report, share
 from benchmarks.ablation.solving import Row, solve
 from benchmarks.ablation.variants import DEFAULT, FLAT, IN_CONTEXT, SHARED, VARIANTS, Kind, Variant
@@ -135,6 +136,63 @@ def test_what_is_the_default_on_a_processor_is_told(
     alike = [name for name, each in VARIANTS.items() if each.is_the_default(model)]
 
     assert alike == ([] if prefers else ["products in full precision"])
+
+
+# Rows in either precision
+
+
+def rows_at(places: Iterable[tuple[str, str, str]]) -> list[Row]:
+    """Rows of which nothing matters but what they hang on."""
+    return [replace(row(DEFAULT, 0, right=True), key=key, set=of, task_id=task) for key, of, task in sorted(places)]
+
+
+PAPER = [VARIANTS[DEFAULT], VARIANTS["one view"], VARIANTS[SHARED]]
+TASKS = [item(i) for i in range(BLOCK + 1)]  # a block, and one of the next
+
+
+@pytest.fixture
+def in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TransformersModel, "prefers_bfloat16", False)
+
+
+@pytest.mark.usefixtures("in_full")
+def test_a_block_that_is_whole_in_another_precision_is_not_done_again(model: TransformersModel) -> None:
+    there = Rows(rows_at(keys(TASKS[:BLOCK], PAPER, model, "bf16")), TASKS, model)
+
+    assert {task for job in there.left(PAPER) for task in job.tasks} == {TASKS[BLOCK]}
+    assert there.counted == there.known
+    assert there.n_tasks == {"bf16": BLOCK}
+
+
+@pytest.mark.usefixtures("in_full")
+def test_a_block_that_is_not_whole_there_is_done_in_the_precision_here(model: TransformersModel) -> None:
+    found = keys(TASKS[:BLOCK], PAPER, model, "bf16")
+    lacking = Rows(rows_at(sorted(found)[1:]), TASKS, model)
+    further = Rows(rows_at(found), TASKS, model).left([*PAPER, VARIANTS["rank 4"]])
+
+    for left in (lacking.left(PAPER), further):
+        assert {task for job in left for task in job.tasks} == set(TASKS)
+        assert {job.plans[0].plan.training.precision for job in left if job.plans[0].plan.training} == {"full"}
+
+
+@pytest.mark.usefixtures("in_full")
+def test_a_block_counts_in_the_precision_of_which_more_rows_are_there(model: TransformersModel) -> None:
+    whole, begun = keys(TASKS[:BLOCK], PAPER, model, "bf16"), keys(TASKS[:3], PAPER[:2], model, "full")
+    next_block = keys(TASKS[BLOCK:], PAPER, model, "full")
+    there = Rows(rows_at([*whole, *begun, *next_block]), TASKS, model)
+    as_many = Rows(rows_at([*whole, *keys(TASKS[:BLOCK], PAPER, model, "full")]), TASKS, model)
+
+    assert len(there.known) == len({*whole, *begun, *next_block})
+    assert {(each.key, each.set, each.task_id) for each in there.counted} == whole | next_block
+    assert there.n_tasks == {"bf16": BLOCK, "full": 1}
+    assert as_many.n_tasks == {"full": BLOCK}
+
+
+@pytest.mark.usefixtures("in_full")
+def test_rows_of_neither_precision_are_none_of_the_plan(model: TransformersModel) -> None:
+    strange = replace(row(DEFAULT, 0, right=True), key="of other settings", set="a")
+
+    assert Rows([strange], TASKS, model).known == []
 
 
 # A job
