@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -29,7 +30,7 @@ from benchmarks.ablation import jobs
 from benchmarks.ablation.precisions import Rows, differing, precision_here
 from benchmarks.ablation.report import report
 from benchmarks.ablation.solving import Row, solve
-from benchmarks.ablation.variants import DEFAULT, GROUPS, VARIANTS, Variant
+from benchmarks.ablation.variants import DEFAULT, GROUPS, VARIANTS, Kind, Variant
 from benchmarks.throughput.records import processor_here
 from icl_engine.language_model import load_model
 from router.checkout import commit_here
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "them out with --anew."
             )
         if not given.tables:
-            left = there.left(chosen)
+            left = [job for job in there.left(chosen) if given.kind in (None, job.tasks[0].kind)]
             commit = commit_here()
             with Workers(settings, given.processes) as workers, EvaluationProgress(Console(stderr=True)) as progress:
                 for n_done, found in enumerate(workers.each(solve, left, stop_after_s=given.stop_after), 1):
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-tokens", type=int, default=1024, help="of a whole task; longer ones are left out")
     parser.add_argument("--group", action="append", choices=GROUPS, help="of variants; default: all")
     parser.add_argument("--variant", action="append", choices=VARIANTS)
+    parser.add_argument("--kind", choices=get_args(Kind), help="of the tasks to answer now; default: both")
     parser.add_argument("--model", help="default: the embedded one")
     parser.add_argument("--processes", type=int, default=1, help="beside each other, each on its share of the cores")
     parser.add_argument("--stop-after", type=float, metavar="S", help="begin nothing after so many seconds")

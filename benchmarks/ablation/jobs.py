@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.ablation.variants import BOTH, Kind, Plan, Variant
@@ -19,7 +19,7 @@ from ttt_engine.config import Precision
 Fits = Callable[[LabelledTask], bool]
 Place = tuple[str, str, str]  # of a row: its key, set and task id
 SEED = 0
-BLOCK = 8  # tasks that share an adapter
+BLOCK: Mapping[Kind, int] = {"grid": 8, "text": 2}  # tasks that share an adapter; of text there are few
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,11 @@ def blocks(tasks: Sequence[Item]) -> list[tuple[Item, ...]]:
     Args:
         tasks: in the order they are gone through.
     """
-    of_kinds = [[each for each in tasks if each.kind == kind] for kind in BOTH]
-    return [tuple(alike[start : start + BLOCK]) for alike in of_kinds for start in range(0, len(alike), BLOCK)]
+    found: list[tuple[Item, ...]] = []
+    for kind, size in BLOCK.items():
+        alike = [each for each in tasks if each.kind == kind]
+        found += [tuple(alike[start : start + size]) for start in range(0, len(alike), size)]
+    return found
 
 
 def jobs(
@@ -121,7 +124,7 @@ def _left(
 
 
 def _is_of_a_block(plan: Plan) -> bool:
-    return plan.adapter in ("shared", "begun")
+    return plan.adapter in ("shared", "pooled", "begun")
 
 
 def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item]) -> str:

@@ -158,11 +158,14 @@ class _Answering:
 
 
 def _train(model: TransformersModel, plan: Plan, tasks: Sequence[Task]) -> _Trained:
-    """Train one adapter on the tasks: of several, each is trained on as much as if it were alone."""
+    """Train one adapter on the tasks: of several, as much on each as if it were alone, unless it is pooled."""
     if plan.training is None:
         return _Trained(None)
-    n = len(tasks)
-    settings = replace(plan.training, steps=n * plan.training.steps, token_budget=n * plan.training.token_budget)
+    n, settings = len(tasks), plan.training
+    if plan.adapter == "pooled":
+        settings = replace(settings, steps=max(n, settings.steps))  # as `TttEngine.adapt_shared`
+    else:
+        settings = replace(settings, steps=n * settings.steps, token_budget=n * settings.token_budget)
     return _run(model, plan.lora, TrainingJob(tasks[0], settings, SEED, family=tuple(tasks[1:])), n)
 
 

@@ -13,8 +13,9 @@ from router.settings import Settings
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 
 Group = Literal["paper", "training", "adapter", "inference"]
-# "none": in context; "own": trained on the task; "shared": on all tasks of a block; "begun": a block's, trained further
-Adapter = Literal["none", "own", "shared", "begun"]
+# "none": in context; "own": trained on the task; "shared": on all tasks of a block, as many steps as for each alone;
+# "pooled": as many as for one; "begun": that of "shared", trained further
+Adapter = Literal["none", "own", "shared", "pooled", "begun"]
 Kind = Literal["grid", "text"]
 
 GRID: tuple[Kind, ...] = ("grid",)
@@ -81,6 +82,7 @@ DIRECT = "direct input-output pairs"
 LAST = "loss on the last output alone"
 INPUTS_TOO = "loss on inputs too"
 SHARED = "one adapter for a block of tasks"
+POOLED = "one adapter for a block, in one task's steps (solve_many)"
 # eight views of eight symmetries: a group of one view sends on its one grid alone, so both votes count the same
 FLAT = "flat vote (by construction the default's, but on tasks of one row)"
 
@@ -94,6 +96,7 @@ _ALL: tuple[Variant, ...] = (
     Variant(LAST, "paper", {"ttt_loss_on": "last"}),
     Variant(INPUTS_TOO, "paper", {"ttt_loss_on": "all"}),
     Variant(SHARED, "paper", adapter="shared"),
+    Variant(POOLED, "paper", adapter="pooled"),
     Variant("a block's adapter, then a quarter of the steps", "paper", adapter="begun"),
     Variant(FLAT, "paper", {"vote": "flat"}, kinds=GRID),
     Variant("one view", "paper", {"n_views": 1}),

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from benchmarks.ablation.__main__ import main
-from benchmarks.ablation.jobs import BLOCK, Item, Job, jobs, keys, shuffled
+from benchmarks.ablation.jobs import BLOCK as SIZES
+from benchmarks.ablation.jobs import Item, Job, jobs, keys, shuffled
 from benchmarks.ablation.precisions import Rows
 from benchmarks.ablation.report import Paired, mean_interval, report, share
 from benchmarks.ablation.solving import Row, solve
-from benchmarks.ablation.variants import DEFAULT, FLAT, IN_CONTEXT, SHARED, VARIANTS, Kind, Variant
+from benchmarks.ablation.variants import DEFAULT, FLAT, IN_CONTEXT, POOLED, SHARED, VARIANTS, Kind, Variant
 from icl_engine.embedded.pretraining import save_weights
 from icl_engine.errors import OutOfMemory
 from icl_engine.language_model import Generation, load_model
@@ -29,6 +30,7 @@ from router.router import Router
 from router.settings import Settings
 from tests.models import CONSTANT, CONSTANT_TASK, TEXT_TASK, tiny_model, tiny_module
 
+BLOCK = SIZES["grid"]
 MARKS = "<!-- results: begin -->\nold\n<!-- results: end -->\n"
 FEW_STEPS = {"ttt_steps": 2, "ttt_batch_size": 1, "n_views": 2}
 
@@ -165,27 +167,42 @@ def test_a_block_that_is_whole_in_another_precision_is_not_done_again(model: Tra
 
 
 @pytest.mark.usefixtures("in_full")
-def test_a_block_that_is_not_whole_there_is_done_in_the_precision_here(model: TransformersModel) -> None:
-    found = keys(TASKS[:BLOCK], PAPER, model, "bf16")
-    lacking = Rows(rows_at(sorted(found)[1:]), TASKS, model)
-    further = Rows(rows_at(found), TASKS, model).left([*PAPER, VARIANTS["rank 4"]])
+def test_what_a_block_lacks_that_the_default_has_answered_in_another_precision_is_done_in_that_one(
+    model: TransformersModel,
+) -> None:
+    left = Rows(rows_at(keys(TASKS[:BLOCK], PAPER, model, "bf16")), TASKS, model).left([*PAPER, VARIANTS["rank 4"]])
 
-    for left in (lacking.left(PAPER), further):
-        assert {task for job in left for task in job.tasks} == set(TASKS)
-        assert {job.plans[0].plan.training.precision for job in left if job.plans[0].plan.training} == {"full"}
+    done_in = [(job.tasks, plan.training.precision) for job in left if (plan := job.plans[0].plan).training]
+    assert done_in[:BLOCK] == [((task,), "bf16") for task in TASKS[:BLOCK]]
+    assert {precision for _, precision in done_in[BLOCK:]} == {"full"}
 
 
 @pytest.mark.usefixtures("in_full")
-def test_a_block_counts_in_the_precision_of_which_more_rows_are_there(model: TransformersModel) -> None:
+def test_a_block_that_the_default_has_not_answered_whole_elsewhere_is_done_in_the_precision_here(
+    model: TransformersModel,
+) -> None:
+    found, of_default = keys(TASKS[:BLOCK], PAPER, model, "bf16"), keys(TASKS[:1], PAPER[:1], model, "bf16")
+    there = Rows(rows_at(found - of_default), TASKS, model)
+    left = there.left(PAPER)
+
+    assert {task for job in left for task in job.tasks} == set(TASKS)
+    assert {plan.training.precision for job in left if (plan := job.plans[0].plan).training} == {"full"}
+    assert there.counted == []
+
+
+@pytest.mark.usefixtures("in_full")
+def test_a_block_counts_in_one_precision_and_where_both_are_whole_in_that_of_the_machine(
+    model: TransformersModel,
+) -> None:
     whole, begun = keys(TASKS[:BLOCK], PAPER, model, "bf16"), keys(TASKS[:3], PAPER[:2], model, "full")
     next_block = keys(TASKS[BLOCK:], PAPER, model, "full")
     there = Rows(rows_at([*whole, *begun, *next_block]), TASKS, model)
-    as_many = Rows(rows_at([*whole, *keys(TASKS[:BLOCK], PAPER, model, "full")]), TASKS, model)
+    in_both = Rows(rows_at([*whole, *keys(TASKS[:BLOCK], PAPER, model, "full")]), TASKS, model)
 
     assert len(there.known) == len({*whole, *begun, *next_block})
     assert {(each.key, each.set, each.task_id) for each in there.counted} == whole | next_block
     assert there.n_tasks == {"bf16": BLOCK, "full": 1}
-    assert as_many.n_tasks == {"full": BLOCK}
+    assert in_both.n_tasks == {"full": BLOCK}
 
 
 @pytest.mark.usefixtures("in_full")
@@ -196,6 +213,17 @@ def test_rows_of_neither_precision_are_none_of_the_plan(model: TransformersModel
 
 
 # A job
+
+
+def test_a_pooled_adapter_has_the_steps_of_one_task(router: Router, model: TransformersModel) -> None:
+    tasks = [item(i) for i in range(3)]
+    rows = {
+        name: rows_of(router, list(jobs(tasks, [VARIANTS[name]], model))) for name in (DEFAULT, SHARED, POOLED)
+    }  # fmt: skip
+    tokens = {name: sum(each.tokens for each in found) for name, found in rows.items()}
+
+    assert tokens[SHARED] == pytest.approx(tokens[DEFAULT], rel=0.2)
+    assert tokens[POOLED] < 0.5 * tokens[SHARED]
 
 
 def test_a_block_shares_an_adapter_and_each_of_its_tasks_its_cost(router: Router, model: TransformersModel) -> None:
