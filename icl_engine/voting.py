@@ -116,7 +116,7 @@ def _stage_one(group: Counter[Value], tally: _Tally) -> list[Value]:
     ranked = tally.ranked(group)
     n_missing = max(PER_GROUP - len(ranked), 0)
     # The paper's repair: the majority of each row, then of each column. Of at most two different grids, and with ties
-    # to the better, every majority is the better one's (a test holds this against the majorities written out).
+    # to the better, every majority is the better one's (a test holds votes against the majorities written out).
     repaired = [] if isinstance(ranked[0], str) else ranked[:1] * n_missing
     return ranked[:PER_GROUP] + repaired
 

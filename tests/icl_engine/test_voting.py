@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import given
@@ -92,12 +93,40 @@ def majority_of_rows(ranked: list[Grid], counts: Counter[Grid]) -> Grid:
     return tuple(majority)
 
 
-@given(two=st.tuples(grids(3, colours=2), grids(3, colours=2)), n=st.tuples(st.integers(1, 3), st.integers(0, 3)))
-def test_repair_of_two_grids_is_the_better_one_again(two: tuple[Grid, Grid], n: tuple[int, int]) -> None:
-    counts = Counter([two[0]] * n[0] + [two[1]] * n[1])
-    ranked = sorted(counts, key=lambda grid: -counts[grid])
+def majority_of_columns(ranked: list[Grid], counts: Counter[Grid]) -> Grid:
+    turned = {grid: tuple(zip(*grid, strict=True)) for grid in ranked}
+    return tuple(
+        zip(
+            *majority_of_rows(list(turned.values()), Counter({turned[grid]: counts[grid] for grid in ranked})),
+            strict=True,
+        )
+    )
 
-    assert majority_of_rows(ranked, counts) == ranked[0]
+
+def sent_on(group: Sequence[Grid]) -> list[Grid]:
+    """What a group sends on, as the paper has it: its three commonest grids, places that are left filled by repair."""
+    counts = Counter(group)
+    ranked = sorted(counts, key=lambda grid: -counts[grid])
+    return [*ranked, majority_of_rows(ranked, counts), majority_of_columns(ranked, counts)][:3]
+
+
+GROUPS_OF_TWO = st.lists(
+    st.tuples(grids(3, colours=2), grids(3, colours=2), st.integers(1, 3)).map(
+        lambda each: [each[0]] * (each[2] + 1) + [each[1]] * each[2]  # without a tie, which has rules of its own
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(groups=GROUPS_OF_TWO)
+def test_groups_of_fewer_than_three_grids_count_as_the_paper_s_repair_has_it(groups: list[list[Grid]]) -> None:
+    cast = [vote for name, group in zip(sorted(TRANSFORMS), groups, strict=False) for vote in votes(name, *group)]
+    counts = Counter[Value](grid for group in groups for grid in sent_on(group))
+
+    found = [counts[candidate.value] for candidate in vote_hierarchically(cast)]
+
+    assert found == sorted(counts.values(), reverse=True)[:3]
 
 
 def test_a_unanimous_group_outweighs_two_groups_of_three_answers_each() -> None:

@@ -23,22 +23,30 @@ def test_text_is_trained_on_as_grids_are_where_a_preset_says_nothing_else() -> N
     assert bbh.training_for("text") == bbh.training_for("grid") == bbh.training
 
 
-@pytest.mark.parametrize(("name", "rate"), [("paper_1b", 5e-5), ("paper_8b", 1e-4)])
-def test_the_paper_s_presets_have_its_table_6(name: str, rate: float) -> None:
+MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+@pytest.mark.parametrize(("name", "rate", "head"), [("paper_1b", 5e-5, False), ("paper_8b", 1e-4, True)])
+def test_the_paper_s_presets_have_its_table_6(name: str, rate: float, head: bool) -> None:
     chosen = PRESETS[name]
 
-    assert (chosen.lora.rank, chosen.lora.alpha) == (128, 16.0)
-    assert chosen.training.learning_rate == rate
-    assert chosen.training.batch_size == 2
-    assert chosen.training.max_sequences == 250
+    assert chosen.lora == LoraSettings(128, 16.0, ("q_proj", "v_proj", *MLP), output_head=head)
+    assert chosen.training == TrainingSettings(
+        steps=250, batch_size=2, learning_rate=rate, schedule="cosine", warmup_share=0.1, token_budget=4_000_000,
+        data="leave_two_out", augmentation="paper", loss_on="after_first", max_sequences=250,
+    )  # fmt: skip
     assert chosen.training.steps * chosen.training.batch_size == 2 * 250  # two epochs
 
 
 def test_the_text_preset_is_forty_shuffles_in_one_epoch() -> None:
-    training = PRESETS["bbh"].training
+    chosen = PRESETS["bbh"]
 
-    assert training.steps * training.batch_size == 40
-    assert (training.data, training.loss_on) == ("shuffles", "outputs")
+    assert chosen.lora == LoraSettings(64, 64.0, ("q_proj", "v_proj", "o_proj", *MLP))
+    assert chosen.training == TrainingSettings(
+        steps=8, batch_size=5, learning_rate=1e-4, schedule="cosine", warmup_share=0.0, token_budget=1_000_000,
+        data="shuffles", augmentation="order", loss_on="outputs",
+    )  # fmt: skip
+    assert chosen.training.steps * chosen.training.batch_size == 40
 
 
 def test_an_unknown_preset_is_refused() -> None:
