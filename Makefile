@@ -40,6 +40,7 @@ bench: $(VENV)/.installed-bench
 
 bench-gpu: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.throughput --size gpu --device cuda --results runs/throughput-cuda.jsonl --out docs/performance.md
+	$(BIN)/python -m benchmarks.throughput --size gpu --device cuda --shape llama-3.2-1b --section compare --n-tasks 16 --results runs/throughput-cuda-1b.jsonl --out docs/performance.md
 
 mlflow: $(VENV)-mlflow/.installed
 

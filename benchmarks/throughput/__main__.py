@@ -42,7 +42,7 @@ from benchmarks.throughput.records import (
     written,
 )
 from benchmarks.throughput.report import report, write_between_marks
-from benchmarks.throughput.rounds import Schedule
+from benchmarks.throughput.rounds import LEAST_ROUNDS, Schedule
 from benchmarks.throughput.routing import route
 from benchmarks.throughput.subject import GRID_SHAPES, SHAPES, Subject, held_out_tasks, tasks_of_file
 from benchmarks.throughput.subject import trained as trained_subject
@@ -103,7 +103,7 @@ SIZES = {
     ),
     "cpu": Size(
         32,
-        5,
+        LEAST_ROUNDS,
         40,
         8,
         5,
@@ -112,14 +112,14 @@ SIZES = {
         500,
         Axes(Point(tasks=8), {**_GROWING, "model": tuple(GRID_SHAPES)}),
         10,
-        3,
+        LEAST_ROUNDS,
         2,
         8,
-        3,
+        LEAST_ROUNDS,
     ),
     "gpu": Size(
         128,
-        5,
+        LEAST_ROUNDS,
         40,
         8,
         20,
@@ -128,10 +128,10 @@ SIZES = {
         500,
         Axes(Point(tasks=64), {**_GROWING, "tasks": (1, 8, 32, 128, 512), "model": SHAPES}),
         10,
-        3,
+        LEAST_ROUNDS,
         2,
         64,
-        3,
+        LEAST_ROUNDS,
     ),
 }
 
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     text = report(about, records)
     print(text)
     if given.out:
-        write_between_marks(given.out, about.kind, text)
+        write_between_marks(given.out, about.title, text)
         print(f"Written into {given.out}.", file=sys.stderr)
 
 

@@ -52,6 +52,14 @@ class About:
     allow_noise: bool
     plan: Mapping[str, object] = field(default_factory=dict)  # all else that must be alike in results that are pooled
 
+    @property
+    def title(self) -> str:
+        """What tables of these results stand under in a document: the kind of device, and the shape of a model that is
+        not trained.
+        """
+        shape = self.plan.get("shape")
+        return self.kind if shape is None else f"{self.kind}, {shape}"
+
     @classmethod
     def here(cls, device: torch.device, plan: Mapping[str, object], *, allow_noise: bool) -> About:
         """Describe this machine."""

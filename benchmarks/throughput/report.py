@@ -16,18 +16,18 @@ from benchmarks.throughput.variants import IN_BF16
 NAIVE = PEERS[0].name
 
 
-def marks(kind: str) -> tuple[str, str]:
-    """Return the lines between which the tables of a kind of device stand."""
-    return f"<!-- results on {kind}: begin -->", f"<!-- results on {kind}: end -->"
+def marks(title: str) -> tuple[str, str]:
+    """Return the lines between which the tables of results of this title stand."""
+    return f"<!-- results on {title}: begin -->", f"<!-- results on {title}: end -->"
 
 
-def write_between_marks(document: Path, kind: str, text: str) -> None:
-    """Replace what stands between a document's marks for a kind of device.
+def write_between_marks(document: Path, title: str, text: str) -> None:
+    """Replace what stands between a document's marks for results of this title (`About.title`).
 
     Raises:
         ValueError: the document lacks the marks.
     """
-    begin, end = marks(kind)
+    begin, end = marks(title)
     head, found_begin, rest = document.read_text(encoding="utf-8").partition(begin)
     _, found_end, tail = rest.partition(end)
     if not found_begin or not found_end:

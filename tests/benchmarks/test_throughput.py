@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -396,6 +397,14 @@ def test_of_a_machine_that_was_never_quiet_nothing_is_said(section: str) -> None
     text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", False), [record])
 
     assert "0 of 1 rounds count: the machine was never quiet" in text
+
+
+def test_results_of_a_shape_have_a_place_of_their_own_in_the_document_that_is_shipped() -> None:
+    about = About("d", "cuda", "p", 2, 1, {}, "c", "run", False)
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+
+    for each in (about, replace(about, plan={"shape": LLAMA_1B}), replace(about, kind="cpu")):
+        assert all(page.count(mark) == 1 for mark in marks(each.title))
 
 
 def test_results_that_name_no_machine_and_documents_without_marks_are_refused(tmp_path: Path) -> None:
