@@ -125,8 +125,8 @@ class CheckedArm:
         return Answer.of(*values, confidence=confidence, tokens=tokens)
 
 
-def handed_in(arms: Mapping[str, AddedArm]) -> dict[str, CheckedArm]:
-    """Return arms that are there already.
+def handed_in(arms: Mapping[str, AddedArm | CheckedArm]) -> dict[str, CheckedArm]:
+    """Return arms that are there already, of which some may have been read before.
 
     Raises:
         SettingsError: one has no name for an arm or that of another, or says of itself what will not do.
@@ -136,7 +136,10 @@ def handed_in(arms: Mapping[str, AddedArm]) -> dict[str, CheckedArm]:
             remedy = "Give another name, of small letters, digits and underscores."
             raise SettingsError(f"{name!r} cannot name an added arm", variable="arms", remedy=remedy)
     remedy = "See to its `expected_s` and `kinds`."
-    return {name: CheckedArm.of(name, arm, remedy=remedy) for name, arm in arms.items()}
+    return {
+        name: arm if isinstance(arm, CheckedArm) else CheckedArm.of(name, arm, remedy=remedy)
+        for name, arm in arms.items()
+    }
 
 
 def make_arms(names: Iterable[str], settings: Settings, redact: Callable[[str], str]) -> dict[str, CheckedArm]:
@@ -197,7 +200,12 @@ def _installed_arm(name: str, settings: Settings, redact: Callable[[str], str]) 
     except Exception as error:  # of anybody's code, which has seen the settings
         said = redact(f"cannot be made ({type(error).__name__}: {error})")
         raise SettingsError(said, variable=variable, remedy=remedy) from error
-    return CheckedArm.of(name, arm, remedy=remedy)
+    try:
+        return CheckedArm.of(name, arm, remedy=remedy)
+    except SettingsError:
+        with contextlib.suppress(Exception):
+            arm.close()
+        raise
 
 
 def _entry_points(name: str) -> list[importlib.metadata.EntryPoint]:

@@ -95,7 +95,10 @@ def run_matrix(
     missing = len(tasks) * seeds * len(arms or ARMS) - len(outcomes)
     print(f"{out}: {len(matrix)} rows of {', '.join(matrix.arms)}, digest {matrix.digest}")
     if missing > 0:
-        print(f"{missing} outcomes are still missing; the same command goes on.", file=sys.stderr)
+        said = (
+            "outcomes are missing: those of an arm that a task cannot be answered with, and what the same command adds"
+        )
+        print(f"{missing} {said}.", file=sys.stderr)
 
 
 def _check_sets(wanted: Sequence[str], data: Path | None) -> None:

@@ -17,7 +17,7 @@
     ├── StoreUnavailable            the store of adapters cannot be reached (4)
     │   └── StoreMisconfigured      it never will be, as it is set up (4)
     ├── ExecutorUnavailable         no workers to solve tasks, or none that survive it (4)
-    ├── ArmFailed               an added arm whose answer is none; `solve` answers in context instead (1)
+    ├── ArmFailed                   an added arm whose answer is none; `solve` answers in context instead (1)
     ├── ArmUnavailable              an arm that this task cannot be answered with (2)
     ├── PolicySettingRefused        a price, budget, bound or other setting of a policy that cannot be used (2)
     ├── BudgetUnreachable           a budget below what a policy spends at any price (2)

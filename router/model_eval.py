@@ -210,7 +210,9 @@ def read_results(file: Path) -> list[Result]:
 
 
 def _answer(router: Router, question: Question) -> list[Result]:
-    labelled = question.labelled
+    labelled, there = question.labelled, router.steps.arms_there
+    if question.arm not in there:
+        raise ArmUnavailable(question.arm, there, task_id=labelled.task.id)
     try:
         solution = router.solve(labelled.task, arm=question.arm)
     except ArmUnavailable:  # such as one for grids alone

@@ -49,7 +49,7 @@ class Parts:
         policy: Policy | None,
         ledger: Ledger | None,
         store: AdapterStore | None,
-        arms: Mapping[str, AddedArm] | None,
+        arms: Mapping[str, AddedArm | CheckedArm] | None,
     ) -> None:
         self.settings = settings
         self._handed_in = handed_in(arms or {})
@@ -137,8 +137,9 @@ class Parts:
             self._learning_loop.stop()
         if self._traces is not None:
             self._traces.close()
-        if self._made is not None:
-            close_arms(self._made.values())
+        with self._lock:
+            made, self._made = self._made, {}
+        close_arms((made or {}).values())
         with self._lock:
             if self._opened is not None:
                 self._opened.close()

@@ -173,7 +173,8 @@ class Router:
         own: dict[str, object] = {"tenant": tenant, "learning": "off"}
         own |= {"budget": None, "max_regret_rate": None}  # the policy keeps to them already
         steps, settings = self.steps, self.settings.model_copy(update=own)
-        arms = {name: added.arm for name, added in steps.added.items() if name != REMOTE}
+        added = {name: arm for name, arm in steps.added.items() if name != REMOTE}
+        arms = cast("Mapping[str, AddedArm]", added)  # as this router has read them
         return Router(settings, model=self.model, policy=steps.policy, ledger=steps.ledger, arms=arms)
 
     def solved_here(

@@ -35,7 +35,7 @@ from router.decision_grounds import grounds_of
 from router.decision_seed import decision_rng
 from router.solution import Cost
 from router.solve_state import SolveState, available_arms, family_of, in_time, seconds_of, trace_of
-from router.trace import IN_CONTEXT_INSTEAD, NONE_AFTER_TRAINING, TRAINED_INSTEAD, DecisionGrounds, Trace
+from router.trace import IN_CONTEXT_INSTEAD, LATE, NONE_AFTER_TRAINING, TRAINED_INSTEAD, DecisionGrounds, Trace
 from ttt_engine.cohort import Request, Result, Serve
 from ttt_engine.config import TrainingSettings
 from ttt_engine.errors import DeadlinePassed, StoreUnavailable
@@ -80,6 +80,12 @@ class Steps:
         except Exception:  # of a policy, which `decide` meets again and tells of
             return True
 
+    @property
+    def arms_there(self) -> tuple[str, ...]:
+        """The arms that some task can be answered with here, whether or not a policy chooses from them."""
+        built_in = [str(arm) for arm in Arm if self.ttt is not None or arm not in TRAINING]
+        return (*built_in, *self.added)
+
     def admit(self, state: SolveState) -> SolveState:
         """Check the task's size, name the solve and find the arms this task can be answered with.
 
@@ -91,7 +97,7 @@ class Steps:
         Task.parse(task.model_dump(), self.limits)
         named = (*self.arms, forced) if forced and forced not in self.arms else self.arms
         fits = {*available_arms(task, named), *(name for name, arm in self.added.items() if task.kind in arm.kinds)}
-        arms = tuple(arm for arm in named if arm in fits and (self.ttt is not None or arm not in TRAINING))
+        arms = tuple(arm for arm in named if arm in fits and arm in self.arms_there)
         if forced is not None and forced not in arms:
             raise ArmUnavailable(forced, arms, task_id=task.id)
         return {"trace_id": uuid.uuid4().hex, "started": time.perf_counter(), "arms": arms, "adapter": None}
@@ -202,7 +208,7 @@ class Steps:
         except Exception as error:
             said = f"the arm {name} failed ({_described(error)})"
             return {**self._floor(state), "degraded": (said, IN_CONTEXT_INSTEAD)}
-        late = () if in_time(state) else (f"{name} answered after the deadline",)
+        late = () if in_time(state) else (LATE,)
         return {"answers": answers, "answered_by": name, "tokens": _tokens(answers), "degraded": late}
 
     def answer_vote(self, state: SolveState) -> SolveState:
@@ -296,7 +302,7 @@ class Steps:
         seats = (state["seat"], state["prompting"])
         shared = any(seat is not None and seat.shared for seat in seats)  # it costs less than alone
         waited = state.get("adapter_waited", False) or shared or bool(family_of(state))
-        broke_off = any(each != IN_CONTEXT_INSTEAD for each in state.get("degraded", ()))  # to find none takes its time
+        broke_off = {*state.get("degraded", ())} - {IN_CONTEXT_INSTEAD, LATE}  # which took all of its time
         if not broke_off and not waited and decision.arm != Arm.ICL:
             cached = state.get("adapter_cached", False)
             trial = state.get("trial")

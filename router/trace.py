@@ -27,6 +27,7 @@ SCHEMA_VERSION = 2  # 1 had no grounds of a decision, no time, no tenant; its do
 # in `degraded`; feedback goes by the first two
 TRAINED_INSTEAD = "no answer in context; trained instead"
 IN_CONTEXT_INSTEAD = "the arm that was drawn gave no answer; answered in context"
+LATE = "answered after the deadline"
 NONE_AFTER_TRAINING = "no view gave an answer after training; answered in context"
 _NO_LIMITS = Limits(*[sys.maxsize] * len(fields(Limits)))
 

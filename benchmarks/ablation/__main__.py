@@ -27,7 +27,7 @@ from typing import get_args
 from rich.console import Console
 
 from benchmarks.ablation import jobs
-from benchmarks.ablation.precisions import Rows, differing, precision_here
+from benchmarks.ablation.precisions import Rows
 from benchmarks.ablation.report import report
 from benchmarks.ablation.solving import Row, solve
 from benchmarks.ablation.variants import DEFAULT, GROUPS, VARIANTS, Kind, Variant
@@ -51,27 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(home=Path(home), **({} if given.model is None else {"model": given.model}))
         model = load_model(settings.model, device="cpu")
         tasks = _tasks(given, within(model.encoding, given.max_tokens))
-        others = differing(model, precision_here(model))
-        chosen = [each for each in _variants(given) if each in others]
-        for each in VARIANTS.values():
-            if each not in others:
-                print(f"Left out: {each.name}, which is the default on this machine.", file=sys.stderr)
         rows = [Row.read(entry) for entry in read_lines(given.results)]
         there = Rows(rows, tasks, model)
         n_others = len(rows) - len(there.known)
         if n_others:
             print(f"{n_others} of {len(rows)} rows of {given.results} are not of this plan.", file=sys.stderr)
+        if n_uncounted := len(there.known) - len(there.counted):
+            print(f"{n_uncounted} rows do not count: their block is answered in another precision.", file=sys.stderr)
         if n_others and given.out and not given.anew:
             parser.error(
                 f"{given.out} would lose these {n_others} rows: they are of other tasks, settings or weights. Leave "
                 "them out with --anew."
             )
         if not given.tables:
-            left = [job for job in there.left(chosen) if given.kind in (None, job.tasks[0].kind)]
-            commit = commit_here()
+            left = [job for job in there.left(_variants(given)) if given.kind in (None, job.tasks[0].kind)]
+            commit, processor = commit_here(), processor_here()
             with Workers(settings, given.processes) as workers, EvaluationProgress(Console(stderr=True)) as progress:
                 for n_done, found in enumerate(workers.each(solve, left, stop_after_s=given.stop_after), 1):
-                    new = [replace(row, commit=commit, processes=given.processes) for row in found]
+                    new = [replace(row, commit=commit, processes=given.processes, processor=processor) for row in found]
                     append_lines(given.results, map(asdict, new))
                     rows += new
                     progress("trainings", n_done, len(left))
@@ -105,11 +102,12 @@ def _head(there: Rows, tasks: Sequence[jobs.Item], given: argparse.Namespace) ->
     )
     named = {"bf16": "bfloat16", "full": "full precision"}
     precision = " and ".join(f"in {named[each]} for {n} tasks" for each, n in sorted(there.n_tasks.items()))
+    processors = sorted({row.processor for row in rows} - {""}) or [processor_here()]
     n_failed = sum(bool(row.failed) for row in rows)
     return (
-        f"{processor_here()}, {os.cpu_count()} cores, {processes} process(es) beside each other, each on its share; "
-        f"commit {commits}; seed {jobs.SEED}; products of training {precision}, the same for all variants of a task. "
-        f"Tasks of at most {given.max_tokens:,} tokens ({sizes}); a row counts those that it rests on; "
+        f"{'; '.join(processors)}, {os.cpu_count()} cores, {processes} process(es) beside each other, each on its "
+        f"share; commit {commits}; seed {jobs.SEED}; products of training {precision}, the same for all variants of a "
+        f"task. Tasks of at most {given.max_tokens:,} tokens ({sizes}); a row counts those that it rests on; "
         f"{n_failed} rows say why training or answering failed. Points against the default are of the tasks that both "
         "have answered, its seconds are those of all tasks that one commit has answered by both, in sum; intervals are "
         "95 %, of tasks drawn anew, or of blocks where these share an adapter."

@@ -33,7 +33,8 @@ class Rows:
         for block in blocks(tasks):
             whole = [p for p in precisions if keys(block, [VARIANTS[DEFAULT]], model, p) <= self._done]
             self._precision |= dict.fromkeys(map(_named, block), (whole or precisions)[0])
-        wanted = {each: keys(tasks, differing(model, each), model, each) for each in precisions}
+        every = list(VARIANTS.values())
+        wanted = {each: keys(tasks, self._differing(every, each), model, each) for each in precisions}
         self.known = [row for row in rows if any(_place(row) in places for places in wanted.values())]
         self.counted = [row for row in self.known if _place(row) in wanted[self._precision[row.set, row.task_id]]]
         self.n_tasks = Counter(self._precision[task] for task in {(row.set, row.task_id) for row in self.counted})
@@ -43,11 +44,14 @@ class Rows:
         found = [
             job
             for precision in get_args(Precision)
-            for job in jobs(self._tasks, variants, self._model, self._done, precision)
+            for job in jobs(self._tasks, self._differing(variants, precision), self._model, self._done, precision)
             if self._precision[_named(job.tasks[0])] == precision
         ]
         order = {_named(task): place for place, task in enumerate(self._tasks)}
         return sorted(found, key=lambda job: order[_named(job.tasks[-1])])
+
+    def _differing(self, variants: Sequence[Variant], precision: Precision) -> list[Variant]:
+        return [each for each in variants if not each.is_the_default(self._model, precision)]
 
 
 def precision_here(model: TransformersModel) -> Precision:
@@ -55,11 +59,6 @@ def precision_here(model: TransformersModel) -> Precision:
     training = VARIANTS[DEFAULT].plan(model, "grid").training
     assert training is not None, "the default trains"
     return training.precision
-
-
-def differing(model: TransformersModel, precision: Precision) -> list[Variant]:
-    """Return the variants but for those that are the default in this precision."""
-    return [each for each in VARIANTS.values() if not each.is_the_default(model, precision)]
 
 
 def _place(row: Row) -> Place:

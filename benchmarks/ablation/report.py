@@ -96,12 +96,12 @@ class Paired:
     @property
     def seconds_said(self) -> str:
         """Say how many times the default's seconds it takes, all tasks together, with the interval and their number:
-        only of pairs that one commit has answered, in as many processes.
+        only of pairs that one commit has answered on one processor, in as many processes.
         """
         pairs = [
             (theirs, ours)
             for theirs, ours in zip(self.theirs, self.ours, strict=True)
-            if (theirs.commit, theirs.processes) == (ours.commit, ours.processes)
+            if (theirs.commit, theirs.processes, theirs.processor) == (ours.commit, ours.processes, ours.processor)
         ]
         if not pairs:
             return ""

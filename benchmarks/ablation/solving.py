@@ -46,6 +46,7 @@ class Row:
     failed: str  # why training came to nothing, and it was answered in context, or not even that; "": it did not
     commit: str = ""
     processes: int = 1  # that ran beside each other, each on its share of the cores
+    processor: str = ""
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> Row:

@@ -249,6 +249,8 @@ def _outcomes_of_task(
     features = {name: _scaled(name, value, running) for name, value in features.items()}
     outcomes = []
     for arm in arms:
+        if arm not in steps.arms_there:
+            raise ArmUnavailable(arm, steps.arms_there, task_id=task.id)
         try:
             state, running = _timed(steps, lambda arm=arm: _solved(steps, each, arm, probe, job))  # type: ignore[misc]
         except ArmUnavailable:  # such as one for grids alone: it has no outcome

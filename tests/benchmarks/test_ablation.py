@@ -205,6 +205,21 @@ def test_a_block_counts_in_one_precision_and_where_both_are_whole_in_that_of_the
     assert in_both.n_tasks == {"full": BLOCK}
 
 
+@pytest.mark.parametrize("here", ["full", "bf16"])
+def test_a_variant_that_chooses_its_precision_is_done_where_it_is_not_the_default(
+    here: str, model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersModel, "prefers_bfloat16", here == "bf16")
+    chosen = VARIANTS["products in full precision"]
+    of_first, of_second = keys(TASKS[:BLOCK], PAPER, model, "bf16"), keys(TASKS[BLOCK:], PAPER, model, "full")
+
+    left = Rows(rows_at([*of_first, *of_second]), TASKS, model).left([*PAPER, chosen])
+
+    assert [(job.tasks, [named.name for named in job.plans]) for job in left] == [
+        ((task,), [chosen.name]) for task in TASKS[:BLOCK]
+    ]
+
+
 @pytest.mark.usefixtures("in_full")
 def test_rows_of_neither_precision_are_none_of_the_plan(model: TransformersModel) -> None:
     strange = replace(row(DEFAULT, 0, right=True), key="of other settings", set="a")

@@ -133,12 +133,15 @@ def test_a_further_arm_can_be_asked_for(
 def test_an_arm_that_a_task_cannot_be_answered_with_leaves_it_out(
     data: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["model", "eval", "--data", data, "--set", "1d-arc", "--arm", "zero_shot", "--model", settings.model]
+    asked = ["model", "eval", "--data", data, "--set", "1d-arc", "--model", settings.model]
 
-    code = main([str(part) for part in [*asked, "--home", tmp_path / "home"]])
+    code = main([str(part) for part in [*asked, "--arm", "icl", "--arm", "zero_shot", "--home", tmp_path / "home"]])
+    said = capsys.readouterr().out
+    mistyped = main([str(part) for part in [*asked, "--arm", "icl_vot", "--home", tmp_path / "home"]])
 
-    assert code == 0
-    assert "| 1d-arc | zero_shot |" not in capsys.readouterr().out
+    assert (code, mistyped) == (0, 2)
+    assert "| 1d-arc | icl |" in said
+    assert "| 1d-arc | zero_shot |" not in said
 
 
 def test_the_command_prints_the_tables_and_writes_them(

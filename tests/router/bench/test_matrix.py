@@ -17,7 +17,7 @@ from icl_engine.embedded.pretraining import save_weights
 from icl_engine.families import HELD_OUT
 from icl_engine.task import LabelledTask, Task
 from policies.costs import Work
-from policies.errors import OutcomesRefused
+from policies.errors import ArmUnavailable, OutcomesRefused
 from policies.outcome_files import read_outcomes
 from policies.replay import PREDICTED_COST
 from router.bench.matrix import (
@@ -108,6 +108,8 @@ def test_an_arm_that_cannot_answer_a_task_has_no_outcome_and_the_others_have_the
     job = Job((bench_task("a"),), (("icl", "zero_shot", "icl_vote"),), 0, None, 1, "m", "s")
     with Router(settings) as router:
         assert [each.arm for each in _outcomes_of(router, job)] == ["icl", "icl_vote"]
+        with pytest.raises(ArmUnavailable, match="icl_vot"):
+            _outcomes_of(router, replace(job, arms=(("icl", "icl_vot"),)))
 
 
 def test_what_earlier_tasks_took_is_in_no_feature_of_a_later_one_and_the_router_learns_nothing(
