@@ -410,8 +410,9 @@ class Settings(BaseSettings):
 
             unknown = [name for name in unknown if not installed(name)]
         if not arms or len(set(arms)) < len(arms) or unknown:
+            missed = f"Nothing here has {' or '.join(map(repr, unknown))}. " if unknown else ""
             there = f"{', '.join(known)} and those of installed packages"
-            raise ValueError(f"Give one or more different names of arms among {there}")
+            raise ValueError(f"{missed}Give one or more different names of arms among {there}")
         return arms
 
     @field_validator("budget")

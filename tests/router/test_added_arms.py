@@ -387,6 +387,7 @@ def test_an_arm_that_nobody_has_is_refused_and_the_message_says_which_there_are(
     with pytest.raises(SettingsError, match="arms") as refused:
         Settings(home=tmp_path, arms=("icl", "upper"))
 
+    assert "Nothing here has 'upper'." in str(refused.value)
     assert "icl_vote" in str(refused.value)
     assert "those of installed packages" in str(refused.value)
     with Router(Settings(home=tmp_path), model=model()) as router, pytest.raises(ArmUnavailable, match="'upper'"):
