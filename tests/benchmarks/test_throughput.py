@@ -81,7 +81,7 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document, results = tmp_path / "performance.md", tmp_path / "results.jsonl"
-    document.write_text("\n".join(["before", *marks("cpu"), "after", ""]))
+    document.write_text("\n".join(["before", *marks("cpu, 20k"), "after", ""]))
     options = ["--size", "toy", "--shape", "20k", "--allow-noise", "--threads", "1", "--out", str(document)]
     for name in (PEERS[0].name, FAIR, "all together", "shorter, four views", "early stop"):
         options += ["--variant", name]
@@ -91,7 +91,9 @@ def test_the_whole_harness_runs_and_its_tables_can_be_made_again(
     main(["--tables", str(results)])
 
     assert capsys.readouterr().out == tables
-    assert document.read_text() == "\n".join(["before", marks("cpu")[0], tables.strip(), marks("cpu")[1], "after", ""])
+    assert document.read_text() == "\n".join(
+        ["before", marks("cpu, 20k")[0], tables.strip(), marks("cpu, 20k")[1], "after", ""]
+    )
     assert {"compare", "decode", "memory", "ladder", "growth"} == {
         each.section for each in read(results.read_text().splitlines())[1]
     }
