@@ -243,14 +243,15 @@ def _outcomes_of_task(
 ) -> list[Outcome]:
     """Answer one task by each arm; `ran` holds, by arm, what part of its time a training that tasks share ran."""
     task = each.labelled.task
+    for arm in arms:  # before anything is computed
+        if arm not in steps.arms_there:
+            raise ArmUnavailable(arm, steps.arms_there, task_id=task.id)
     probe, running = _timed(steps, lambda: steps.prober.probe(task, seed=job.seed))
     probe = replace(probe, seconds=probe.seconds * running, prompt_s=probe.prompt_s * running)
     features, running = _timed(steps, lambda: _features_of(steps, each, probe, job))
     features = {name: _scaled(name, value, running) for name, value in features.items()}
     outcomes = []
     for arm in arms:
-        if arm not in steps.arms_there:
-            raise ArmUnavailable(arm, steps.arms_there, task_id=task.id)
         try:
             state, running = _timed(steps, lambda arm=arm: _solved(steps, each, arm, probe, job))  # type: ignore[misc]
         except ArmUnavailable:  # such as one for grids alone: it has no outcome
