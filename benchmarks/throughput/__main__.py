@@ -30,7 +30,7 @@ from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.growth import Axes, Point, grow
 from benchmarks.throughput.in_processes import IN_PROCESSES, VARIANTS
 from benchmarks.throughput.memory import remember
-from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
+from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
 from benchmarks.throughput.records import (
     WARM_UP,
     About,
@@ -68,6 +68,7 @@ class Size:
     """How much is measured."""
 
     tasks: int
+    tasks_a_round: int  # of the main comparison
     rounds: int
     steps: int
     n_views: int
@@ -87,6 +88,7 @@ _GROWING = {"tasks": (1, 8, 32, 128), "tokens": (64, 128, 256, 512, 1024), "rank
 SIZES = {
     "toy": Size(
         2,
+        2,
         1,
         3,
         2,
@@ -103,7 +105,8 @@ SIZES = {
     ),
     "cpu": Size(
         32,
-        LEAST_ROUNDS,
+        4,
+        8,  # in which every task is met once
         40,
         8,
         5,
@@ -118,6 +121,7 @@ SIZES = {
         LEAST_ROUNDS,
     ),
     "gpu": Size(
+        128,
         128,
         LEAST_ROUNDS,
         40,
@@ -202,9 +206,10 @@ def _lacks_trl(given: argparse.Namespace) -> bool:
 
 def _plan(given: argparse.Namespace, subject: Subject) -> dict[str, object]:
     """Return what must be the same for a run to go on with another's results."""
-    names = ("size", "variant", "model", "shape", "dtype", "tasks", "n_tasks", "max_tokens", "steps", "seed")
+    of_the_run = ("size", "variant", "model", "shape", "dtype", "seed")
+    of_its_tasks = ("tasks", "n_tasks", "tasks_a_round", "max_tokens", "steps")
     asked: dict[str, object] = {
-        name: None if getattr(given, name) is None else str(getattr(given, name)) for name in names
+        name: None if getattr(given, name) is None else str(getattr(given, name)) for name in of_the_run + of_its_tasks
     }
     return asked | {
         "without_trl": str(given.without_trl),
@@ -242,7 +247,13 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
     )
     sections: dict[str, Callable[[], Iterator[Record]]] = {
         "compare": lambda: compare(
-            subject, tasks, setting, _variants(given, COMPARED, subject), schedule, repeats=size.repeats
+            subject,
+            tasks,
+            setting,
+            _variants(given, COMPARED, subject),
+            schedule,
+            repeats=size.repeats,
+            tasks_a_round=given.tasks_a_round or size.tasks_a_round,
         ),
         "ladder": lambda: compare(
             subject,
@@ -281,7 +292,7 @@ def _variants(given: argparse.Namespace, names: Sequence[str], subject: Subject)
     """Return the variants that are asked for; by default those of `names`, without one that is not at home here."""
     left_out = {TRL} if given.without_trl else set()
     if not given.variant and not subject.model.prefers_bfloat16:
-        left_out.add(IN_BF16)
+        left_out |= {IN_BF16, FAIR_IN_BF16}
     if subject.device.type != "cpu":  # of which there is one
         left_out.update(each.name for each in IN_PROCESSES)
     return [each for each in VARIANTS if each.name in (given.variant or names) and each.name not in left_out]
@@ -304,6 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tasks", type=Path, metavar="FILE", help="tasks as ARC writes them; default: generated ones")
     parser.add_argument("--n-tasks", type=int, metavar="N")
+    parser.add_argument("--tasks-a-round", type=int, metavar="N", help="of the main comparison")
     parser.add_argument("--max-tokens", type=int, default=600, help="of a whole task; longer ones are left out")
     parser.add_argument("--rounds", type=int, metavar="N")
     parser.add_argument("--steps", type=int, metavar="N")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from benchmarks.throughput.floor import (
 )
 from benchmarks.throughput.peers import FAIR
 from benchmarks.throughput.records import WARM_UP, Record
-from benchmarks.throughput.rounds import Schedule, interleaved, timed
+from benchmarks.throughput.rounds import Schedule, interleaved_by_round, timed
 from benchmarks.throughput.subject import Subject
 from benchmarks.throughput.variants import (
     ONCE,
@@ -89,36 +89,44 @@ def compare(
     schedule: Schedule,
     *,
     repeats: int,
+    tasks_a_round: int | None = None,
     section: str = "compare",
 ) -> Iterator[Record]:
-    """Solve the tasks with every variant in turn.
+    """Solve tasks with every variant in turn.
 
     Args:
         repeats: of each matrix product that the machine's rates are measured with.
+        tasks_a_round: which one after the other go through all tasks, and again from the first; None: all in each.
     """
     place = section, subject.name, ""
     if not schedule.is_left(place, [variant.name for variant in variants]):
         return
     rates = Rates.measured(subject, repeats=repeats)
-    bare = [labelled.task for labelled in tasks]
-    floor_s = training_floor_s(subject, bare, setting, rates)
+    parts = [tasks[i : i + (tasks_a_round or len(tasks))] for i in range(0, len(tasks), tasks_a_round or len(tasks))]
+    bare = [[labelled.task for labelled in part] for part in parts]
+    floors_s = [training_floor_s(subject, part, setting, rates) for part in bare]
     reference: Tensors | None = None
     for variant in variants:
         seconds, noise, (solved, _) = timed(
-            functools.partial(_run, variant, subject, bare[:1], setting), device=subject.device
+            functools.partial(_run, variant, subject, bare[0][:1], setting), device=subject.device
         )
         yield Record(*place, variant.name, WARM_UP, seconds, noise)
         if variant.name == FAIR:
             reference = solved.adapters[0]
-    calls = {variant.name: functools.partial(_run, variant, subject, bare, setting) for variant in variants}
+
+    def calls_of(i: int) -> Mapping[str, Callable[[], tuple[Solved, Stages]]]:
+        part = bare[i % len(bare)]
+        return {variant.name: functools.partial(_run, variant, subject, part, setting) for variant in variants}
+
     columns = {variant.name: variant.column for variant in variants}
-    for each in interleaved(calls, schedule, place, device=subject.device):
+    for each in interleaved_by_round(list(columns), calls_of, schedule, place, device=subject.device):
         solved, stages = each.given
-        figures = _figures(subject, tasks, solved, stages, rates)
+        part = each.round % len(parts)
+        figures = {"part": float(part), **_figures(subject, parts[part], solved, stages, rates)}
         figures |= {"flops_per_s": rates.flops_per_s, "bytes_per_s": rates.bytes_per_s}
         if columns[each.name] != "approximate":  # which do less, or count in other numbers
-            figures["train_floor_s"] = floor_s
-        if reference is not None:
+            figures["train_floor_s"] = floors_s[part]
+        if reference is not None and part == 0:
             figures["differs"] = difference(solved.adapters[0], reference)
         seconds = each.seconds - stages.seconds.get(ONCE, 0.0)
         yield Record(*place, each.name, each.round, seconds, each.noise, figures)
@@ -137,13 +145,11 @@ def _figures(
     reading_s, writing_s = answering_floor_s(
         shape_of(subject.model.module), stages.rows, flops_per_s=rates.flops_per_s, bytes_per_s=rates.bytes_per_s
     )
-    task_s = sorted(solved.task_s)
     figures = {
         "tasks": float(len(tasks)),
         "loss": statistics.mean(solved.losses),
-        "p50_s": statistics.median(task_s),
-        "p95_s": task_s[min(len(task_s) - 1, int(0.95 * len(task_s)))],
         "answer_floor_s": reading_s + writing_s,
+        **{f"task_{i}_s": seconds for i, seconds in enumerate(solved.task_s)},
         **{f"{stage}_s": seconds for stage, seconds in stages.seconds.items() if stage != ONCE},
         **{f"{stage}_tokens": float(n) for stage, n in stages.passed_tokens.items()},
     }

@@ -28,6 +28,7 @@ from benchmarks.throughput.variants import (
     TrainingSequence,
     Variant,
     sequences_of,
+    with_training,
 )
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote
@@ -221,6 +222,7 @@ class Fair:
 
 
 FAIR = "P1 fair naive"
+FAIR_IN_BF16 = "P1 fair naive, bf16"
 TRL = "P2 TRL"
 PEERS: tuple[Variant, ...] = (
     Variant("P0 naive", "peer", "a task: from_pretrained, get_peft_model, Trainer, generate prompt by prompt", naive),
@@ -229,6 +231,12 @@ PEERS: tuple[Variant, ...] = (
         "peer",
         "the base loaded once; a task: delete_adapter, add_adapter, Trainer, generate over all views",
         Fair(trained_by_trainer),
+    ),
+    Variant(
+        FAIR_IN_BF16,
+        "approximate",
+        "as P1, the Trainer with bf16=True",
+        with_training(Fair(trained_by_trainer), precision="bf16"),
     ),
     Variant("P1 merged", "peer", "as P1, merge_adapter while answering", Fair(trained_by_trainer, merged=True)),
     Variant(TRL, "peer", "as P1, with TRL's SFTTrainer, padded", Fair(trained_by_trl)),
@@ -277,6 +285,7 @@ def _arguments(known: Any, out: str, subject: Subject, setting: Setting) -> dict
         "warmup_steps": 0,
         "weight_decay": 0.0,
         "max_grad_norm": training.max_norm,
+        "bf16": training.precision == "bf16",
         "use_cpu": cpu,
         "dataloader_pin_memory": not cpu,
         "remove_unused_columns": False,

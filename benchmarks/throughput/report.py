@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.throughput import decoding, growth, routing
 from benchmarks.throughput.in_processes import VARIANTS, in_processes
@@ -14,6 +17,7 @@ from benchmarks.throughput.rounds import LEAST_ROUNDS, MOST_OTHER_CORES, quiet_r
 from benchmarks.throughput.variants import IN_BF16
 
 NAIVE = PEERS[0].name
+_A_TASK = re.compile(r"task_\d+_s")
 
 
 def marks(title: str) -> tuple[str, str]:
@@ -88,29 +92,52 @@ class Measured:
 
     def seconds(self, name: str, place: str = "", per: str | None = None) -> dict[int, float]:
         """Return seconds by round, or seconds for one of what a figure counts."""
-        found = [each for each in self.records if (each.name, each.place) == (name, place)]
+        found = self.of(name, place)
         return {each.round: each.seconds / (each.figures[per] if per else 1.0) for each in found}
 
     def figure(self, name: str, figure: str, place: str = "") -> float | None:
         """Return the median of a figure over the rounds; None where it was not taken."""
-        found = [
-            each.figures[figure]
-            for each in self.records
-            if (each.name, each.place) == (name, place) and figure in each.figures
-        ]
+        found = [each.figures[figure] for each in self.of(name, place) if figure in each.figures]
         return statistics.median(found) if found else None
 
     def fraction(self, name: str, floor: str, of: str | None, place: str = "") -> str:
-        """Say what part of the seconds, or of a stage's, the floor is."""
-        floor_s = self.figure(name, floor, place)
-        spent = list(self.seconds(name, place).values())
-        took = (statistics.median(spent) if spent else None) if of is None else self.figure(name, of, place)
-        return "" if floor_s is None or not took else f"{floor_s / took:.1%}"
+        """Say what part of the seconds, or of a stage's, the floor is, over all rounds."""
+        both = [
+            (each.figures[floor], each.seconds if of is None else each.figures[of])
+            for each in self.of(name, place)
+            if floor in each.figures and (of is None or of in each.figures)
+        ]
+        floor_s, spent_s = (sum(part) for part in zip(*both, strict=True)) if both else (0.0, 0.0)
+        return f"{floor_s / spent_s:.1%}" if spent_s else ""
 
-    @property
-    def n_tasks(self) -> int:
-        """Tasks of a round."""
-        return int(max((each.figures.get("tasks", 0.0) for each in self.records), default=0.0))
+    def a_task(self, name: str, figure: str) -> float | None:
+        """Return a figure by the task, over all rounds; None where it was not taken."""
+        found = [each.figures for each in self.of(name) if figure in each.figures]
+        return sum(each[figure] for each in found) / sum(each["tasks"] for each in found) if found else None
+
+    def over_parts(self, name: str, figure: str) -> float | None:
+        """Return the sum of a figure over the parts of the tasks, each of which has its rounds; None where it was not
+        taken.
+        """
+        by_part: dict[float, list[float]] = {}
+        for each in self.of(name):
+            if figure in each.figures:
+                by_part.setdefault(each.figures.get("part", 0.0), []).append(each.figures[figure])
+        return sum(map(statistics.median, by_part.values())) if by_part else None
+
+    def task_percentile(self, name: str, share: float) -> float | None:
+        """Return the seconds that a share of the tasks take at most; None where they are not known one by one."""
+        by_task: dict[tuple[float, str], list[float]] = {}
+        for each in self.of(name):
+            for figure in filter(_A_TASK.fullmatch, each.figures):
+                by_task.setdefault((each.figures.get("part", 0.0), figure), []).append(each.figures[figure])
+        if not by_task:  # of results from before they were kept one by one
+            return self.figure(name, f"p{100 * share:.0f}_s")
+        return float(np.percentile([statistics.median(each) for each in by_task.values()], 100 * share))
+
+    def of(self, name: str, place: str = "") -> list[Record]:
+        """Return the records of what has a name, at a place."""
+        return [each for each in self.records if (each.name, each.place) == (name, place)]
 
     @property
     def said(self) -> str:
@@ -154,9 +181,9 @@ def _compared(measured: Measured) -> str:
     rows, times = [], []
     apart = in_processes(FAIR) in names
     for name in [each for each in known if each in names]:
-        seconds, tasks = measured.seconds(name), measured.figure(name, "tasks") or 0.0
-        per_hour = 3600 * tasks / statistics.median(seconds.values())
-        solved, differs = measured.figure(name, "solved"), measured.figure(name, "differs")
+        of, tasks = measured.of(name), measured.over_parts(name, "tasks") or 0.0
+        per_hour = 3600 * sum(each.figures["tasks"] for each in of) / sum(each.seconds for each in of)
+        solved, differs = measured.over_parts(name, "solved"), measured.figure(name, "differs")
         loss = None if known[name].other_steps else measured.figure(name, "loss")
         rows.append(
             [
@@ -171,12 +198,12 @@ def _compared(measured: Measured) -> str:
                 "" if differs is None else f"{differs:.1e}",
             ]
         )
-        passed, peak = measured.figure(name, "train_tokens"), measured.figure(name, "peak_bytes")
+        passed, peak = measured.over_parts(name, "train_tokens"), measured.figure(name, "peak_bytes")
         times.append(
             [
                 name,
-                *(_seconds(measured.figure(name, stage), tasks) for stage in ("load_s", "train_s", "answer_s")),
-                *(_seconds(measured.figure(name, part), 1.0) for part in ("p50_s", "p95_s")),
+                *(_seconds(measured.a_task(name, stage)) for stage in ("load_s", "train_s", "answer_s")),
+                *(_seconds(measured.task_percentile(name, share)) for share in (0.5, 0.95)),
                 "" if passed is None else f"{passed:,.0f}",
                 measured.fraction(name, "train_floor_s", "train_s"),
                 measured.fraction(name, "answer_floor_s", "answer_s"),
@@ -189,7 +216,7 @@ def _compared(measured: Measured) -> str:
     return "\n\n".join(
         [
             f"### {_COMPARED[measured.section]}, {measured.subject}",
-            f"{measured.n_tasks} tasks; {measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; "
+            f"{_tasks_said(measured)}; {measured.said}. torch.mm at the model's shapes: {flops / 1e9:,.1f} GFLOP/s; "
             f"copying as many bytes as its weights have: {moved / 1e9:,.1f} GB/s. The grammar that keeps "
             "answers grids is ours alone; a peer's answer that is no grid has no vote. The loss is the mean over the "
             "steps, and is not told of variants with other steps. The last column of the first "
@@ -290,6 +317,12 @@ _TABLES: Mapping[str, Callable[[Measured], str]] = {
 }
 
 
+def _tasks_said(measured: Measured) -> str:
+    tasks = max(measured.over_parts(each.name, "tasks") or 0.0 for each in measured.records)
+    a_round = max(each.figures["tasks"] for each in measured.records)
+    return f"{tasks:.0f} tasks" + (f", {a_round:.0f} of them a round" if a_round < tasks else "")
+
+
 def _versus(measured: Measured, other: str, name: str) -> str:
     slow = measured.seconds(other)
     return ratio_said(slow, measured.seconds(name)) if slow and name != other else ""
@@ -299,8 +332,8 @@ def _any(measured: Measured, figure: str) -> float:
     return next((each.figures[figure] for each in measured.records if figure in each.figures), 0.0)
 
 
-def _seconds(value: float | None, tasks: float) -> str:
-    return "" if value is None else f"{value / tasks:.3f}"
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _table(header: str, rows: Iterable[Sequence[str]]) -> str:

@@ -88,10 +88,22 @@ def interleaved(
     calls: Mapping[str, Callable[[], T]], schedule: Schedule, place: Place, *, device: torch.device
 ) -> Iterator[Timed[T]]:
     """Call all in turn, each round beginning with the next one, for the rounds that the schedule lacks."""
-    names, finished = list(calls), schedule.finished(place, calls)
+    return interleaved_by_round(list(calls), lambda _: calls, schedule, place, device=device)
+
+
+def interleaved_by_round(
+    names: Sequence[str],
+    calls_of: Callable[[int], Mapping[str, Callable[[], T]]],
+    schedule: Schedule,
+    place: Place,
+    *,
+    device: torch.device,
+) -> Iterator[Timed[T]]:
+    """Do the same where a round has calls of its own."""
+    names, finished = list(names), schedule.finished(place, names)
     while schedule.goes_on(finished):
         first = len(finished) % len(names)
-        counts = True
+        counts, calls = True, calls_of(len(finished))
         for name in names[first:] + names[:first]:
             measured = timed(calls[name], device=device)
             counts &= schedule.allow_noise or measured[1].quiet

@@ -315,7 +315,7 @@ def with_views(run: Run, n_views: int) -> Run:
 _TOGETHER = ours(train_together, answer_together)
 _AS_ROUTED = as_routed(_TOGETHER)
 _SHORT = shortened(_AS_ROUTED)
-IN_BF16 = "bf16"  # left out where the subject does not prefer it, unless it is asked for
+IN_BF16 = "bf16"  # left out, as the peer's, where the subject does not prefer it, unless it is asked for
 OURS: tuple[Variant, ...] = (
     Variant(
         "one by one",

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, Trainer
 
 from benchmarks.throughput.__main__ import main
+from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.in_processes import VARIANTS, shared_out
-from benchmarks.throughput.peers import FAIR, PEERS, TRL, has_trl
+from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
 from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
 from benchmarks.throughput.rounds import Noise, Schedule
@@ -41,7 +42,7 @@ from benchmarks.throughput.variants import (
     with_views,
 )
 from icl_engine.embedded.vocabulary import PAD, START
-from icl_engine.task import Task
+from icl_engine.task import LabelledTask, Task
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, TrainingSettings
 
@@ -198,8 +199,67 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
     assert {"short", "shorter"} < set(compared)
-    assert not {IN_BF16, TRL} & set(compared)
+    assert not {IN_BF16, FAIR_IN_BF16, TRL} & set(compared)
     assert "`bf16` is left out" in capsys.readouterr().out
+
+
+def test_rounds_go_through_the_tasks_part_by_part(subject: Subject, setting: Setting) -> None:
+    asked: list[list[str]] = []
+
+    def run(subject: Subject, tasks: Sequence[Task], setting: Setting, stages: Stages) -> Solved:
+        asked.append([task.id for task in tasks])
+        return Solved(
+            ((),) * len(tasks), ({},) * len(tasks), (0.0,) * len(tasks), tuple(map(float, range(1, 1 + len(tasks))))
+        )
+
+    tasks = [LabelledTask.parse(task, [[[0]]]) for task in (*TASKS, task_of_tokens(64, 2))]
+    variants = [Variant("all together", "approximate", "", run)]
+
+    records = list(
+        compare(subject, tasks, setting, variants, Schedule(3, allow_noise=True), repeats=1, tasks_a_round=2)
+    )
+
+    ids = [labelled.task.id for labelled in tasks]
+    assert asked == [ids[:1], ids[:2], ids[2:], ids[:2]]  # the first warms up
+    assert [each.figures.get("part") for each in records] == [None, 0.0, 1.0, 0.0]
+
+
+def test_what_parts_come_to_is_told_of_all_tasks() -> None:
+    def record(name: str, i: int, seconds: float, part: float, **figures: float) -> Record:
+        return Record("compare", "m", "", name, i, seconds, None, {"tasks": 2.0, "part": part, **figures})
+
+    records = [
+        record("all together", 0, 10.0, 0.0, solved=1.0, train_s=8.0, train_floor_s=1.0, task_0_s=4.0, task_1_s=6.0),
+        record("all together", 1, 30.0, 1.0, solved=2.0, train_s=24.0, train_floor_s=7.0, task_0_s=10.0, task_1_s=20.0),
+        record("all together", 2, 10.0, 0.0, solved=1.0, train_s=8.0, train_floor_s=2.0, task_0_s=4.0, task_1_s=6.0),
+    ]
+
+    text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records)
+
+    assert "4 tasks, 2 of them a round; 3 of 3 rounds count" in text
+    assert "| all together | exact | 432 |" in text  # six tasks in 50 s
+    assert "| 3 of 4 |" in text
+    assert "6.667" in text  # seconds of training, 40 of six tasks
+    assert "25.0%" in text  # of the floor, 10 of 40
+    assert "| 8.000 | 18.500 |" in text  # of 4, 6, 10 and 20 s
+
+
+def test_a_peer_in_bfloat16_asks_its_trainer_for_it(
+    subject: Subject, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    trains = Trainer.train
+
+    def noting(trainer: Trainer) -> object:
+        told.append(trainer.args.bf16)
+        return trains(trainer)
+
+    monkeypatch.setattr(Trainer, "train", noting)
+
+    for name in (FAIR, FAIR_IN_BF16):
+        _solved(next(each for each in PEERS if each.name == name), subject, setting)
+
+    assert told == [False] * len(TASKS) + [True] * len(TASKS)
 
 
 def test_the_loss_of_other_steps_is_not_told() -> None:
