@@ -28,7 +28,7 @@ import torch
 from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.growth import Axes, Point, grow
-from benchmarks.throughput.in_processes import IN_PROCESSES, VARIANTS
+from benchmarks.throughput.in_processes import IN_PROCESSES, VARIANTS, in_processes
 from benchmarks.throughput.memory import remember
 from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
 from benchmarks.throughput.records import (
@@ -292,7 +292,7 @@ def _variants(given: argparse.Namespace, names: Sequence[str], subject: Subject)
     """Return the variants that are asked for; by default those of `names`, without one that is not at home here."""
     left_out = {TRL} if given.without_trl else set()
     if not given.variant and not subject.model.prefers_bfloat16:
-        left_out |= {IN_BF16, FAIR_IN_BF16}
+        left_out |= {FAIR_IN_BF16, IN_BF16, in_processes(IN_BF16)}
     if subject.device.type != "cpu":  # of which there is one
         left_out.update(each.name for each in IN_PROCESSES)
     return [each for each in VARIANTS if each.name in (given.variant or names) and each.name not in left_out]

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.throughput.peers import FAIR, PEERS
 from benchmarks.throughput.subject import Subject, endless, trained
-from benchmarks.throughput.variants import OURS, Run, Setting, Solved, Stages, Variant
+from benchmarks.throughput.variants import IN_BF16, OURS, Run, Setting, Solved, Stages, Variant
 from icl_engine.task import Task
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.executors import Batch
@@ -189,5 +189,6 @@ def _once_more(variant: Variant) -> Variant:
     )
 
 
-IN_PROCESSES = tuple(_once_more(each) for each in (*PEERS, *OURS) if each.name in (FAIR, "all together", "shorter"))
+_IN_PROCESSES = (FAIR, "all together", IN_BF16, "short", "shorter")
+IN_PROCESSES = tuple(_once_more(each) for each in (*PEERS, *OURS) if each.name in _IN_PROCESSES)
 VARIANTS = (*PEERS, *OURS, *IN_PROCESSES)

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, Trainer
 from benchmarks.throughput.__main__ import main
 from benchmarks.throughput.comparing import compare
 from benchmarks.throughput.decoding import decode_mixed
-from benchmarks.throughput.in_processes import VARIANTS, shared_out
+from benchmarks.throughput.in_processes import VARIANTS, in_processes, shared_out
 from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
 from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
@@ -199,7 +199,7 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
     assert {"short", "shorter"} < set(compared)
-    assert not {IN_BF16, FAIR_IN_BF16, TRL} & set(compared)
+    assert not {FAIR_IN_BF16, IN_BF16, in_processes(IN_BF16), TRL} & set(compared)
     assert "`bf16` is left out" in capsys.readouterr().out
 
 
@@ -303,14 +303,14 @@ def test_whatever_is_exact_trains_the_adapter_that_the_trainer_does(
 
 
 def test_processes_solve_what_one_does_and_tell_what_it_took(subject: Subject, setting: Setting) -> None:
-    together, in_processes = (
+    together, apart = (
         next(each for each in VARIANTS if each.name == name)
         for name in ("all together", "all together, a process a core")
     )
     here, there = Stages(subject.device), Stages(subject.device)
 
     together.run(subject, TASKS, setting, here)
-    in_processes.run(subject, TASKS, setting, there)
+    apart.run(subject, TASKS, setting, there)
 
     assert here.passed_tokens["train"] == there.passed_tokens["train"]
     assert sorted(here.rows) == sorted(there.rows)
