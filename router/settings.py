@@ -222,6 +222,9 @@ class Settings(BaseSettings):
     )
     ttt_output_head: bool = Field(False, description="adapt the head that writes tokens, too")
     ttt_frozen_a: bool = Field(False, description="train the B matrices alone")
+    ttt_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of a layer's inputs that its LoRA does not see in a training step"
+    )
     ttt_task_token: bool = Field(False, description="train an embedding of the task, added to every token, too")
     ttt_learning_rate: float = Field(2e-3, gt=0, description="highest learning rate of test-time training")
     ttt_schedule: Schedule = Field("linear", description="how the learning rate falls to 0")
@@ -377,7 +380,7 @@ class Settings(BaseSettings):
         shape = {key: value for key, value in given.items() if key in names}
         loop = {key: value for key, value in given.items() if key not in names}
         if shape.get("method") == "full" or shape.get("rank") == 0:  # then the preset's has no part to be chosen
-            shape = {"output_head": False} | shape
+            shape = {"output_head": False, "dropout": 0.0} | shape
         return Preset(
             replace(chosen.lora, **shape),
             replace(chosen.training, **loop),

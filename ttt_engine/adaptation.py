@@ -55,8 +55,12 @@ class Adaptation(Protocol):
         """
         ...
 
-    def use(self, slots: Sequence[int]) -> None:
-        """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order."""
+    def use(self, slots: Sequence[int], draws: Sequence[int] = ()) -> None:
+        """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order.
+
+        Args:
+            draws: the seed of each row's dropout; (): none, as where the model answers.
+        """
         ...
 
     def training(self) -> AbstractContextManager[None]:

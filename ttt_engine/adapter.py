@@ -68,7 +68,7 @@ class AdapterSpec:
             "tenant": self.tenant,
             "task": self.task,
             "base": self.base,
-            "lora": asdict(self.lora),
+            "lora": _said(self.lora),
             "training": asdict(self.training),
             "seed": self.seed,
         }
@@ -84,7 +84,7 @@ class AdapterSpec:
     @property
     def kin(self) -> str:
         """SHA-256 (hex) over what relatives share: tenant, base and LoRA settings."""
-        return hashlib.sha256(_canonical([self.tenant, self.base, asdict(self.lora)]).encode()).hexdigest()
+        return hashlib.sha256(_canonical([self.tenant, self.base, _said(self.lora)]).encode()).hexdigest()
 
 
 def adapter_key(
@@ -119,6 +119,14 @@ def kin_of(spec_document: str) -> str:
     """Return `AdapterSpec.kin` of an adapter's `spec`."""
     content = json.loads(spec_document)
     return hashlib.sha256(_canonical([content["tenant"], content["base"], content["lora"]]).encode()).hexdigest()
+
+
+def _said(lora: LoraSettings) -> dict[str, object]:
+    """Return what is said of the settings: no dropout where there is none, as before there could be any."""
+    said = asdict(lora)
+    if not lora.dropout:
+        del said["dropout"]
+    return said
 
 
 def _canonical(content: object) -> str:

@@ -21,7 +21,7 @@ class LoraSettings:
     """What is trained: the shape of the adapter. All of it is part of an adapter's key.
 
     Raises:
-        TaskRefused: a choice is not among those known, or two of them do not go together.
+        TaskRefused: a choice is not among those known or out of its bounds, or two of them do not go together.
     """
 
     rank: int = 16  # 0: no LoRA, the task token alone
@@ -31,13 +31,16 @@ class LoraSettings:
     )
     output_head: bool = False  # the language model's head gets a LoRA too (the paper: of its 8B models)
     frozen_a: bool = False  # A stays as it is drawn and B alone is trained (LoRA-FA)
+    dropout: float = 0.0  # share of a layer's inputs that its LoRA does not see in a step of training
     task_token: bool = False  # a learned vector besides, added to the embedding of every token
     method: Method = "lora"  # "full": all weights of the model, of one task at a time; the shape above plays no part
     max_full_weights: int = 50_000_000  # of a model that "full" is let loose on
 
     def __post_init__(self) -> None:
         _check_known("method", self.method, get_args(Method))
-        parts = [name for name in ("output_head", "frozen_a") if getattr(self, name)]
+        parts = [name for name in ("output_head", "frozen_a", "dropout") if getattr(self, name)]
+        if not 0.0 <= self.dropout < 1.0:
+            raise TaskRefused(f"got {self.dropout}", field="dropout", remedy="Give at least 0 and less than 1.")
         if self.rank < 0:
             raise TaskRefused(f"got {self.rank}", field="rank", remedy="Give at least 1, or 0 with task_token.")
         if parts and (self.method == "full" or self.rank == 0):

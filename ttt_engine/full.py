@@ -74,8 +74,8 @@ class FullWeights:
         config: str = self.model.module.config.to_json_string()
         return config
 
-    def use(self, slots: Sequence[int]) -> None:
-        """Say which slot each row is for: the only one."""
+    def use(self, slots: Sequence[int], draws: Sequence[int] = ()) -> None:
+        """Say which slot each row is for: the only one; there is no dropout."""
         if {*slots} != {0}:
             raise ValueError(f"all weights are trained for one slot at a time, slot 0; got {list(slots)}")
 

@@ -31,6 +31,7 @@ class _Layer:
     """One adapted layer and its matrices: views of the stack's buffers, a row of them a slot."""
 
     name: str
+    place: int  # among the layers
     module: torch.nn.Linear
     mergeable: bool  # its weight is its own, and not quantised: a sum can stand in for it
     a: torch.nn.Parameter  # (slots, rank, inputs)
@@ -64,13 +65,13 @@ class LoraStack:
         if settings.frozen_a:  # in a buffer of their own: the optimiser keeps nothing of them
             a_parts = iter(torch.zeros(n_slots, sum(a_sizes), device=model.device).split(a_sizes, dim=1))
         uses = Counter(id(own) for module in model.module.modules() for own in module.parameters(recurse=False))
-        self._layers = []
+        self._layers: list[_Layer] = []
         for name, layer in modules:
             a = next(a_parts).view(n_slots, settings.rank, layer.in_features)
             b = next(parts).view(n_slots, layer.out_features, settings.rank)
             matrices = (torch.nn.Parameter(part, requires_grad=False) for part in (a, b))
             tied = uses[id(layer.weight)] > 1  # with the input embedding, which a sum would change too
-            self._layers.append(_Layer(name, layer, not tied and _is_plain(layer), *matrices))
+            self._layers.append(_Layer(name, len(self._layers), layer, not tied and _is_plain(layer), *matrices))
         self._token = TaskToken(model, next(parts)) if settings.task_token else None
         self._scale = settings.alpha / max(1, settings.rank)
         self._head = model.module.get_output_embeddings()
@@ -127,7 +128,7 @@ class LoraStack:
             r=self.settings.rank,
             lora_alpha=self.settings.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
             target_modules=sorted({layer.name.rpartition(".")[2] for layer in self._layers}),
-            lora_dropout=0.0,
+            lora_dropout=self.settings.dropout,
             bias="none",
         )
         content = {**config.to_dict(), "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True}
@@ -138,10 +139,14 @@ class LoraStack:
             sort_keys=True,
         )
 
-    def use(self, slots: Sequence[int]) -> None:
-        """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order."""
+    def use(self, slots: Sequence[int], draws: Sequence[int] = ()) -> None:
+        """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order.
+
+        Args:
+            draws: the seed of each row's dropout; (): none, as where the model answers.
+        """
         self._rows = self._head_rows = Rows.of(slots, self.model.device)
-        self._slots = tuple(slots)
+        self._slots, self._draws = tuple(slots), tuple(draws)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -221,11 +226,27 @@ class LoraStack:
         plain = output.dtype == layer.a.dtype and output.device.type == "cpu" and not torch.is_grad_enabled()
         if plain and rows.index is not None:
             return self._with_update_by_slot(layer, rows, x, output)
+        if self._draws and self.settings.dropout:
+            x = self._thinned(layer, x)
         a, b = rows.chosen(layer.a), rows.chosen(layer.b)
         dtype = output.dtype if torch.is_autocast_enabled(output.device.type) else a.dtype  # autocast sees to its own
         inner = rows.grouped(x).to(dtype) @ a.mT  # (groups, tokens, rank)
         summed = torch.baddbmm(rows.grouped(output).to(dtype), inner, b.mT, alpha=self._scale)
         return rows.ungrouped(summed.to(output.dtype), output.shape)
+
+    def _thinned(self, layer: _Layer, x: torch.Tensor) -> torch.Tensor:
+        """Return x with a share of its numbers 0 and the others larger by as much, others in every row, layer and step.
+
+        A row's draw is its own: on a CPU it is the same beside other rows, however far these are padded. What has other
+        rows than the batch, as the head's learned places, is drawn as one.
+        """
+        share = self.settings.dropout
+        rows = list(x) if len(x) == len(self._draws) else [x]
+        kept = []
+        for row, draw in zip(rows, self._draws, strict=False):
+            generator = torch.Generator(x.device).manual_seed(draw + layer.place)
+            kept.append(torch.rand(row.shape, generator=generator, device=x.device) >= share)
+        return x * torch.stack(kept).view(x.shape) / (1.0 - share)
 
     def _with_update_by_slot(self, layer: _Layer, rows: Rows, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Return the same, written to output slot by slot: on a CPU, groups of unlike size cost more to fill up and to

@@ -71,7 +71,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "paper_1b": _paper(5e-5, output_head=False),
         "paper_8b": _paper(1e-4, output_head=True),
         "bbh": Preset(
-            LoraSettings(rank=64, alpha=64.0, target_modules=("q_proj", "v_proj", "o_proj", *_MLP)),
+            LoraSettings(rank=64, alpha=64.0, target_modules=("q_proj", "v_proj", "o_proj", *_MLP), dropout=0.05),
             _BBH,
         ),
     }

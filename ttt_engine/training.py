@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -231,6 +232,10 @@ class _Run:
         """The learning rate of the step whose loss was taken last."""
         return self.job.settings.rate_at(len(self.losses) - 1, self.steps)
 
+    def draw(self, row: int) -> int:
+        """Return the seed of a row's dropout in the coming step, the same whatever is trained beside it."""
+        return random.Random(f"dropout/{self.job.seed}/{len(self.losses)}/{row}").getrandbits(62)
+
     def next_batch(self, model: TransformersModel) -> list[Learned]:
         """Return the sequences of the coming step.
 
@@ -361,7 +366,9 @@ class _Loop:
 
     def _learn(self, batch: Mapping[int, list[Learned]]) -> None:
         """Move every slot along the gradient of its own mean loss; one whose loss is no use leaves instead."""
-        self.stack.use([slot for slot, sequences in batch.items() for _ in sequences])
+        rows = [(slot, row) for slot, sequences in batch.items() for row in range(len(sequences))]
+        draws = [self.live[slot].draw(row) for slot, row in rows] if self.stack.settings.dropout else []
+        self.stack.use([slot for slot, _ in rows], draws)
         with computing_in(self.precision, self.model.device):
             losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
         kept = []

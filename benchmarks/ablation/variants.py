@@ -135,6 +135,7 @@ _ALL: tuple[Variant, ...] = (
     Variant("rank 4", "adapter", {"ttt_rank": 4, "ttt_alpha": 8.0}),
     Variant("rank 64", "adapter", {"ttt_rank": 64, "ttt_alpha": 128.0}),
     Variant("B matrices alone (frozen A)", "adapter", {"ttt_frozen_a": True}),
+    Variant("dropout of a twentieth", "adapter", {"ttt_dropout": 0.05}),
     Variant("attention matrices alone", "adapter", {"ttt_targets": ("q_proj", "k_proj", "v_proj", "o_proj")}),
     Variant("the output head too", "adapter", {"ttt_output_head": True}),
     Variant("a task token too", "adapter", {"ttt_task_token": True}),

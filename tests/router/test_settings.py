@@ -258,6 +258,7 @@ def test_every_choice_of_training_can_be_set() -> None:
 def test_where_no_lora_is_trained_the_head_of_a_preset_has_none(given: dict[str, Any]) -> None:
     assert Settings(ttt_preset="paper_8b").ttt(0).lora.output_head
     assert not Settings(ttt_preset="paper_8b", **given).ttt(0).lora.output_head
+    assert not Settings(ttt_preset="bbh", **given).ttt(0).lora.dropout
 
 
 @pytest.mark.parametrize("given", [{"ttt_rank": 0}, {"ttt_method": "full", "ttt_frozen_a": True}])

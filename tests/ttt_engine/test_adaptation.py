@@ -37,6 +37,7 @@ STACKED = {
     "lora": LORA,
     "output head": replace(LORA, output_head=True),
     "frozen A": replace(LORA, frozen_a=True),
+    "dropout": replace(LORA, dropout=0.2),
     "task token": replace(LORA, task_token=True),
     "task token alone": replace(LORA, rank=0, task_token=True),
     "all but full": replace(LORA, output_head=True, frozen_a=True, task_token=True),
@@ -295,7 +296,7 @@ def test_a_head_of_its_own_is_merged(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
 @pytest.mark.filterwarnings("ignore:Model (with|has) .tie_word_embeddings:UserWarning")  # of merging in peft
-@pytest.mark.parametrize("name", ["output head", "frozen A"])
+@pytest.mark.parametrize("name", ["output head", "frozen A", "dropout"])
 def test_peft_loads_it_as_one_of_its_own(model: TransformersModel, tmp_path: Path, name: str) -> None:
     engine = TttEngine(model, MemoryAdapterStore(), FORMS[name])
     adapter = engine.adapt(CONSTANT_TASK, training_for(FORMS[name]), seed=0).adapter
@@ -304,6 +305,53 @@ def test_peft_loads_it_as_one_of_its_own(model: TransformersModel, tmp_path: Pat
 
     with trained_on(model, FORMS[name]).active():
         assert torch.allclose(logits_of(theirs), logits_of(model.module), atol=1e-4)
+
+
+# Dropout
+
+
+def test_dropout_hides_a_share_of_the_inputs_of_every_layer_and_makes_up_for_it(model: TransformersModel) -> None:
+    stack = LoraStack(model, FORMS["dropout"])
+    layer, other = stack._layers[:2]
+    stack.use([0, 0], draws=[11, 12])
+
+    first, again = (stack._thinned(layer, torch.ones(2, 50, 32)) for _ in range(2))
+    elsewhere = stack._thinned(other, torch.ones(2, 50, 32))
+    stack.use([0], draws=[11])
+    alone_and_shorter = stack._thinned(layer, torch.ones(1, 30, 32))
+
+    assert first.unique().tolist() == pytest.approx([0.0, 1.25])
+    assert float(first.mean()) == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, elsewhere)
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(first[:1, :30], alone_and_shorter)
+
+
+def test_dropout_changes_what_is_learned_at_every_step_and_no_answer(model: TransformersModel) -> None:
+    with_it, without = (
+        train(model, settings, TrainingJob(CONSTANT_TASK, training_for(settings, 3), 0))
+        for settings in (FORMS["dropout"], LORA)
+    )
+    assert with_it.losses[0] == pytest.approx(without.losses[0])  # B is 0 before the first step
+    assert with_it.losses[1:] != pytest.approx(without.losses[1:], rel=1e-4)
+
+    said = []
+    for settings in (FORMS["dropout"], LORA):
+        stack = LoraStack(model, settings)
+        stack.fill(with_it.tensors)
+        with stack.active():
+            said.append(logits_of(model.module))
+    assert torch.equal(*said)
+
+
+def test_a_look_at_a_held_out_demonstration_is_without_dropout(model: TransformersModel) -> None:
+    looking = TrainingSettings(steps=2, check_every=2, learning_rate=1e-9)  # which changes nothing
+    with_it, without = (
+        train(model, settings, TrainingJob(CONSTANT_TASK, looking, 0)) for settings in (FORMS["dropout"], LORA)
+    )
+
+    assert [check.nll for check in with_it.checks] == pytest.approx([check.nll for check in without.checks], rel=1e-6)
 
 
 # B alone

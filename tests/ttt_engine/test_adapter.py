@@ -12,7 +12,7 @@ import pytest
 
 from icl_engine.task import Task
 from tests.models import ROW_TASK, TEXT_TASK
-from ttt_engine.adapter import Adapter, adapter_key
+from ttt_engine.adapter import Adapter, AdapterSpec, adapter_key
 from ttt_engine.config import LoraSettings, TrainingSettings
 
 LORA, TRAINING = LoraSettings(), TrainingSettings()
@@ -34,6 +34,7 @@ OTHERS = {
     "base": key(base="another"),
     "rank": key(lora=LoraSettings(rank=8)),
     "alpha": key(lora=LoraSettings(alpha=16.0)),
+    "dropout": key(lora=LoraSettings(dropout=0.05)),
     "modules": key(lora=LoraSettings(target_modules=("q_proj",))),
     "steps": key(training=TrainingSettings(steps=41)),
     "batch size": key(training=TrainingSettings(batch_size=9)),
@@ -58,6 +59,13 @@ OTHERS = {
 def test_each_ingredient_changes_the_key(what: str) -> None:
     assert OTHERS[what] != key()
     assert list(OTHERS.values()).count(OTHERS[what]) == 1
+
+
+def test_no_dropout_is_not_said_so_that_adapters_from_before_it_are_found() -> None:
+    document = AdapterSpec("task", "base", LoraSettings(), TRAINING, 0).document
+
+    assert "dropout" not in document
+    assert "dropout" in AdapterSpec("task", "base", LoraSettings(dropout=0.1), TRAINING, 0).document
 
 
 def test_queries_and_id_do_not_change_the_key() -> None:

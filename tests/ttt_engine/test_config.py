@@ -18,6 +18,7 @@ class LoraChoice(TypedDict, total=False):
     method: Any
     output_head: bool
     frozen_a: bool
+    dropout: float
     task_token: bool
 
 
@@ -62,6 +63,9 @@ def test_no_sequences_at_all_are_refused(n: int) -> None:
         (LoraChoice(method="full", output_head=True), "output_head"),
         (LoraChoice(method="full", frozen_a=True), "frozen_a"),
         (LoraChoice(rank=0, task_token=True, frozen_a=True), "frozen_a"),
+        (LoraChoice(method="full", dropout=0.1), "dropout"),
+        (LoraChoice(dropout=-0.1), "dropout"),
+        (LoraChoice(dropout=1.0), "dropout"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(given: LoraChoice, field: str) -> None:

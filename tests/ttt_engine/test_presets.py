@@ -41,7 +41,7 @@ def test_the_paper_s_presets_have_its_table_6(name: str, rate: float, head: bool
 def test_the_text_preset_is_forty_shuffles_in_one_epoch() -> None:
     chosen = PRESETS["bbh"]
 
-    assert chosen.lora == LoraSettings(64, 64.0, ("q_proj", "v_proj", "o_proj", *MLP))
+    assert chosen.lora == LoraSettings(64, 64.0, ("q_proj", "v_proj", "o_proj", *MLP), dropout=0.05)
     assert chosen.training == TrainingSettings(
         steps=8, batch_size=5, learning_rate=1e-4, schedule="cosine", warmup_share=0.0, token_budget=1_000_000,
         data="shuffles", augmentation="order", loss_on="outputs",
