@@ -1,6 +1,6 @@
 """Causal attention in bfloat16 of a pass of training on a CPU, block by block, with its gradients.
 
-torch's kernel for CPUs computes all probabilities anew for its gradients, and those as slowly in bfloat16 as in fp32.
+torch's kernel for CPUs computes all probabilities anew for its gradients, in bfloat16 more slowly than in fp32.
 Here they are kept, and all is matrix products of a block of queries and the keys up to its end, in 0.3 to 0.5 of the
 time at the embedded model's shapes. In fp32, where products are slower, training as a whole gained nothing by it.
 """
@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 _BLOCK = 128  # queries; the quickest of 32, 64, 128 and 256
-_MOST_KEPT = (
-    2**25
-)  # probabilities of a layer, 64 MiB; torch's attention, which keeps none, computes what would have more
+# probabilities of a layer, 16 MiB; where it would be more, torch's attention computes, which keeps none
+_MOST_KEPT = 2**23
 
 
 class BlockwiseAttention(TorchFunctionMode):
-    """Computes a model's attention blockwise where it is in bfloat16, causal and without a mask of its own. All other
-    is torch's, in full precision: on a CPU its backward pass takes 2.5 times as long in bfloat16.
+    """Computes a model's attention blockwise where its values are in bfloat16 and it is causal without a mask of its
+    own. All other attention is torch's, in full precision: on a CPU torch's own gradients take 2.5 times as long in
+    bfloat16.
     """
 
     def __torch_function__(
@@ -48,9 +49,9 @@ class BlockwiseAttention(TorchFunctionMode):
 def causal_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None = None
 ) -> torch.Tensor:
-    """Return what every token makes of those up to it; (batch, heads, tokens, width), in bfloat16.
+    """Return what every token makes of those up to it; (batch, heads, tokens, width), in the type of `value`.
 
-    Scores and their softmax are computed in fp32, all other products in bfloat16.
+    Scores and their softmax are computed in fp32, all other products in the type of `value`. Autocast has to be off.
 
     Args:
         query: (batch, heads, tokens, width), as `key` and `value`, which may have fewer heads.
@@ -60,7 +61,7 @@ def causal_attention(
     if repeats > 1:
         key, value = (each.repeat_interleave(repeats, dim=1) for each in (key, value))
     attended: torch.Tensor = _CausalAttention.apply(  # type: ignore[no-untyped-call]
-        query, key, value, scale or query.shape[-1] ** -0.5
+        query, key, value, query.shape[-1] ** -0.5 if scale is None else scale
     )
     return attended
 
@@ -89,6 +90,7 @@ class _CausalAttention(torch.autograd.Function):
         return attended.view(value.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, *kept = context.saved_tensors
         with torch.autocast("cpu", enabled=False):
@@ -117,14 +119,17 @@ def _is_plainly_causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     """Say whether every token looks at all those up to it, and the probabilities of so many can be kept."""
     asks = given.get("is_causal", False) and given.get("attn_mask") is None and not given.get("dropout_p", 0.0)
     shares = query.shape[1] == key.shape[1] or given.get("enable_gqa", False)
-    batch, heads, tokens, _ = query.shape if query.dim() == 4 else (0, 0, 0, 0)
+    if query.dim() != 4:
+        return False
+    batch, heads, tokens, _ = query.shape
+    kept = sum(min(_BLOCK, tokens - start) * min(start + _BLOCK, tokens) for start in range(0, tokens, _BLOCK))
     return bool(
         asks
         and shares
         and value.dtype == torch.bfloat16
         and key.shape == value.shape
         and key.shape[2:] == query.shape[2:]
-        and 0 < batch * heads * tokens * tokens <= 2 * _MOST_KEPT
+        and 0 < batch * heads * kept <= _MOST_KEPT
     )
 
 

@@ -39,6 +39,9 @@ class LoraSettings:
     def __post_init__(self) -> None:
         _check_known("method", self.method, get_args(Method))
         parts = [name for name in ("output_head", "frozen_a", "dropout") if getattr(self, name)]
+        if self.dropout and self.output_head:  # whose learned places are not told apart by their rows
+            remedy = "Leave one of them off."
+            raise TaskRefused("it does not go with output_head", field="dropout", remedy=remedy)
         if not 0.0 <= self.dropout < 1.0:
             raise TaskRefused(f"got {self.dropout}", field="dropout", remedy="Give at least 0 and less than 1.")
         if self.rank < 0:

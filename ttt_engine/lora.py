@@ -237,16 +237,14 @@ class LoraStack:
     def _thinned(self, layer: _Layer, x: torch.Tensor) -> torch.Tensor:
         """Return x with a share of its numbers 0 and the others larger by as much, others in every row, layer and step.
 
-        A row's draw is its own: on a CPU it is the same beside other rows, however far these are padded. What has other
-        rows than the batch, as the head's learned places, is drawn as one.
+        A row's draw is its own: on a CPU it is the same beside other rows, however far these are padded.
         """
         share = self.settings.dropout
-        rows = list(x) if len(x) == len(self._draws) else [x]
         kept = []
-        for row, draw in zip(rows, self._draws, strict=False):
+        for row, draw in zip(x, self._draws, strict=True):
             generator = torch.Generator(x.device).manual_seed(draw + layer.place)
             kept.append(torch.rand(row.shape, generator=generator, device=x.device) >= share)
-        return x * torch.stack(kept).view(x.shape) / (1.0 - share)
+        return x * torch.stack(kept) / (1.0 - share)
 
     def _with_update_by_slot(self, layer: _Layer, rows: Rows, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Return the same, written to output slot by slot: on a CPU, groups of unlike size cost more to fill up and to

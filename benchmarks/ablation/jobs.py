@@ -131,5 +131,5 @@ def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item])
     """Say what rows hang on: demonstrations and queries too. Rows of a block have one key."""
     of = [each.labelled.task.fingerprint for each in tasks]
     # no dropout is not said, as before there could be any: rows from then stay
-    said = repr((name, model.fingerprint, SEED, plan, of)).replace(", dropout=0.0", "")
+    said = repr((name, model.fingerprint, SEED, plan, of)).replace(", dropout=0.0, ", ", ")
     return hashlib.sha256(said.encode()).hexdigest()[:16]

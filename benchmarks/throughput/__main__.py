@@ -68,7 +68,7 @@ class Size:
     """How much is measured."""
 
     tasks: int
-    tasks_a_round: int  # of the main comparison
+    tasks_a_round: int  # of the main comparison, at least; two for each thread
     rounds: int
     steps: int
     n_views: int
@@ -253,7 +253,7 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
             _variants(given, COMPARED, subject),
             schedule,
             repeats=size.repeats,
-            tasks_a_round=given.tasks_a_round or size.tasks_a_round,
+            tasks_a_round=given.tasks_a_round or max(size.tasks_a_round, 2 * given.threads),
         ),
         "ladder": lambda: compare(
             subject,
@@ -292,7 +292,8 @@ def _variants(given: argparse.Namespace, names: Sequence[str], subject: Subject)
     """Return the variants that are asked for; by default those of `names`, without one that is not at home here."""
     left_out = {TRL} if given.without_trl else set()
     if not given.variant and not subject.model.prefers_bfloat16:
-        left_out |= {FAIR_IN_BF16, IN_BF16, in_processes(IN_BF16)}
+        of_bf16 = {FAIR_IN_BF16, IN_BF16}
+        left_out |= of_bf16 | set(map(in_processes, of_bf16))
     if subject.device.type != "cpu":  # of which there is one
         left_out.update(each.name for each in IN_PROCESSES)
     return [each for each in VARIANTS if each.name in (given.variant or names) and each.name not in left_out]

@@ -96,7 +96,8 @@ def compare(
 
     Args:
         repeats: of each matrix product that the machine's rates are measured with.
-        tasks_a_round: which one after the other go through all tasks, and again from the first; None: all in each.
+        tasks_a_round: of which one part after the other is taken, those first that have the fewest rounds that count;
+            None: all in each round.
     """
     place = section, subject.name, ""
     if not schedule.is_left(place, [variant.name for variant in variants]):
@@ -114,15 +115,17 @@ def compare(
         if variant.name == FAIR:
             reference = solved.adapters[0]
 
-    def calls_of(i: int) -> Mapping[str, Callable[[], tuple[Solved, Stages]]]:
-        part = bare[i % len(bare)]
-        return {variant.name: functools.partial(_run, variant, subject, part, setting) for variant in variants}
+    def calls_of(finished: Sequence[bool]) -> Mapping[str, Callable[[], tuple[int, tuple[Solved, Stages]]]]:
+        part = part_after(finished, len(bare))
+        return {
+            variant.name: functools.partial(_run_part, part, variant, subject, bare, setting) for variant in variants
+        }
 
     columns = {variant.name: variant.column for variant in variants}
     for each in interleaved_by_round(list(columns), calls_of, schedule, place, device=subject.device):
-        solved, stages = each.given
-        part = each.round % len(parts)
-        figures = {"part": float(part), **_figures(subject, parts[part], solved, stages, rates)}
+        part, (solved, stages) = each.given
+        figures = {"part": float(part), "of_tasks": float(len(tasks))}
+        figures |= _figures(subject, parts[part], solved, stages, rates)
         figures |= {"flops_per_s": rates.flops_per_s, "bytes_per_s": rates.bytes_per_s}
         if columns[each.name] != "approximate":  # which do less, or count in other numbers
             figures["train_floor_s"] = floors_s[part]
@@ -130,6 +133,22 @@ def compare(
             figures["differs"] = difference(solved.adapters[0], reference)
         seconds = each.seconds - stages.seconds.get(ONCE, 0.0)
         yield Record(*place, each.name, each.round, seconds, each.noise, figures)
+
+
+def part_after(finished: Sequence[bool], n_parts: int) -> int:
+    """Return which part of the tasks comes next, given of each round before whether it counts: the first of those that
+    have the fewest rounds that do.
+    """
+    counts = [0] * n_parts
+    for counted in finished:
+        counts[counts.index(min(counts))] += counted
+    return counts.index(min(counts))
+
+
+def _run_part(
+    part: int, variant: Variant, subject: Subject, parts: Sequence[Sequence[Task]], setting: Setting
+) -> tuple[int, tuple[Solved, Stages]]:
+    return part, _run(variant, subject, parts[part], setting)
 
 
 def _run(variant: Variant, subject: Subject, tasks: Sequence[Task], setting: Setting) -> tuple[Solved, Stages]:

@@ -54,7 +54,7 @@ def peft_config(lora: LoraSettings) -> LoraConfig:
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
         target_modules=targets if isinstance(targets, str) else list(targets),
-        lora_dropout=0.0,
+        lora_dropout=lora.dropout,
         bias="none",
         task_type="CAUSAL_LM",
     )

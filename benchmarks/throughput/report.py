@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.throughput import decoding, growth, routing
 from benchmarks.throughput.in_processes import VARIANTS, in_processes
-from benchmarks.throughput.peers import FAIR, PEERS, TRL
+from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL
 from benchmarks.throughput.records import NOT_INSTALLED, WARM_UP, About, Record
 from benchmarks.throughput.rounds import LEAST_ROUNDS, MOST_OTHER_CORES, quiet_rounds, ratio_said
 from benchmarks.throughput.variants import IN_BF16
@@ -115,14 +115,18 @@ class Measured:
         found = [each.figures for each in self.of(name) if figure in each.figures]
         return sum(each[figure] for each in found) / sum(each["tasks"] for each in found) if found else None
 
-    def over_parts(self, name: str, figure: str) -> float | None:
-        """Return the sum of a figure over the parts of the tasks, each of which has its rounds; None where it was not
-        taken.
+    def over_parts(self, name: str, figure: str, *, by_tasks: bool = False) -> float | None:
+        """Return the sum of a figure over the parts of the tasks, of each the median of its rounds; None where it was
+        not taken.
+
+        Args:
+            by_tasks: sum it up as often as a part has tasks.
         """
         by_part: dict[float, list[float]] = {}
         for each in self.of(name):
             if figure in each.figures:
-                by_part.setdefault(each.figures.get("part", 0.0), []).append(each.figures[figure])
+                times = each.figures["tasks"] if by_tasks else 1.0
+                by_part.setdefault(each.figures.get("part", 0.0), []).append(times * each.figures[figure])
         return sum(map(statistics.median, by_part.values())) if by_part else None
 
     def task_percentile(self, name: str, share: float) -> float | None:
@@ -163,12 +167,14 @@ def _head(about: About, records: Sequence[Record]) -> str:
         f"- load average {min(loads, default=0.0):.1f} to {max(loads, default=0.0):.1f}, at most {stolen:.2f} cores "
         f"stolen; {rule}",
         "- ratios are medians over rounds of what both took in the same round, with the bootstrap 95 % interval from "
-        f"{LEAST_ROUNDS} rounds on; of fewer with the lowest and the highest, which are no interval",
+        f"{LEAST_ROUNDS} rounds on; of fewer with the lowest and the highest, which are no interval. Where a round is "
+        "a part of the tasks, an interval is of other tasks, too; tasks an hour, seconds and shares of floors are of "
+        "all rounds in sum, where long tasks weigh more than in the ratios",
     ]
     if about.plan.get("prefers_bfloat16") == "False":
         lines.append(
             f"- the router takes no bfloat16 for this model on this device, and neither do the approximate variants; "
-            f"`{IN_BF16}` is left out unless asked for"
+            f"what has `{IN_BF16}` in its name is left out unless asked for"
         )
     if about.kind != "cuda":
         lines.append("- not measured on a GPU")
@@ -179,12 +185,12 @@ def _compared(measured: Measured) -> str:
     names = {each.name for each in measured.records}
     known = {variant.name: variant for variant in VARIANTS}
     rows, times = [], []
-    apart = in_processes(FAIR) in names
+    others = [peer for peer in (FAIR_IN_BF16, in_processes(FAIR)) if peer in names]
     for name in [each for each in known if each in names]:
         of, tasks = measured.of(name), measured.over_parts(name, "tasks") or 0.0
         per_hour = 3600 * sum(each.figures["tasks"] for each in of) / sum(each.seconds for each in of)
         solved, differs = measured.over_parts(name, "solved"), measured.figure(name, "differs")
-        loss = None if known[name].other_steps else measured.figure(name, "loss")
+        loss = None if known[name].other_steps else measured.over_parts(name, "loss", by_tasks=True)
         rows.append(
             [
                 name,
@@ -192,13 +198,14 @@ def _compared(measured: Measured) -> str:
                 f"{per_hour:,.0f}",
                 _versus(measured, NAIVE, name),
                 _versus(measured, FAIR, name),
-                *([_versus(measured, in_processes(FAIR), name)] if apart else []),
+                *(_versus(measured, peer, name) for peer in others),
                 "noise" if solved is None else f"{solved:.0f} of {tasks:.0f}",
-                "" if loss is None else f"{loss:.4f}",
+                "" if loss is None else f"{loss / tasks:.4f}",
                 "" if differs is None else f"{differs:.1e}",
             ]
         )
-        passed, peak = measured.over_parts(name, "train_tokens"), measured.figure(name, "peak_bytes")
+        passed = measured.over_parts(name, "train_tokens")
+        peak = max((each.figures["peak_bytes"] for each in of if "peak_bytes" in each.figures), default=None)
         times.append(
             [
                 name,
@@ -223,7 +230,7 @@ def _compared(measured: Measured) -> str:
             "table says how far the first task's adapter is from P1's, relative, in the norm.",
             _table(
                 "variant|column|tasks an hour|times P0|times P1|"
-                + ("times P1, a process a core|" if apart else "")
+                + "".join(f"times {peer.replace(' fair naive', '')}|" for peer in others)
                 + "tasks solved|loss, nats a token|apart from P1's",
                 rows,
             ),
@@ -320,7 +327,11 @@ _TABLES: Mapping[str, Callable[[Measured], str]] = {
 def _tasks_said(measured: Measured) -> str:
     tasks = max(measured.over_parts(each.name, "tasks") or 0.0 for each in measured.records)
     a_round = max(each.figures["tasks"] for each in measured.records)
-    return f"{tasks:.0f} tasks" + (f", {a_round:.0f} of them a round" if a_round < tasks else "")
+    wanted = max(each.figures.get("of_tasks", tasks) for each in measured.records)
+    said = (
+        f"{tasks:.0f} tasks" if tasks == wanted else f"{tasks:.0f} of {wanted:.0f} tasks, as not all parts have a round"
+    )
+    return said + (f", {a_round:.0f} of them a round" if a_round < tasks else "")
 
 
 def _versus(measured: Measured, other: str, name: str) -> str:

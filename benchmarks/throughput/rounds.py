@@ -93,17 +93,21 @@ def interleaved(
 
 def interleaved_by_round(
     names: Sequence[str],
-    calls_of: Callable[[int], Mapping[str, Callable[[], T]]],
+    calls_of: Callable[[Sequence[bool]], Mapping[str, Callable[[], T]]],
     schedule: Schedule,
     place: Place,
     *,
     device: torch.device,
 ) -> Iterator[Timed[T]]:
-    """Do the same where a round has calls of its own."""
+    """Call what has these names in turn, where a round has calls of its own.
+
+    Args:
+        calls_of: returns the calls of a round by name, given of each round before it whether it counts.
+    """
     names, finished = list(names), schedule.finished(place, names)
     while schedule.goes_on(finished):
         first = len(finished) % len(names)
-        counts, calls = True, calls_of(len(finished))
+        counts, calls = True, calls_of(tuple(finished))
         for name in names[first:] + names[:first]:
             measured = timed(calls[name], device=device)
             counts &= schedule.allow_noise or measured[1].quiet

@@ -6,15 +6,17 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, Trainer
 
+from benchmarks.throughput import in_processes
 from benchmarks.throughput.__main__ import main
-from benchmarks.throughput.comparing import compare
+from benchmarks.throughput.comparing import compare, part_after
 from benchmarks.throughput.decoding import decode_mixed
-from benchmarks.throughput.in_processes import VARIANTS, in_processes, shared_out
+from benchmarks.throughput.in_processes import VARIANTS, shared_out
 from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
 from benchmarks.throughput.records import About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
@@ -199,8 +201,8 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
     assert {"short", "shorter"} < set(compared)
-    assert not {FAIR_IN_BF16, IN_BF16, in_processes(IN_BF16), TRL} & set(compared)
-    assert "`bf16` is left out" in capsys.readouterr().out
+    assert not [name for name in compared if IN_BF16 in name or name == TRL]
+    assert "`bf16` in its name is left out" in capsys.readouterr().out
 
 
 def test_rounds_go_through_the_tasks_part_by_part(subject: Subject, setting: Setting) -> None:
@@ -224,24 +226,96 @@ def test_rounds_go_through_the_tasks_part_by_part(subject: Subject, setting: Set
     assert [each.figures.get("part") for each in records] == [None, 0.0, 1.0, 0.0]
 
 
+def test_a_part_whose_round_did_not_count_is_taken_again() -> None:
+    counted = [True, False, False, True, True]
+
+    assert [part_after(counted[:i], 3) for i in range(6)] == [0, 1, 1, 1, 2, 0]
+
+
+def test_processes_are_warmed_up_before_they_count_and_never_again(
+    subject: Subject, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[int] = []
+    warms_up = in_processes._warmed_up
+
+    def noting(executor: Any, once: Any) -> None:
+        warmed.append(len(once.tasks))
+        warms_up(executor, once)
+
+    monkeypatch.setattr(in_processes, "_warmed_up", noting)
+    monkeypatch.setattr(in_processes, "_WARM", set())
+    run = next(each.run for each in VARIANTS if each.name == "shorter, a process a core")
+
+    for tasks in (TASKS, TASKS[:1], TASKS):
+        run(subject, tasks, setting, Stages(subject.device))
+
+    assert warmed == [1]
+
+
 def test_what_parts_come_to_is_told_of_all_tasks() -> None:
     def record(name: str, i: int, seconds: float, part: float, **figures: float) -> Record:
-        return Record("compare", "m", "", name, i, seconds, None, {"tasks": 2.0, "part": part, **figures})
+        figures |= {"tasks": 2.0, "of_tasks": 6.0, "part": part}
+        return Record("compare", "m", "", name, i, seconds, None, figures)
 
     records = [
-        record("all together", 0, 10.0, 0.0, solved=1.0, train_s=8.0, train_floor_s=1.0, task_0_s=4.0, task_1_s=6.0),
-        record("all together", 1, 30.0, 1.0, solved=2.0, train_s=24.0, train_floor_s=7.0, task_0_s=10.0, task_1_s=20.0),
-        record("all together", 2, 10.0, 0.0, solved=1.0, train_s=8.0, train_floor_s=2.0, task_0_s=4.0, task_1_s=6.0),
+        record(
+            "all together",
+            0,
+            10.0,
+            0.0,
+            loss=0.1,
+            solved=1.0,
+            train_s=8.0,
+            train_floor_s=1.0,
+            task_0_s=4.0,
+            task_1_s=6.0,
+        ),
+        record(
+            "all together",
+            1,
+            30.0,
+            1.0,
+            loss=0.5,
+            solved=2.0,
+            train_s=24.0,
+            train_floor_s=7.0,
+            task_0_s=10.0,
+            task_1_s=20.0,
+        ),
+        record(
+            "all together",
+            2,
+            10.0,
+            0.0,
+            loss=0.1,
+            solved=1.0,
+            train_s=8.0,
+            train_floor_s=2.0,
+            task_0_s=4.0,
+            task_1_s=6.0,
+        ),
     ]
 
     text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records)
 
-    assert "4 tasks, 2 of them a round; 3 of 3 rounds count" in text
+    assert "4 of 6 tasks, as not all parts have a round, 2 of them a round; 3 of 3 rounds count" in text
     assert "| all together | exact | 432 |" in text  # six tasks in 50 s
-    assert "| 3 of 4 |" in text
+    assert "| 3 of 4 | 0.3000 |" in text
     assert "6.667" in text  # seconds of training, 40 of six tasks
     assert "25.0%" in text  # of the floor, 10 of 40
     assert "| 8.000 | 18.500 |" in text  # of 4, 6, 10 and 20 s
+
+
+def test_what_is_in_bfloat16_is_held_against_the_peer_that_is() -> None:
+    records = [
+        Record("compare", "m", "", name, 0, seconds, None, {"tasks": 1.0})
+        for name, seconds in ((FAIR, 12.0), (FAIR_IN_BF16, 8.0), (IN_BF16, 4.0))
+    ]
+
+    text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records)
+
+    assert "|times P0|times P1|times P1, bf16|".replace("|", " | ").strip() in text
+    assert "| bf16 | approximate | 900 |  | 3.00 | 2.00 |" in text
 
 
 def test_a_peer_in_bfloat16_asks_its_trainer_for_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn.functional import linear
 from icl_engine.embedded.encoding import EmbeddedEncoding
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
+from icl_engine.leave_one_out import leave_one_out
 from icl_engine.transformers_model import TransformersModel
 from tests.adapters import signer
 from tests.models import CONSTANT, CONSTANT_TASK, ROW_TASK, TEXT_TASK, save_tiny_llama, tiny_model, tiny_module
@@ -313,11 +315,11 @@ def test_peft_loads_it_as_one_of_its_own(model: TransformersModel, tmp_path: Pat
 def test_dropout_hides_a_share_of_the_inputs_of_every_layer_and_makes_up_for_it(model: TransformersModel) -> None:
     stack = LoraStack(model, FORMS["dropout"])
     layer, other = stack._layers[:2]
-    stack.use([0, 0], draws=[11, 12])
+    stack.use([0, 0], draws=[1_000, 2_000])
 
     first, again = (stack._thinned(layer, torch.ones(2, 50, 32)) for _ in range(2))
     elsewhere = stack._thinned(other, torch.ones(2, 50, 32))
-    stack.use([0], draws=[11])
+    stack.use([0], draws=[1_000])
     alone_and_shorter = stack._thinned(layer, torch.ones(1, 30, 32))
 
     assert first.unique().tolist() == pytest.approx([0.0, 1.25])
@@ -334,7 +336,8 @@ def test_dropout_changes_what_is_learned_at_every_step_and_no_answer(model: Tran
         for settings in (FORMS["dropout"], LORA)
     )
     assert with_it.losses[0] == pytest.approx(without.losses[0])  # B is 0 before the first step
-    assert with_it.losses[1:] != pytest.approx(without.losses[1:], rel=1e-4)
+    for some, other in zip(with_it.losses[1:], without.losses[1:], strict=True):
+        assert some != pytest.approx(other, rel=1e-4)
 
     said = []
     for settings in (FORMS["dropout"], LORA):
@@ -346,12 +349,36 @@ def test_dropout_changes_what_is_learned_at_every_step_and_no_answer(model: Tran
 
 
 def test_a_look_at_a_held_out_demonstration_is_without_dropout(model: TransformersModel) -> None:
-    looking = TrainingSettings(steps=2, check_every=2, learning_rate=1e-9)  # which changes nothing
-    with_it, without = (
-        train(model, settings, TrainingJob(CONSTANT_TASK, looking, 0)) for settings in (FORMS["dropout"], LORA)
-    )
+    settings = FORMS["dropout"]
+    run = train(model, settings, TrainingJob(CONSTANT_TASK, replace(training_for(settings, 5), check_every=5), 0))
+    (check,) = run.checks
+    stack = LoraStack(model, settings)
+    stack.fill(run.tensors)
+    with stack.active():
+        asked = list(leave_one_out(CONSTANT_TASK))[check.demonstration]
+        ((*_, held_out),) = model.score([asked])
 
-    assert [check.nll for check in with_it.checks] == pytest.approx([check.nll for check in without.checks], rel=1e-6)
+    assert check.nll < 0.9 * check.untrained_nll  # so that there is something to be left out
+    assert check.nll == pytest.approx(held_out.nll_per_token, rel=1e-4)
+
+
+def test_every_step_row_and_seed_has_a_dropout_of_its_own(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    uses = LoraStack.use
+
+    def noting(stack: LoraStack, slots: Sequence[int], draws: Sequence[int] = ()) -> None:
+        drawn.extend(draws)
+        uses(stack, slots, draws)
+
+    monkeypatch.setattr(LoraStack, "use", noting)
+    settings = FORMS["dropout"]
+    training = training_for(settings, 3)
+    for seed in (0, 1):
+        train(model, settings, TrainingJob(CONSTANT_TASK, training, seed))
+
+    assert len(set(drawn)) == len(drawn) == 2 * 3 * training.batch_size
 
 
 # B alone

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from icl_engine.transformers_model import TransformersModel
+from tests.models import CONSTANT_TASK
 from ttt_engine import attention
 from ttt_engine.attention import BlockwiseAttention, causal_attention
+from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.training import TrainingJob, train
 
 ROUNDING = 0.01  # of bfloat16, relative, in the norm
 
@@ -82,9 +86,11 @@ def test_queries_of_several_heads_share_keys(blockwise: list[int]) -> None:
     known = scaled_dot_product_attention(*full, is_causal=True, enable_gqa=True, scale=0.5)
     assert blockwise == [140]
     assert _apart(found, known) < ROUNDING
-    gradients, of_full = torch.autograd.grad(found.sum(), states), torch.autograd.grad(known.sum(), full)
-    assert _apart(gradients[2], of_full[2]) < ROUNDING
-    assert [each.shape for each in gradients] == [each.shape for each in shared]
+    wanted = torch.randn(2, 3, 140, 16, generator=torch.Generator().manual_seed(1))
+    gradients, of_full = torch.autograd.grad(found, states, wanted), torch.autograd.grad(known, full, wanted)
+    for gradient, expected in zip(gradients, of_full, strict=True):
+        assert gradient.shape == expected.shape
+        assert _apart(gradient, expected) < ROUNDING
 
 
 def test_products_in_bfloat16_are_not_asked_of_its_scores() -> None:
@@ -121,7 +127,36 @@ def test_where_too_much_would_be_kept_torch_computes(blockwise: list[int], monke
     states = _states(140)
     with BlockwiseAttention():
         scaled_dot_product_attention(*states, is_causal=True)
-        monkeypatch.setattr(attention, "_MOST_KEPT", 2 * 3 * 139 * 140 // 2)
+        monkeypatch.setattr(attention, "_MOST_KEPT", 2 * 3 * (128 * 128 + 12 * 140) - 1)
         scaled_dot_product_attention(*states, is_causal=True)
 
     assert blockwise == [140]
+
+
+def test_training_in_bfloat16_on_a_cpu_attends_block_by_block(
+    model: TransformersModel, lora: LoraSettings, blockwise: list[int]
+) -> None:
+    for precision in get_args(Precision):
+        train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(steps=2, precision=precision), 0))
+
+    assert len(blockwise) == 2 * model.module.config.num_hidden_layers
+
+
+def test_queries_and_keys_may_be_in_fp32_as_rotary_positions_leave_them() -> None:
+    query, key, value = _states(140)
+    states = _learned((query.float(), key.float(), value))
+    known = scaled_dot_product_attention(*_learned((query, key, value), full=True), is_causal=True)
+
+    with BlockwiseAttention():
+        found = scaled_dot_product_attention(*states, is_causal=True)
+
+    assert _apart(found, known) < ROUNDING
+    assert [each.dtype for each in torch.autograd.grad(found.sum(), states)] == [each.dtype for each in states]
+
+
+def test_second_derivatives_are_refused() -> None:
+    states = _learned(_states(5))
+    (first, *_) = torch.autograd.grad(causal_attention(*states).square().sum(), states, create_graph=True)
+
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.grad(first.sum(), states)

@@ -64,6 +64,7 @@ def test_no_sequences_at_all_are_refused(n: int) -> None:
         (LoraChoice(method="full", frozen_a=True), "frozen_a"),
         (LoraChoice(rank=0, task_token=True, frozen_a=True), "frozen_a"),
         (LoraChoice(method="full", dropout=0.1), "dropout"),
+        (LoraChoice(output_head=True, dropout=0.1), "dropout"),
         (LoraChoice(dropout=-0.1), "dropout"),
         (LoraChoice(dropout=1.0), "dropout"),
     ],

@@ -1,4 +1,4 @@
-"""Asked for bfloat16, products are computed in it and attention is not; what is no attention is left to autocast."""
+"""Asked for bfloat16, products are in it, attention of values in fp32 is not, and the rest is left to autocast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 STATES = torch.randn(3, 2, 1, 9, 8, generator=torch.Generator().manual_seed(0))  # queries, keys, values
 
 
-def test_products_are_in_bfloat16_and_attention_in_full() -> None:
+def test_products_are_in_bfloat16_and_attention_of_full_values_in_full() -> None:
     query, key, value = (states.clone().requires_grad_() for states in STATES)
     expected = scaled_dot_product_attention(query, key, value, is_causal=True)
 
