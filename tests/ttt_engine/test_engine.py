@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from icl_engine.answer import Answer
-from icl_engine.answering import answer_by_vote
+from icl_engine.answering import answer_by_vote, answer_many_by_vote
 from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, TaskRefused
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import load_model
@@ -527,9 +528,24 @@ def test_a_folder_that_cannot_be_listed_costs_a_relative_and_no_training(
 # Several tasks
 
 
+@pytest.fixture(params=[True, False], ids=["in one batch", "by adapter"])
+def mixed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether rows of several adapters are answered in one batch, as on a GPU, or those of each by themselves."""
+    monkeypatch.setattr("ttt_engine.engine._mixes_adapters", lambda device: request.param)
+    mixes: bool = request.param
+    return mixes
+
+
 def test_tasks_answered_together_have_the_answers_they_have_alone(
-    engine: TttEngine, training: TrainingSettings
+    engine: TttEngine, training: TrainingSettings, mixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    batches: list[int] = []
+
+    def noting(model: TransformersModel, tasks: Sequence[Task], *rest: Any, **named: Any) -> Any:
+        batches.append(len(tasks))
+        return answer_many_by_vote(model, tasks, *rest, **named)
+
+    monkeypatch.setattr("ttt_engine.engine.answer_many_by_vote", noting)
     tasks = [CONSTANT_TASK, ROW_TASK, TEXT_TASK, CONSTANT_TASK.replace(queries=(((8, 2),), ((1, 1, 1),)))]
     adapters = [engine.adapt(task, training, seed=0).adapter for task in tasks]
     alone = [engine.answer(task, adapter, n_views=4) for task, adapter in zip(tasks, adapters, strict=True)]
@@ -541,6 +557,7 @@ def test_tasks_answered_together_have_the_answers_they_have_alone(
     together = engine.answer_many(requests)
 
     assert adapters[0].key == adapters[3].key
+    assert batches == ([4] if mixed else [2])
     for answers, expected in zip(together, alone, strict=True):
         assert not isinstance(answers, Exception)
         assert [answer.values for answer in answers] == [answer.values for answer in expected]
@@ -565,7 +582,7 @@ def test_what_cannot_be_done_side_by_side_is_done_one_by_one(
 
 
 def test_a_request_that_cannot_be_answered_keeps_the_others_from_nothing(
-    engine: TttEngine, training: TrainingSettings
+    engine: TttEngine, training: TrainingSettings, mixed: bool
 ) -> None:
     adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
     long = TEXT_TASK.replace(queries=("x" * 600,))
@@ -715,7 +732,7 @@ def test_an_error_that_is_handed_on_holds_nothing_of_its_pass_and_still_says_whe
 
 
 def test_a_task_that_fits_under_the_papers_views_alone_is_answered_in_company_as_it_is_alone(
-    engine: TttEngine, training: TrainingSettings
+    engine: TttEngine, training: TrainingSettings, mixed: bool
 ) -> None:
     adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
     settings = InferenceSettings(n_views=2, views="paper")
