@@ -238,7 +238,7 @@ class Router:
         deadline_s: float | None = None,
         share_adapter: bool = False,
     ) -> list[Solution]:
-        """Answer several tasks together: probes, training and trained answers are done at once. See `solve`.
+        """Answer several tasks together: probes, training and, on a GPU, trained answers are done at once. See `solve`.
 
         A deadline is for each task: where there is one they are answered one after another or, by workers elsewhere,
         each by itself, and then waiting for a worker counts. A task that is refused ends it, once those that are

@@ -323,13 +323,14 @@ class TttEngine:
         Raises:
             AdapterRefused: the adapter does not fit the model.
             ContextOverflow: the task does not fit the model.
+            OutOfMemory: it holds too much; adapters are added to a second copy of the weights.
         """
         settings = settings or InferenceSettings()
         if n_views is not None:
             settings = replace(settings, n_views=n_views)
         if seat is not None:
             return seat.ask(self.answer_many, AnswerRequest(task, adapter, settings, seed))
-        with self.model.lock:
+        with self.model.lock, typed_out_of_memory():
             stack = self._stack_of(adapter)
             with stack.merged() if merged else stack.active():
                 return answer_by_vote(self.model, task, seed=seed, settings=settings)
@@ -399,7 +400,7 @@ class TttEngine:
             asked = [i for i in range(len(requests)) if i not in refused]
             adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
             tasks = [requests[i].task for i in asked]
-            with stack.merged() if len(slots) == 1 else stack.active():
+            with stack.active() if _mixes_adapters(self.model.device) else stack.merged():
                 answers = answer_many_by_vote(self.model, tasks, settings, adapters, seed=seed)
         answered = dict(zip(asked, answers, strict=True))
         return [refused.get(i) or answered[i] for i in range(len(requests))]
@@ -545,6 +546,6 @@ def _aligned(values: torch.Tensor) -> torch.Tensor:
 
 def _mixes_adapters(device: torch.device) -> bool:
     """Say whether rows of several adapters are answered in one batch: a GPU would idle over a task's few rows. On two
-    cores of a CPU a task took 0.18 s with its adapter in the weights, and 0.20 to 0.25 s beside those of others.
+    cores of a CPU a task took 0.18 s with its adapter in the weights, and 0.20 to 0.26 s beside those of others.
     """
     return device.type != "cpu"

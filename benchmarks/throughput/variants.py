@@ -366,13 +366,13 @@ OURS: tuple[Variant, ...] = (
     Variant(
         IN_BF16,
         "approximate",
-        "as `Router.solve_many` does here, products of training in bfloat16",
+        "products of training in bfloat16; answered as `together` on a CPU, as `all together` elsewhere",
         with_training(_TOGETHER, precision="bf16"),
     ),
     Variant(
         "half the steps",
         "approximate",
-        "as `Router.solve_many` does here, in the precision that the router takes, with half the steps",
+        "answered so, in the precision that the router takes, with half the steps",
         with_steps(_AS_ROUTED, 0.5),
         other_steps=True,
     ),

@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, Trainer
 
 from benchmarks.throughput import in_processes
-from benchmarks.throughput.__main__ import main
+from benchmarks.throughput.__main__ import _compared, main
 from benchmarks.throughput.comparing import compare, part_after
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.in_processes import VARIANTS, shared_out
@@ -224,6 +224,13 @@ def test_rounds_go_through_the_tasks_part_by_part(subject: Subject, setting: Set
     ids = [labelled.task.id for labelled in tasks]
     assert asked == [ids[:1], ids[:2], ids[2:], ids[:2]]  # the first warms up
     assert [each.figures.get("part") for each in records] == [None, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(("device", "solved"), [("cpu", "together"), ("cuda", "all together")])
+def test_what_solve_many_does_on_a_device_is_compared(device: str, solved: str) -> None:
+    names = _compared(device)
+
+    assert {solved, f"{solved}, a process a core"} < set(names) <= {each.name for each in VARIANTS}
 
 
 def test_a_part_whose_round_did_not_count_is_taken_again() -> None:

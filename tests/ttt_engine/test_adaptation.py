@@ -235,8 +235,9 @@ def test_tasks_that_are_answered_together_are_answered_as_one_by_one(
     engine, settings = TttEngine(model, MemoryAdapterStore(), form), InferenceSettings(n_views=2)
     requests = [
         AnswerRequest(task, engine.adapt(task, training_for(form), seed=0).adapter, settings)
-        for task in (CONSTANT_TASK, ROW_TASK)
+        for task in (CONSTANT_TASK, ROW_TASK, CONSTANT_TASK.replace(queries=(((8, 2),),)))
     ]
+    assert requests[0].adapter.key == requests[2].adapter.key
     one_by_one = [engine.answer(each.task, each.adapter, settings=settings) for each in requests]
 
     for answers, expected in zip(engine.answer_many(requests), one_by_one, strict=True):

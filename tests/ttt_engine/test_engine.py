@@ -30,7 +30,7 @@ from ttt_engine import engine as engine_module
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.engine import AnswerRequest, TttEngine
+from ttt_engine.engine import AnswerRequest, TttEngine, _mixes_adapters
 from ttt_engine.errors import AdapterRefused, AdapterRejected, DeadlinePassed, StoreUnavailable, TrainingFailed
 from ttt_engine.lane import Lane
 from ttt_engine.neighbours import Neighbours
@@ -536,6 +536,10 @@ def mixed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     return mixes
 
 
+def test_several_adapters_share_a_batch_on_a_gpu_alone() -> None:
+    assert [_mixes_adapters(torch.device(name)) for name in ("cpu", "cuda")] == [False, True]
+
+
 def test_tasks_answered_together_have_the_answers_they_have_alone(
     engine: TttEngine, training: TrainingSettings, mixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -584,21 +588,25 @@ def test_what_cannot_be_done_side_by_side_is_done_one_by_one(
 def test_a_request_that_cannot_be_answered_keeps_the_others_from_nothing(
     engine: TttEngine, training: TrainingSettings, mixed: bool
 ) -> None:
-    adapter = engine.adapt(CONSTANT_TASK, training, seed=0).adapter
+    adapter, other = (engine.adapt(task, training, seed=0).adapter for task in (CONSTANT_TASK, ROW_TASK))
     long = TEXT_TASK.replace(queries=("x" * 600,))
     settings = InferenceSettings(n_views=2)
     requests = [
-        AnswerRequest(CONSTANT_TASK, adapter, settings),
+        AnswerRequest(ROW_TASK, other, settings),
         AnswerRequest(long, adapter, settings),
         AnswerRequest(CONSTANT_TASK, replace(adapter, base_fingerprint="another"), settings),
+        AnswerRequest(CONSTANT_TASK, replace(other, key="0" * 64, base_fingerprint="another"), settings),
+        AnswerRequest(CONSTANT_TASK, adapter, settings),
     ]
 
-    answered, overflown, refused = engine.answer_many(requests)
+    of_other, overflown, refused, refused_alone, answered = engine.answer_many(requests)
 
-    assert not isinstance(answered, Exception)
-    assert [answer.value for answer in answered] == [CONSTANT]
+    assert of_other == engine.answer(ROW_TASK, other, settings=settings)
     assert isinstance(overflown, ContextOverflow)
     assert isinstance(refused, AdapterRefused)
+    assert isinstance(refused_alone, AdapterRefused)
+    assert not isinstance(answered, Exception)
+    assert [answer.value for answer in answered] == [CONSTANT]
 
 
 def test_members_of_a_cohort_are_trained_together_and_get_what_they_would_get_alone(
@@ -738,8 +746,13 @@ def test_a_task_that_fits_under_the_papers_views_alone_is_answered_in_company_as
     settings = InferenceSettings(n_views=2, views="paper")
     long = Task.from_pairs([("x" * 190 + mark, "a") for mark in "bcd"], ["x"])
     longer = TEXT_TASK.replace(queries=("x" * 600,))
-    answers = engine.answer_many([AnswerRequest(task, adapter, settings) for task in (long, CONSTANT_TASK, longer)])
+    other = engine.adapt(ROW_TASK, training, seed=0).adapter
+    asked = [(long, adapter), (CONSTANT_TASK, other), (CONSTANT_TASK, adapter), (longer, adapter)]
+    answers = engine.answer_many([AnswerRequest(task, trained, settings) for task, trained in asked])
 
     assert not engine.model.fits(long)
-    assert answers[:2] == [engine.answer(task, adapter, settings=settings) for task in (long, CONSTANT_TASK)]
-    assert isinstance(answers[2], ContextOverflow)
+    for answered, (task, trained) in zip(answers[:3], asked, strict=False):
+        assert not isinstance(answered, Exception)
+        alone = engine.answer(task, trained, settings=settings)
+        assert [answer.values for answer in answered] == [answer.values for answer in alone]
+    assert isinstance(answers[3], ContextOverflow)
