@@ -345,7 +345,7 @@ class TttEngine:
             In the order of the requests, the answers or what kept them from being given.
         """
         results: dict[int, tuple[Answer, ...] | Exception] = {}
-        mixed = _mixes_adapters(self.model.device)
+        mixed = mixes_adapters(self.model.device)
         alike: dict[tuple[InferenceSettings, int, str], list[int]] = {}
         for i, each in enumerate(requests):
             alike.setdefault((each.settings, each.seed, "" if mixed else each.adapter.key), []).append(i)
@@ -400,7 +400,7 @@ class TttEngine:
             asked = [i for i in range(len(requests)) if i not in refused]
             adapters = RowAdapters([slots[requests[i].adapter.key] for i in asked], stack.use)
             tasks = [requests[i].task for i in asked]
-            with stack.active() if _mixes_adapters(self.model.device) else stack.merged():
+            with stack.active() if mixes_adapters(self.model.device) else stack.merged():
                 answers = answer_many_by_vote(self.model, tasks, settings, adapters, seed=seed)
         answered = dict(zip(asked, answers, strict=True))
         return [refused.get(i) or answered[i] for i in range(len(requests))]
@@ -544,7 +544,7 @@ def _aligned(values: torch.Tensor) -> torch.Tensor:
     return values if values.data_ptr() % 8 == 0 else values.clone()  # after an odd number of 2-byte values
 
 
-def _mixes_adapters(device: torch.device) -> bool:
+def mixes_adapters(device: torch.device) -> bool:
     """Say whether rows of several adapters are answered in one batch: a GPU would idle over a task's few rows. On two
     cores of a CPU a task took 0.18 s with its adapter in the weights, and 0.20 to 0.26 s beside those of others.
     """

@@ -223,9 +223,6 @@ class LoraStack:
     def _with_update(self, layer: _Layer, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Return output + scale * x A^T B^T, each row of the batch with its own slot's A and B."""
         rows = self._head_rows if layer.module is self._head else self._rows
-        plain = output.dtype == layer.a.dtype and output.device.type == "cpu" and not torch.is_grad_enabled()
-        if plain and rows.index is not None:
-            return self._with_update_by_slot(layer, rows, x, output)
         if self._draws and self.settings.dropout:
             x = self._thinned(layer, x)
         a, b = rows.chosen(layer.a), rows.chosen(layer.b)
@@ -245,17 +242,6 @@ class LoraStack:
             generator = torch.Generator(x.device).manual_seed(draw + layer.place)
             kept.append(torch.rand(row.shape, generator=generator, device=x.device) >= share)
         return x * torch.stack(kept) / (1.0 - share)
-
-    def _with_update_by_slot(self, layer: _Layer, rows: Rows, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Return the same, written to output slot by slot: on a CPU, groups of unlike size cost more to fill up and to
-        take apart than small products cost (64 prompts of 8 adapters were answered in a fifth less time). A GPU would
-        start kernels for each.
-        """
-        counts = [n for _, n in rows.groups]
-        for (slot, _), given, written in zip(rows.groups, x.split(counts), output.split(counts), strict=True):
-            inner = given.flatten(0, -2) @ layer.a[slot].T  # (tokens, rank)
-            written.view(-1, written.shape[-1]).addmm_(inner, layer.b[slot].T, alpha=self._scale)
-        return output
 
     def _named(self) -> dict[str, torch.nn.Parameter]:
         matrices = {

@@ -23,7 +23,6 @@ class Rows:
     slots: torch.Tensor  # (groups,) the slot of each group
     index: torch.Tensor | None  # (groups, most rows) rows of each group, filled up with its last; None: equal groups
     places: torch.Tensor | None  # (rows,) where each row stands in the flattened index
-    groups: tuple[tuple[int, int], ...]  # the slot of each group, and how many rows it has
 
     @classmethod
     def of(cls, slots: Sequence[int], device: torch.device) -> Rows:
@@ -34,13 +33,13 @@ class Rows:
         most = max(n for _, n in groups)
         chosen = torch.tensor([slot for slot, _ in groups], device=device)
         if all(n == most for _, n in groups):
-            return cls(chosen, None, None, tuple(groups))
+            return cls(chosen, None, None)
         index, places, first = [], [], 0
         for i, (_, n) in enumerate(groups):
             index.append([first + min(place, n - 1) for place in range(most)])
             places += [i * most + place for place in range(n)]
             first += n
-        return cls(chosen, torch.tensor(index, device=device), torch.tensor(places, device=device), tuple(groups))
+        return cls(chosen, torch.tensor(index, device=device), torch.tensor(places, device=device))
 
     def chosen(self, buffer: torch.Tensor) -> torch.Tensor:
         """Return the buffer's rows of the groups, (groups, ...)."""

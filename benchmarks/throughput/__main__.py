@@ -50,10 +50,9 @@ from benchmarks.throughput.subject import untrained as untrained_subject
 from benchmarks.throughput.variants import IN_BF16, OURS, Setting, Variant
 from policies.whole_files import write_whole
 from ttt_engine.config import LoraSettings, TrainingSettings
+from ttt_engine.engine import mixes_adapters
 
 SECTIONS = ("compare", "decode", "route", "memory", "ladder", "growth")  # the most informative first
-_SOLVED = {"cpu": "together"}  # what `Router.solve_many` does on a device; elsewhere:
-_SOLVED_ELSEWHERE = "all together"
 LADDER = (FAIR, "P1 merged", *(each.name for each in OURS))
 
 
@@ -194,7 +193,7 @@ def _say(record: Record) -> None:
 
 def _lacks_trl(given: argparse.Namespace) -> bool:
     """Say whether a peer is asked for, by name or by default, that cannot be measured here."""
-    asked = given.variant or (_compared("cpu") if "compare" in (given.section or SECTIONS) else ())
+    asked = given.variant or (_compared(torch.device("cpu")) if "compare" in (given.section or SECTIONS) else ())
     return not given.tables and TRL in asked and not given.without_trl and not has_trl()
 
 
@@ -244,7 +243,7 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
             subject,
             tasks,
             setting,
-            _variants(given, _compared(subject.device.type), subject),
+            _variants(given, _compared(subject.device), subject),
             schedule,
             repeats=size.repeats,
             tasks_a_round=given.tasks_a_round or max(size.tasks_a_round, 2 * given.threads),
@@ -282,9 +281,9 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
     return itertools.chain.from_iterable(sections[name]() for name in given.section or SECTIONS)
 
 
-def _compared(device: str) -> list[str]:
+def _compared(device: torch.device) -> list[str]:
     """Name what the main comparison holds against each other on a device."""
-    solved = _SOLVED.get(device, _SOLVED_ELSEWHERE)
+    solved = "all together" if mixes_adapters(device) else "together"  # what `Router.solve_many` does there
     names = [*(each.name for each in PEERS if each.name != "P1 merged"), solved, IN_BF16, "short", "shorter"]
     return names + [each.name for each in IN_PROCESSES if each.name in map(in_processes, names)]
 

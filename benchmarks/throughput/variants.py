@@ -25,6 +25,7 @@ from icl_engine.language_model import Generation, LanguageModel, RowAdapters
 from icl_engine.task import LabelledTask, Task, Value
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.engine import mixes_adapters
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
 from ttt_engine.training import TrainingJob, TrainingRun, train, train_many
@@ -318,7 +319,7 @@ def answer_as_solved(
     """Answer as `Router.solve_many` does: in one batch on a GPU, with one adapter in the weights after the other on a
     CPU.
     """
-    answer = answer_merged if subject.device.type == "cpu" else answer_together
+    answer = answer_together if mixes_adapters(subject.device) else answer_merged
     return answer(subject, tasks, adapters, setting, stages)
 
 

@@ -228,7 +228,7 @@ def test_rounds_go_through_the_tasks_part_by_part(subject: Subject, setting: Set
 
 @pytest.mark.parametrize(("device", "solved"), [("cpu", "together"), ("cuda", "all together")])
 def test_what_solve_many_does_on_a_device_is_compared(device: str, solved: str) -> None:
-    names = _compared(device)
+    names = _compared(torch.device(device))
 
     assert {solved, f"{solved}, a process a core"} < set(names) <= {each.name for each in VARIANTS}
 
@@ -260,47 +260,14 @@ def test_processes_are_warmed_up_before_they_count_and_never_again(
 
 
 def test_what_parts_come_to_is_told_of_all_tasks() -> None:
-    def record(name: str, i: int, seconds: float, part: float, **figures: float) -> Record:
-        figures |= {"tasks": 2.0, "of_tasks": 6.0, "part": part}
-        return Record("compare", "m", "", name, i, seconds, None, figures)
+    def record(i: int, part: float, task_s: tuple[float, float], **figures: float) -> Record:
+        figures |= {"tasks": 2.0, "of_tasks": 6.0, "part": part, "task_0_s": task_s[0], "task_1_s": task_s[1]}
+        return Record("compare", "m", "", "all together", i, sum(task_s), None, figures)
 
     records = [
-        record(
-            "all together",
-            0,
-            10.0,
-            0.0,
-            loss=0.1,
-            solved=1.0,
-            train_s=8.0,
-            train_floor_s=1.0,
-            task_0_s=4.0,
-            task_1_s=6.0,
-        ),
-        record(
-            "all together",
-            1,
-            30.0,
-            1.0,
-            loss=0.5,
-            solved=2.0,
-            train_s=24.0,
-            train_floor_s=7.0,
-            task_0_s=10.0,
-            task_1_s=20.0,
-        ),
-        record(
-            "all together",
-            2,
-            10.0,
-            0.0,
-            loss=0.1,
-            solved=1.0,
-            train_s=8.0,
-            train_floor_s=2.0,
-            task_0_s=4.0,
-            task_1_s=6.0,
-        ),
+        record(0, 0.0, (4.0, 6.0), loss=0.1, solved=1.0, train_s=8.0, train_floor_s=1.0),
+        record(1, 1.0, (10.0, 20.0), loss=0.5, solved=2.0, train_s=24.0, train_floor_s=7.0),
+        record(2, 0.0, (4.0, 6.0), loss=0.1, solved=1.0, train_s=8.0, train_floor_s=2.0),
     ]
 
     text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records)
@@ -321,7 +288,7 @@ def test_what_is_in_bfloat16_is_held_against_the_peer_that_is() -> None:
 
     text = report(About("d", "cpu", "p", 2, 1, {}, "c", "run", True), records)
 
-    assert "|times P0|times P1|times P1, bf16|".replace("|", " | ").strip() in text
+    assert "| times P0 | times P1 | times P1, bf16 |" in text
     assert "| bf16 | approximate | 900 |  | 3.00 | 2.00 |" in text
 
 

@@ -231,7 +231,7 @@ def test_many_tasks_go_as_they_go_alone(model: TransformersModel, form: LoraSett
 def test_tasks_that_are_answered_together_are_answered_as_one_by_one(
     model: TransformersModel, form: LoraSettings, mixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttt_engine.engine._mixes_adapters", lambda device: mixed)
+    monkeypatch.setattr("ttt_engine.engine.mixes_adapters", lambda device: mixed)
     engine, settings = TttEngine(model, MemoryAdapterStore(), form), InferenceSettings(n_views=2)
     requests = [
         AnswerRequest(task, engine.adapt(task, training_for(form), seed=0).adapter, settings)

@@ -30,7 +30,7 @@ from ttt_engine import engine as engine_module
 from ttt_engine.adapter import Adapter
 from ttt_engine.cohort import Cohort, Seat
 from ttt_engine.config import LoraSettings, TrainingSettings
-from ttt_engine.engine import AnswerRequest, TttEngine, _mixes_adapters
+from ttt_engine.engine import AnswerRequest, TttEngine, mixes_adapters
 from ttt_engine.errors import AdapterRefused, AdapterRejected, DeadlinePassed, StoreUnavailable, TrainingFailed
 from ttt_engine.lane import Lane
 from ttt_engine.neighbours import Neighbours
@@ -531,13 +531,13 @@ def test_a_folder_that_cannot_be_listed_costs_a_relative_and_no_training(
 @pytest.fixture(params=[True, False], ids=["in one batch", "by adapter"])
 def mixed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether rows of several adapters are answered in one batch, as on a GPU, or those of each by themselves."""
-    monkeypatch.setattr("ttt_engine.engine._mixes_adapters", lambda device: request.param)
+    monkeypatch.setattr("ttt_engine.engine.mixes_adapters", lambda device: request.param)
     mixes: bool = request.param
     return mixes
 
 
 def test_several_adapters_share_a_batch_on_a_gpu_alone() -> None:
-    assert [_mixes_adapters(torch.device(name)) for name in ("cpu", "cuda")] == [False, True]
+    assert [mixes_adapters(torch.device(name)) for name in ("cpu", "cuda")] == [False, True]
 
 
 def test_tasks_answered_together_have_the_answers_they_have_alone(
