@@ -99,9 +99,14 @@ def decode(
     return [row.decoded for row in rows], prompt_logits
 
 
-def constrained(logits: torch.Tensor, constraint: Constraint) -> torch.Tensor:
-    """Return log-probabilities (rows, vocabulary): the tokens allowed share what the forbidden ones had."""
-    return torch.log_softmax(logits.float().masked_fill(~constraint.allowed(), -torch.inf), dim=-1)
+def constrained(logits: torch.Tensor, constraint: Constraint) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tokens that any row may write, (n,), and their log-probabilities, (rows, n): those that a row may write
+    share what its forbidden ones had. A grammar leaves few of a vocabulary.
+    """
+    allowed = constraint.allowed()
+    tokens = allowed.any(dim=0).nonzero()[:, 0]
+    logits = logits[:, tokens].float().masked_fill(~allowed[:, tokens], -torch.inf)
+    return tokens, torch.log_softmax(logits, dim=-1)
 
 
 @dataclass(slots=True)
@@ -137,9 +142,9 @@ class _Row:
 
 def _write(logits: torch.Tensor, rows: Sequence[_Row | None], constraint: Constraint) -> None:
     """Let every row that does not wait (None) write its likeliest token."""
-    log_p = constrained(logits, constraint)
+    allowed, log_p = constrained(logits, constraint)
     best = log_p.max(dim=-1)
-    tokens: list[int] = best.indices.tolist()
+    tokens: list[int] = allowed[best.indices].tolist()
     constraint.chose([None if row is None else token for row, token in zip(rows, tokens, strict=True)])
     entropies = torch.special.entr(log_p.exp()).sum(dim=-1)
     runners_up = log_p.scatter(-1, best.indices[:, None], -torch.inf).amax(dim=-1)

@@ -66,7 +66,7 @@ def search(
     n_read = Counter[int]()
     while True:
         growing: list[tuple[int, _Branch]] = []  # with the row each grows from
-        for row, branch, ended in _grown(branches, constrained(logits, constraint), math.log(cut_off), end_ids):
+        for row, branch, ended in _grown(branches, *constrained(logits, constraint), math.log(cut_off), end_ids):
             if ended and branch.log_probability >= math.log(cut_off):
                 leaves[branch.prompt].append(Leaf(branch.ids, branch.log_probability))
             if not ended and len(branch.ids) < max_new_tokens[branch.prompt]:
@@ -105,17 +105,25 @@ class _Branch:
 
 
 def _grown(
-    branches: Sequence[_Branch], log_p: torch.Tensor, least: float, end_ids: frozenset[int]
+    branches: Sequence[_Branch], allowed: torch.Tensor, log_p: torch.Tensor, least: float, end_ids: frozenset[int]
 ) -> list[tuple[int, _Branch, bool]]:
-    """Return every way in which a branch goes on that is likely enough or greedy: its row, the new branch, its end."""
+    """Return every way in which a branch goes on that is likely enough or greedy: its row, the new branch, its end.
+
+    Args:
+        allowed: the tokens that `log_p` is of.
+    """
     so_far = torch.tensor([branch.log_probability for branch in branches], device=log_p.device)
     best = log_p.argmax(-1)
     going_on = log_p + so_far[:, None] >= least
     going_on[torch.arange(len(branches)), best] |= torch.tensor([b.greedy for b in branches], device=log_p.device)
-    rows, tokens = going_on.nonzero(as_tuple=True)
+    rows, places = going_on.nonzero(as_tuple=True)
     grown = []
     for row, token, likeliest, chance in zip(
-        rows.tolist(), tokens.tolist(), best[rows].tolist(), log_p[rows, tokens].tolist(), strict=True
+        rows.tolist(),
+        allowed[places].tolist(),
+        allowed[best[rows]].tolist(),
+        log_p[rows, places].tolist(),
+        strict=True,
     ):
         branch, ended = branches[row], token in end_ids
         ids = branch.ids if ended else (*branch.ids, token)
