@@ -100,8 +100,8 @@ def decode(
 
 
 def constrained(logits: torch.Tensor, constraint: Constraint) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the tokens that any row may write, (n,), and their log-probabilities, (rows, n): those that a row may write
-    share what its forbidden ones had. A grammar leaves few of a vocabulary.
+    """Return the tokens that any row may write, (n,), and their log-probabilities, (rows, n): those that a row may
+    write share what its forbidden ones had. A grammar leaves few of a vocabulary.
     """
     allowed = constraint.allowed()
     tokens = allowed.any(dim=0).nonzero()[:, 0]

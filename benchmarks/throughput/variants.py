@@ -388,7 +388,7 @@ OURS: tuple[Variant, ...] = (
     Variant(
         "narrow",
         "approximate",
-        "in that precision, as many tokens: half the steps, each of half the sequences, at one and a half times the rate",
+        "in that precision, of as many tokens: half the steps, each of half the sequences, at 1.5 times the rate",
         with_steps(narrowed(_AS_ROUTED, 1.5), 0.5),
         other_steps=True,
     ),

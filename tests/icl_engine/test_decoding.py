@@ -135,6 +135,26 @@ def test_where_one_token_alone_is_allowed_there_is_no_doubt(tiny: TransformersMo
     assert (row.log_probabilities, row.entropies, row.margins) == ((0.0, 0.0), (0.0, 0.0), (MOST_MARGIN,) * 2)
 
 
+def test_what_each_row_may_write_is_its_own(tiny: TransformersModel) -> None:
+    prompts, allowed = prompts_of(tiny), [range(3, 9), range(40, 60), (7, 50, 1800)]
+    apart = Anything(len(prompts), VOCABULARY_SIZE)
+    apart.rows[:] = False
+    for row, tokens in zip(apart.rows, allowed, strict=True):
+        row[list(tokens)] = True
+    decoded, _ = decode(
+        tiny.module, prompts, max_new_tokens=[1] * len(prompts), end_ids=frozenset(), pad_id=PAD,
+        positions=tiny.encoding.positions, constraint=apart,
+    )  # fmt: skip
+
+    for prompt, tokens, row in zip(prompts, allowed, decoded, strict=True):
+        with torch.no_grad():
+            logits = tiny.module(input_ids=torch.tensor([list(prompt)]), use_cache=False).logits[0, -1]
+        log_p = logits[list(tokens)].log_softmax(-1)
+        assert row.ids == (tokens[int(log_p.argmax())],)
+        assert row.log_probabilities == (pytest.approx(float(log_p.max()), abs=1e-3),)
+        assert row.entropies == (pytest.approx(float(-(log_p.exp() * log_p).sum()), abs=1e-3),)
+
+
 def test_each_row_ends_at_its_own_end_token_and_the_others_go_on(tiny: TransformersModel) -> None:
     prompts = prompts_of(tiny)
     endless = free(tiny, prompts)
