@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ttt_engine.stores import AdapterStore
 
 _TOGETHER = 64  # tasks that are solved together at most
+# what a solution is made of: LangGraph would read all else, too, after every step
+_ANSWERED = ["task", "answers", "decision", "answered_by", "cost", "degraded", "trace_id"]
 _ToProbe = tuple[Task, int, bool]  # with the seed, and whether demonstrations are held out
 
 
@@ -202,7 +204,7 @@ class Router:
         return [solutions[i] for i in range(len(tasks))]
 
     def _answered(self, initial: SolveState) -> Solution:
-        state = self._graph().invoke(initial)
+        state = self._graph().invoke(initial, output_keys=_ANSWERED)
         degraded = tuple(map(self._redact, (*state.get("degraded", ()), *self.faults)))
         decision: Decision = state["decision"]
         return Solution(

@@ -151,8 +151,8 @@ def test_what_each_row_may_write_is_its_own(tiny: TransformersModel) -> None:
             logits = tiny.module(input_ids=torch.tensor([list(prompt)]), use_cache=False).logits[0, -1]
         log_p = logits[list(tokens)].log_softmax(-1)
         assert row.ids == (tokens[int(log_p.argmax())],)
-        assert row.log_probabilities == (pytest.approx(float(log_p.max()), abs=1e-3),)
-        assert row.entropies == (pytest.approx(float(-(log_p.exp() * log_p).sum()), abs=1e-3),)
+        assert row.log_probabilities == pytest.approx((float(log_p.max()),), abs=1e-3)
+        assert row.entropies == pytest.approx((float(-(log_p.exp() * log_p).sum()),), abs=1e-3)
 
 
 def test_each_row_ends_at_its_own_end_token_and_the_others_go_on(tiny: TransformersModel) -> None:
