@@ -294,12 +294,13 @@ def shortened(run: Run) -> Run:
     )
 
 
-def narrowed(run: Run) -> Run:
-    """Return a run with half the sequences a step, at twice the rate."""
+def narrowed(run: Run, times_the_rate: float = 2.0) -> Run:
+    """Return a run with half the sequences a step, at so many times the rate."""
 
     def halved(training: TrainingSettings) -> TrainingSettings:
         half, budget = max(1, training.batch_size // 2), max(1, training.token_budget // 2)
-        return replace(training, batch_size=half, token_budget=budget, learning_rate=2 * training.learning_rate)
+        rate = times_the_rate * training.learning_rate
+        return replace(training, batch_size=half, token_budget=budget, learning_rate=rate)
 
     return lambda subject, tasks, setting, stages: run(
         subject, tasks, replace(setting, training=halved(setting.training)), stages
@@ -385,9 +386,16 @@ OURS: tuple[Variant, ...] = (
         other_steps=True,
     ),
     Variant(
+        "narrow",
+        "approximate",
+        "in that precision, all steps, each of half the sequences, at 1.5 times the rate",
+        narrowed(_AS_ROUTED, 1.5),
+        other_steps=True,
+    ),
+    Variant(
         "shorter",
         "approximate",
-        "the same, each step of half the sequences, at twice the rate",
+        "as `short`, each step of half the sequences, at twice the rate",
         narrowed(_SHORT),
         other_steps=True,
     ),

@@ -39,6 +39,7 @@ from benchmarks.throughput.variants import (
     Variant,
     as_routed,
     difference,
+    narrowed,
     with_steps,
     with_training,
     with_views,
@@ -200,7 +201,7 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
 
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
-    assert {"short", "shorter"} < set(compared)
+    assert {"short", "narrow", "shorter"} < set(compared)
     assert not [name for name in compared if IN_BF16 in name or name == TRL]
     assert "`bf16` in its name is left out" in capsys.readouterr().out
 
@@ -427,8 +428,13 @@ def test_fewer_steps_are_fewer(subject: Subject, setting: Setting) -> None:
         return Solved((), (), (), ())
 
     with_views(with_training(with_steps(run, 0.34), learning_rate=5e-3), 2)(subject, TASKS, setting, Stages(CPU))
+    whole = replace(setting, training=TrainingSettings(steps=40, batch_size=4, learning_rate=2e-3))
+    narrowed(run, 1.5)(subject, TASKS, whole, Stages(CPU))
 
-    assert [(each.training.steps, each.training.learning_rate, each.n_views) for each in told] == [(1, 5e-3, 2)]
+    assert [(each.training.steps, each.training.learning_rate, each.n_views) for each in told[:1]] == [(1, 5e-3, 2)]
+    assert [(each.training.steps, each.training.batch_size, each.training.learning_rate) for each in told[1:]] == [
+        (40, 2, 3e-3)
+    ]
 
 
 def test_writing_one_view_and_checking_the_others_gives_the_same_answers() -> None:
