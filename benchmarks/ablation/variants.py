@@ -132,6 +132,7 @@ _ALL: tuple[Variant, ...] = (
         {"ttt_batch_size": 2, "ttt_token_budget": 80_000, "ttt_learning_rate": 3e-3},
         kinds=GRID,
     ),
+    Variant("a sequence a step", "training", {"ttt_batch_size": 1, "ttt_token_budget": 40_000}, kinds=GRID),
     Variant("early stop and giving up", "training", {"ttt_check_every": 4}),
     Variant("rate, rank and steps by the task", "training", {"ttt_auto": True}),
     Variant("leave-two-out as well", "training", {"ttt_data": "leave_two_out"}),
