@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     verify_views: bool = Field(
         False, description="write one view's answer and check it in the others; slower for a small model on a CPU"
     )
-    ttt_preset: Literal["small", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
+    ttt_preset: Literal["small", "small_narrow", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
         "small", description="where the ttt_ settings that are not given come from; by_size: by the model's weights"
     )
     ttt_method: Method = Field("lora", description="lora, or full: every weight, of a small model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,15 @@ from ttt_engine.presets import PRESETS, preset, preset_for
 def test_small_is_the_default() -> None:
     assert PRESETS["small"].lora == LoraSettings()
     assert PRESETS["small"].training == TrainingSettings()
+
+
+def test_small_narrow_reads_half_as_much_of_grids_and_as_much_of_text() -> None:
+    small, narrow = PRESETS["small"], PRESETS["small_narrow"]
+
+    assert narrow.training == replace(small.training, batch_size=2, learning_rate=3e-3, token_budget=80_000)
+    assert 2 * narrow.training.batch_size == small.training.batch_size
+    assert 2 * narrow.training.token_budget == small.training.token_budget
+    assert (narrow.lora, narrow.text) == (small.lora, small.text)
 
 
 def test_text_is_trained_on_as_grids_are_where_a_preset_says_nothing_else() -> None:
