@@ -220,6 +220,7 @@ class Settings(BaseSettings):
     ttt_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         ("all-linear",), description="names of the layers that are adapted; all-linear: all but the head"
     )
+    ttt_top_layers: int | None = Field(None, ge=1, description="adapt the last so many layers alone; None: all")
     ttt_output_head: bool = Field(False, description="adapt the head that writes tokens, too")
     ttt_frozen_a: bool = Field(False, description="train the B matrices alone")
     ttt_dropout: float = Field(

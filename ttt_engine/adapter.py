@@ -122,11 +122,10 @@ def kin_of(spec_document: str) -> str:
 
 
 def _said(lora: LoraSettings) -> dict[str, object]:
-    """Return what is said of the settings: no dropout where there is none, as before there could be any."""
-    said = asdict(lora)
-    if not lora.dropout:
-        del said["dropout"]
-    return said
+    """Return what is said of the settings: nothing of dropout and top layers where they are not chosen, as before they
+    could be.
+    """
+    return {name: value for name, value in asdict(lora).items() if value or name not in ("dropout", "top_layers")}
 
 
 def _canonical(content: object) -> str:

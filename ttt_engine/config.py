@@ -29,6 +29,7 @@ class LoraSettings:
     target_modules: str | tuple[str, ...] = (
         "all-linear"  # attention and MLP matrices, whatever their names; not the head
     )
+    top_layers: int | None = None  # of each stack of layers, the last so many are adapted; None: all
     output_head: bool = False  # the language model's head gets a LoRA too (the paper: of its 8B models)
     frozen_a: bool = False  # A stays as it is drawn and B alone is trained (LoRA-FA)
     dropout: float = 0.0  # share of a layer's inputs that its LoRA does not see in a step of training
@@ -38,10 +39,12 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         _check_known("method", self.method, get_args(Method))
-        parts = [name for name in ("output_head", "frozen_a", "dropout") if getattr(self, name)]
+        parts = [name for name in ("top_layers", "output_head", "frozen_a", "dropout") if getattr(self, name)]
         if self.dropout and self.output_head:  # whose learned places are not told apart by their rows
             remedy = "Leave one of them off."
             raise TaskRefused("it does not go with output_head", field="dropout", remedy=remedy)
+        if self.top_layers is not None and self.top_layers < 1:
+            raise TaskRefused(f"got {self.top_layers}", field="top_layers", remedy="Give at least 1, or None.")
         if not 0.0 <= self.dropout < 1.0:
             raise TaskRefused(f"got {self.dropout}", field="dropout", remedy="Give at least 0 and less than 1.")
         if self.rank < 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ttt_engine.errors import AdapterRefused
 from ttt_engine.slots import Rows, TaskToken, fill, read
 
 _PEFT_PREFIX = "base_model.model."  # under which PEFT files its tensors
+_IN_LAYER = re.compile(r"(.+?)\.(\d+)\.")  # a stack of layers and the place of one of them: its first number
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class LoraStack:
 
     Raises:
         AdapterRefused: the model has no layer that `settings` name.
-    Source: Hu et al. 2021 (arXiv 2106.09685); with `frozen_a` Zhang et al. 2023 (arXiv 2308.03303), sec. 3.
+    Source: Hu et al. 2021 (arXiv 2106.09685); with `frozen_a` Zhang et al. 2023 (arXiv 2308.03303), sec. 3. With
+        `top_layers` no gradient goes further down than these (the `num_layers` of mlx-lm).
     """
 
     def __init__(self, model: TransformersModel, settings: LoraSettings, n_slots: int = 1) -> None:
@@ -127,7 +130,7 @@ class LoraStack:
         config = LoraConfig(
             r=self.settings.rank,
             lora_alpha=self.settings.alpha,  # type: ignore[arg-type]  # peft divides it; any number does
-            target_modules=sorted({layer.name.rpartition(".")[2] for layer in self._layers}),
+            target_modules=sorted({self._peft_target(layer.name) for layer in self._layers}),
             lora_dropout=self.settings.dropout,
             bias="none",
         )
@@ -138,6 +141,12 @@ class LoraStack:
             indent=1,
             sort_keys=True,
         )
+
+    def _peft_target(self, name: str) -> str:
+        """Return what PEFT knows a layer by: the end of its name, or all of it where others of that end are as they
+        are.
+        """
+        return name.rpartition(".")[2] if self.settings.top_layers is None else name
 
     def use(self, slots: Sequence[int], draws: Sequence[int] = ()) -> None:
         """Say which slot each row of the next batches is for; the rows of a slot stand together, in rising order.
@@ -257,6 +266,18 @@ def _is_plain(layer: torch.nn.Linear) -> bool:
     return layer.weight.is_floating_point() and layer.weight.shape == (layer.out_features, layer.in_features)
 
 
+def in_top_layers(names: Sequence[str], n_layers: int) -> set[str]:
+    """Return the names of the modules that are in the last so many of their stack of layers.
+
+    `model.layers.3.mlp.up_proj` is in the fourth layer of `model.layers`.
+    """
+    places = {name: (found[1], int(found[2])) for name in names if (found := _IN_LAYER.match(name))}
+    last: dict[str, int] = {}
+    for stack, place in places.values():
+        last[stack] = max(place, last.get(stack, 0))
+    return {name for name, (stack, place) in places.items() if place > last[stack] - n_layers}
+
+
 def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tuple[str, torch.nn.Linear]]:
     head = model.module.get_output_embeddings()
     targets = settings.target_modules
@@ -266,13 +287,16 @@ def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tu
             return True
         return module is not head if targets == "all-linear" else name.rpartition(".")[2] in targets
 
-    found = [
-        (name, module)
-        for name, module in model.module.named_modules()
-        if isinstance(module, torch.nn.Linear) and named(name, module)
-    ]
+    linear = [(name, module) for name, module in model.module.named_modules() if isinstance(module, torch.nn.Linear)]
+    found = [(name, module) for name, module in linear if named(name, module)]
+    if settings.top_layers is not None:
+        top = in_top_layers([name for name, _ in linear], settings.top_layers)
+        found = [(name, module) for name, module in found if module is head or name in top]
     if not found:
-        raise AdapterRefused(f"the model has no linear layer that target_modules={targets!r} names. Name others.")
+        where = "" if settings.top_layers is None else f" in its top {settings.top_layers} layers"
+        raise AdapterRefused(
+            f"the model has no linear layer{where} that target_modules={targets!r} names. Name others."
+        )
     if settings.output_head and all(module is not head for _, module in found):
         raise AdapterRefused("the model has no linear output head to adapt. Leave output_head off.")
     return found

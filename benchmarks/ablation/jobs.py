@@ -130,6 +130,7 @@ def _is_of_a_block(plan: Plan) -> bool:
 def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item]) -> str:
     """Say what rows hang on: demonstrations and queries too. Rows of a block have one key."""
     of = [each.labelled.task.fingerprint for each in tasks]
-    # no dropout is not said, as before there could be any: rows from then stay
-    said = repr((name, model.fingerprint, SEED, plan, of)).replace(", dropout=0.0, ", ", ")
+    said = repr((name, model.fingerprint, SEED, plan, of))
+    for not_chosen in (", dropout=0.0", ", top_layers=None"):  # is not said: rows from before there was a choice stay
+        said = said.replace(not_chosen, "")
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -40,6 +40,7 @@ STACKED = {
     "output head": replace(LORA, output_head=True),
     "frozen A": replace(LORA, frozen_a=True),
     "dropout": replace(LORA, dropout=0.2),
+    "top layer": replace(LORA, top_layers=1),
     "task token": replace(LORA, task_token=True),
     "task token alone": replace(LORA, rank=0, task_token=True),
     "all but full": replace(LORA, output_head=True, frozen_a=True, task_token=True),
@@ -301,7 +302,7 @@ def test_a_head_of_its_own_is_merged(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks transformers an old question
 @pytest.mark.filterwarnings("ignore:Model (with|has) .tie_word_embeddings:UserWarning")  # of merging in peft
-@pytest.mark.parametrize("name", ["output head", "frozen A", "dropout"])
+@pytest.mark.parametrize("name", ["output head", "frozen A", "dropout", "top layer"])
 def test_peft_loads_it_as_one_of_its_own(model: TransformersModel, tmp_path: Path, name: str) -> None:
     engine = TttEngine(model, MemoryAdapterStore(), FORMS[name])
     adapter = engine.adapt(CONSTANT_TASK, training_for(FORMS[name]), seed=0).adapter

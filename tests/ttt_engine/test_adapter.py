@@ -35,6 +35,7 @@ OTHERS = {
     "rank": key(lora=LoraSettings(rank=8)),
     "alpha": key(lora=LoraSettings(alpha=16.0)),
     "dropout": key(lora=LoraSettings(dropout=0.05)),
+    "top layers": key(lora=LoraSettings(top_layers=2)),
     "modules": key(lora=LoraSettings(target_modules=("q_proj",))),
     "steps": key(training=TrainingSettings(steps=41)),
     "batch size": key(training=TrainingSettings(batch_size=9)),
@@ -61,11 +62,14 @@ def test_each_ingredient_changes_the_key(what: str) -> None:
     assert list(OTHERS.values()).count(OTHERS[what]) == 1
 
 
-def test_no_dropout_is_not_said_so_that_adapters_from_before_it_are_found() -> None:
-    document = AdapterSpec("task", "base", LoraSettings(), TRAINING, 0).document
-
-    assert "dropout" not in document
-    assert "dropout" in AdapterSpec("task", "base", LoraSettings(dropout=0.1), TRAINING, 0).document
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("dropout", LoraSettings(dropout=0.1)), ("top_layers", LoraSettings(top_layers=2))]
+)
+def test_a_later_choice_is_not_said_unless_it_is_made_so_that_older_adapters_are_found(
+    name: str, chosen: LoraSettings
+) -> None:
+    assert name not in AdapterSpec("task", "base", LoraSettings(), TRAINING, 0).document
+    assert name in AdapterSpec("task", "base", chosen, TRAINING, 0).document
 
 
 def test_queries_and_id_do_not_change_the_key() -> None:

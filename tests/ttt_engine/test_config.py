@@ -19,6 +19,7 @@ class LoraChoice(TypedDict, total=False):
     output_head: bool
     frozen_a: bool
     dropout: float
+    top_layers: int
     task_token: bool
 
 
@@ -65,6 +66,8 @@ def test_no_sequences_at_all_are_refused(n: int) -> None:
         (LoraChoice(rank=0, task_token=True, frozen_a=True), "frozen_a"),
         (LoraChoice(method="full", dropout=0.1), "dropout"),
         (LoraChoice(output_head=True, dropout=0.1), "dropout"),
+        (LoraChoice(method="full", top_layers=1), "top_layers"),
+        (LoraChoice(top_layers=0), "top_layers"),
         (LoraChoice(dropout=-0.1), "dropout"),
         (LoraChoice(dropout=1.0), "dropout"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import TttEngine
 from ttt_engine.errors import AdapterRefused
 from ttt_engine.export import export_adapter
-from ttt_engine.lora import LoraStack
+from ttt_engine.lora import LoraStack, in_top_layers
 from ttt_engine.stores import MemoryAdapterStore
 from ttt_engine.training import TrainingJob, train
 
@@ -171,6 +172,49 @@ def test_stacks_of_other_settings_live_side_by_side(trained: LoraStack) -> None:
 def test_a_model_without_the_named_layers_is_refused(model: TransformersModel) -> None:
     with pytest.raises(AdapterRefused, match="query_key_value"):
         LoraStack(model, LoraSettings(target_modules=("query_key_value",)))
+    with pytest.raises(AdapterRefused, match=r"no linear layer in its top 1 layers that .*query_key_value"):
+        LoraStack(model, LoraSettings(target_modules=("query_key_value",), top_layers=1))
+
+
+def test_only_the_top_layers_are_adapted_and_no_gradient_goes_further_down(
+    model: TransformersModel, lora: LoraSettings
+) -> None:
+    stack = LoraStack(model, replace(lora, top_layers=1))
+    first, second = model.module.model.layers
+    needs_gradient = []
+    hooks = [
+        layer.register_forward_hook(lambda module, given, output: needs_gradient.append(output.requires_grad))
+        for layer in (first, second)
+    ]
+    with stack.training():
+        logits = model.module(input_ids=torch.tensor([EmbeddedEncoding().encode(CONSTANT_TASK).ids])).logits
+    for hook in hooks:
+        hook.remove()
+
+    assert {name.split("layers.")[1][0] for name in stack.tensors()} == {"1"}
+    assert len(stack.tensors()) == 2 * 7
+    assert needs_gradient == [False, True]
+    assert logits.requires_grad
+
+
+def test_as_many_top_layers_as_there_are_is_all_of_them(model: TransformersModel, lora: LoraSettings) -> None:
+    job = TrainingJob(CONSTANT_TASK, TrainingSettings(3), 0)
+
+    for more in (2, 3):
+        top = train(model, replace(lora, top_layers=more), job)
+        assert same(dict(top.tensors), dict(train(model, lora, job).tensors))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["model.layers.9.up", "model.layers.10.up", "lm_head", "connector"], {"model.layers.10.up"}),
+        (["h.0.mlp.experts.7.w", "h.1.mlp.experts.0.w"], {"h.1.mlp.experts.0.w"}),
+        (["tower.layers.5.q", "model.layers.1.q", "model.layers.0.q"], {"tower.layers.5.q", "model.layers.1.q"}),
+    ],
+)
+def test_top_layers_are_the_last_of_each_stack(names: list[str], expected: set[str]) -> None:
+    assert in_top_layers(names, 1) == expected
 
 
 # Several slots
