@@ -284,7 +284,15 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
 def _compared(device: torch.device) -> list[str]:
     """Name what the main comparison holds against each other on a device."""
     solved = "all together" if mixes_adapters(device) else "together"  # what `Router.solve_many` does there
-    names = [*(each.name for each in PEERS if each.name != "P1 merged"), solved, IN_BF16, "short", "narrow", "shorter"]
+    names = [
+        *(each.name for each in PEERS if each.name != "P1 merged"),
+        solved,
+        IN_BF16,
+        "short",
+        "narrow",
+        "narrow, top layers",
+        "shorter",
+    ]
     return names + [each.name for each in IN_PROCESSES if each.name in map(in_processes, names)]
 
 

@@ -193,6 +193,16 @@ def _once_more(variant: Variant) -> Variant:
     )
 
 
-_IN_PROCESSES = (FAIR, FAIR_IN_BF16, "together", "all together", IN_BF16, "short", "narrow", "shorter")
+_IN_PROCESSES = (
+    FAIR,
+    FAIR_IN_BF16,
+    "together",
+    "all together",
+    IN_BF16,
+    "short",
+    "narrow",
+    "narrow, top layers",
+    "shorter",
+)
 IN_PROCESSES = tuple(_once_more(each) for each in (*PEERS, *OURS) if each.name in _IN_PROCESSES)
 VARIANTS = (*PEERS, *OURS, *IN_PROCESSES)

@@ -307,6 +307,17 @@ def narrowed(run: Run, times_the_rate: float = 2.0) -> Run:
     )
 
 
+def on_top_layers(run: Run, n_layers: int) -> Run:
+    """Return a run whose LoRAs are on the last so many layers, and begin as they would among all."""
+
+    def fewer(setting: Setting, model: TransformersModel) -> Setting:
+        lora = replace(setting.lora, top_layers=n_layers)
+        names = LoraStack(model, lora).tensors()
+        return replace(setting, lora=lora, start={name: setting.start[name] for name in names})
+
+    return lambda subject, tasks, setting, stages: run(subject, tasks, fewer(setting, subject.model), stages)
+
+
 def with_views(run: Run, n_views: int) -> Run:
     """Return a run with at most so many views."""
     return lambda subject, tasks, setting, stages: run(
@@ -390,6 +401,13 @@ OURS: tuple[Variant, ...] = (
         "approximate",
         "in that precision, all steps, each of half the sequences, at 1.5 times the rate",
         narrowed(_AS_ROUTED, 1.5),
+        other_steps=True,
+    ),
+    Variant(
+        "narrow, top layers",
+        "approximate",
+        "as `narrow`, with LoRAs on the last three layers alone",
+        on_top_layers(narrowed(_AS_ROUTED, 1.5), 3),
         other_steps=True,
     ),
     Variant(

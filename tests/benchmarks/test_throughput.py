@@ -18,7 +18,7 @@ from benchmarks.throughput.comparing import compare, part_after
 from benchmarks.throughput.decoding import decode_mixed
 from benchmarks.throughput.in_processes import VARIANTS, shared_out
 from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS, TRL, has_trl
-from benchmarks.throughput.records import About, Record, read, whole_lines, written
+from benchmarks.throughput.records import WARM_UP, About, Record, read, whole_lines, written
 from benchmarks.throughput.report import marks, report, write_between_marks
 from benchmarks.throughput.rounds import Noise, Schedule
 from benchmarks.throughput.subject import (
@@ -37,9 +37,13 @@ from benchmarks.throughput.variants import (
     Solved,
     Stages,
     Variant,
+    answer_merged,
     as_routed,
     difference,
     narrowed,
+    on_top_layers,
+    ours,
+    train_together,
     with_steps,
     with_training,
     with_views,
@@ -201,7 +205,7 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
 
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
-    assert {"short", "narrow", "shorter"} < set(compared)
+    assert {"short", "narrow", "narrow, top layers", "shorter"} < set(compared)
     assert not [name for name in compared if IN_BF16 in name or name == TRL]
     assert "`bf16` in its name is left out" in capsys.readouterr().out
 
@@ -435,6 +439,29 @@ def test_fewer_steps_are_fewer(subject: Subject, setting: Setting) -> None:
     assert [(each.training.steps, each.training.batch_size, each.training.learning_rate) for each in told[1:]] == [
         (40, 2, 3e-3)
     ]
+
+
+def test_on_the_top_layers_training_begins_as_it_would_on_all(subject: Subject, setting: Setting) -> None:
+    still = replace(setting, training=TrainingSettings(steps=1, learning_rate=0.0))
+    on_one, on_all = (
+        _solved(Variant("ours", "exact", "", on_top_layers(run, n)), subject, still)
+        for run, n in ((ours(train_together, answer_merged), n) for n in (1, 2))
+    )
+
+    assert on_all.adapters[0].keys() == setting.start.keys()
+    assert 0 < len(on_one.adapters[0]) < len(setting.start)
+    for adapter in (*on_one.adapters, *on_all.adapters):
+        assert all(torch.equal(tensor, setting.start[name]) for name, tensor in adapter.items())
+
+
+def test_how_far_an_adapter_of_fewer_layers_is_from_the_peer_s_is_not_told(subject: Subject, setting: Setting) -> None:
+    fair = next(each for each in PEERS if each.name == FAIR)
+    variants = [fair, Variant("top", "approximate", "", on_top_layers(ours(train_together, answer_merged), 1))]
+    tasks = [LabelledTask.parse(task, [[[0]]]) for task in TASKS]
+    records = list(compare(subject, tasks, setting, variants, Schedule(1, allow_noise=True), repeats=1))
+
+    assert {each.name for each in records if "differs" in each.figures} == {FAIR}
+    assert {each.name for each in records if each.round != WARM_UP} == {FAIR, "top"}
 
 
 def test_writing_one_view_and_checking_the_others_gives_the_same_answers() -> None:
