@@ -25,6 +25,7 @@ from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
+from ttt_engine.last_layer import last_layer_at
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.precision import computing_in
@@ -465,19 +466,21 @@ def _token_logits(
     """Return of every learned token the row it is in, the logits (fp32, a row a token) and which token it is."""
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)
-    columns = wanted.any(dim=0).nonzero()[:, 0]  # in which any sequence has a learned token
-    takes_mask = _takes_mask(model.module)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
-    logits = model.module(
-        input_ids=ids.to(model.device),
-        # what pads stands behind all that counts, where no token looks: attention needs no mask but the causal one
-        attention_mask=torch.ones_like(ids).to(model.device),
-        position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
-        use_cache=False,
-        logits_to_keep=(wanted.roll(-1, dims=1) if takes_mask else columns - 1).to(model.device),
-    ).logits  # (learned tokens, vocabulary) or (sequences, columns, vocabulary)
+    before = wanted.roll(-1, dims=1).to(model.device)  # the places that say which tokens come next
+    with last_layer_at(model.module, before) as kept:
+        columns = kept.any(dim=0).nonzero()[:, 0]  # in which any sequence has such a place
+        takes_mask = _takes_mask(model.module)
+        logits = model.module(
+            input_ids=ids.to(model.device),
+            # what pads stands behind all that counts, where no token looks: attention needs no mask but the causal one
+            attention_mask=torch.ones_like(ids).to(model.device),
+            position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
+            use_cache=False,
+            logits_to_keep=kept if takes_mask else columns,
+        ).logits  # (learned tokens, vocabulary) or (sequences, columns, vocabulary)
     if not takes_mask:
-        logits = logits[wanted[:, columns].to(model.device)]
+        logits = logits[kept[:, columns]]
     return rows.to(model.device), logits.float(), ids[rows, places].to(model.device)
 
 

@@ -131,6 +131,6 @@ def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item])
     """Say what rows hang on: demonstrations and queries too. Rows of a block have one key."""
     of = [each.labelled.task.fingerprint for each in tasks]
     said = repr((name, model.fingerprint, SEED, plan, of))
-    for not_chosen in (", dropout=0.0", ", top_layers=None"):  # is not said: rows from before there was a choice stay
+    for not_chosen in (" dropout=0.0,", " top_layers=None,"):  # is not said: rows from before there was a choice stay
         said = said.replace(not_chosen, "")
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""The last layer of a pass of training, computed for learned places alone: of all others nobody asks what it says.
+
+Its queries, keys and values are computed of all places, its output projection and MLP of those whose logits are
+wanted. It leaves out a tenth of the embedded model's products, and no number that is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+# decoder layers of transformers that are made alike: norm, attention, sum; norm, MLP, sum
+_KNOWN = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"})
+
+
+@contextlib.contextmanager
+def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Let a model compute its last layer, for the time of a with block, for some places of every row.
+
+    Args:
+        module: a causal language model.
+        wanted: (rows, tokens), of bool, on the module's device: the places.
+
+    Yields:
+        `wanted` as it has to be said of what the last layer gives: (rows, most places of a row), or as it was, of a
+        model whose last layer is not known here.
+    """
+    layer = _last_layer(module)
+    if layer is None:
+        yield wanted
+        return
+    counts = wanted.sum(1)
+    most = int(counts.max())
+    # places of each row, those that are wanted first; a row with fewer is filled up with others
+    columns = torch.sort(wanted, dim=1, descending=True, stable=True).indices[:, :most]
+    n_rows, n_tokens = wanted.shape
+    places = (columns + n_tokens * torch.arange(n_rows, device=wanted.device)[:, None]).flatten()
+
+    def chosen(values: torch.Tensor) -> torch.Tensor:
+        return values.flatten(0, 1).index_select(0, places).view(n_rows, most, -1)
+
+    def forward(hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
+        attended, *_ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
+        hidden = chosen(hidden_states) + attended
+        found: torch.Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return found
+
+    narrowing = layer.self_attn.o_proj.register_forward_pre_hook(lambda _, given: (chosen(given[0]),))
+    layer.forward = forward
+    try:
+        yield torch.arange(most, device=wanted.device) < counts[:, None]
+    finally:
+        del layer.forward
+        narrowing.remove()
+
+
+def _last_layer(module: Any) -> Any:
+    """Return the last layer of a model that is made as these are, or None, as where others have put a forward of their
+    own on it.
+    """
+    layers = getattr(getattr(module, "model", None), "layers", None)
+    if layers is None:
+        return None
+    layer = layers[-1]
+    is_theirs = type(layer).__module__.startswith("transformers.models.") and "forward" not in vars(layer)
+    return layer if is_theirs and type(layer).__name__ in _KNOWN else None
