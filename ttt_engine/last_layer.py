@@ -22,7 +22,8 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
 
     Args:
         module: a causal language model.
-        wanted: (rows, tokens), of bool, on the module's device: the places.
+        wanted: (rows, tokens), of bool: the places. In the CPU's memory, whatever the module is on, so that counting
+            them waits for no GPU.
 
     Yields:
         `wanted` as it has to be said of what the last layer gives: (rows, most places of a row), or as it was, of a
@@ -37,10 +38,10 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
     # places of each row, those that are wanted first; a row with fewer is filled up with others
     columns = torch.sort(wanted, dim=1, descending=True, stable=True).indices[:, :most]
     n_rows, n_tokens = wanted.shape
-    places = (columns + n_tokens * torch.arange(n_rows, device=wanted.device)[:, None]).flatten()
+    places = (columns + n_tokens * torch.arange(n_rows)[:, None]).flatten()
 
     def chosen(values: torch.Tensor) -> torch.Tensor:
-        return values.flatten(0, 1).index_select(0, places).view(n_rows, most, -1)
+        return values.flatten(0, 1).index_select(0, places.to(values.device)).view(n_rows, most, -1)
 
     def forward(hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
         attended, *_ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
@@ -51,7 +52,7 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
     narrowing = layer.self_attn.o_proj.register_forward_pre_hook(lambda _, given: (chosen(given[0]),))
     layer.forward = forward
     try:
-        yield torch.arange(most, device=wanted.device) < counts[:, None]
+        yield torch.arange(most) < counts[:, None]
     finally:
         del layer.forward
         narrowing.remove()

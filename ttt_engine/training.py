@@ -467,8 +467,7 @@ def _token_logits(
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
-    before = wanted.roll(-1, dims=1).to(model.device)  # the places that say which tokens come next
-    with last_layer_at(model.module, before) as kept:
+    with last_layer_at(model.module, wanted.roll(-1, dims=1)) as kept:  # the places that say which tokens come next
         columns = kept.any(dim=0).nonzero()[:, 0]  # in which any sequence has such a place
         takes_mask = _takes_mask(model.module)
         logits = model.module(
@@ -477,10 +476,10 @@ def _token_logits(
             attention_mask=torch.ones_like(ids).to(model.device),
             position_ids=model.encoding.positions(ids, mask.long()).to(model.device),
             use_cache=False,
-            logits_to_keep=kept if takes_mask else columns,
+            logits_to_keep=(kept if takes_mask else columns).to(model.device),
         ).logits  # (learned tokens, vocabulary) or (sequences, columns, vocabulary)
     if not takes_mask:
-        logits = logits[kept[:, columns]]
+        logits = logits[kept[:, columns].to(model.device)]
     return rows.to(model.device), logits.float(), ids[rows, places].to(model.device)
 
 
