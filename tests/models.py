@@ -15,6 +15,8 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -131,6 +133,10 @@ def save_tiny_llama(folder: Path, *, chat: bool = False, eos: bool = True, seed:
 
 def save_tiny_qwen(folder: Path, *, chat: bool = True, eos: bool = True, seed: int = 0) -> Path:
     return _save(Qwen3ForCausalLM, Qwen3Config, folder, chat=chat, eos=eos, seed=seed, head_dim=16)
+
+
+def save_tiny_qwen2(folder: Path) -> Path:
+    return _save(Qwen2ForCausalLM, Qwen2Config, folder, chat=True, eos=True, seed=0)
 
 
 def save_tiny_mistral(folder: Path, *, sliding_window: int) -> Path:

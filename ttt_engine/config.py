@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from icl_engine.errors import TaskRefused
@@ -29,7 +29,7 @@ class LoraSettings:
     target_modules: str | tuple[str, ...] = (
         "all-linear"  # attention and MLP matrices, whatever their names; not the head
     )
-    top_layers: int | None = None  # of each stack of layers, the last so many are adapted; None: all
+    top_layers: int | None = field(default=None, kw_only=True)  # the last so many of each stack are adapted; None: all
     output_head: bool = False  # the language model's head gets a LoRA too (the paper: of its 8B models)
     frozen_a: bool = False  # A stays as it is drawn and B alone is trained (LoRA-FA)
     dropout: float = 0.0  # share of a layer's inputs that its LoRA does not see in a step of training
@@ -90,10 +90,10 @@ class TrainingSettings:
         _check_known("loss_on", self.loss_on, get_args(LossOn))
         _check_known("schedule", self.schedule, get_args(Schedule))
         _check_known("precision", self.precision, get_args(Precision))
-        for field in ("max_sequences", "used_rank", "check_every"):
-            value = getattr(self, field)
+        for name in ("max_sequences", "used_rank", "check_every"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise TaskRefused(f"got {value}", field=field, remedy="Give at least 1, or None.")
+                raise TaskRefused(f"got {value}", field=name, remedy="Give at least 1, or None.")
 
     def shortened(self) -> TrainingSettings:
         """The `ttt_short` arm's loop: a quarter of the steps, and of the budget."""

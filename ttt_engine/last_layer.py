@@ -18,12 +18,13 @@ _KNOWN = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLay
 
 @contextlib.contextmanager
 def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Let a model compute its last layer, for the time of a with block, for some places of every row.
+    """Let a model compute its last layer, for the time of a with block, for some places of every row. Hold the model's
+    lock.
 
     Args:
         module: a causal language model.
-        wanted: (rows, tokens), of bool: the places. In the CPU's memory, whatever the module is on, so that counting
-            them waits for no GPU.
+        wanted: (rows, tokens), of bool: the places. In the CPU's memory, whatever the module is on: a GPU is waited for
+            once, before the pass, to be given them.
 
     Yields:
         `wanted` as it has to be said of what the last layer gives: (rows, most places of a row), or as it was, of a
@@ -38,10 +39,10 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
     # places of each row, those that are wanted first; a row with fewer is filled up with others
     columns = torch.sort(wanted, dim=1, descending=True, stable=True).indices[:, :most]
     n_rows, n_tokens = wanted.shape
-    places = (columns + n_tokens * torch.arange(n_rows)[:, None]).flatten()
+    places = (columns + n_tokens * torch.arange(n_rows)[:, None]).flatten().to(layer.self_attn.o_proj.weight.device)
 
     def chosen(values: torch.Tensor) -> torch.Tensor:
-        return values.flatten(0, 1).index_select(0, places.to(values.device)).view(n_rows, most, -1)
+        return values.flatten(0, 1).index_select(0, places).view(n_rows, most, -1)
 
     def forward(hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
         attended, *_ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
@@ -59,12 +60,21 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _last_layer(module: Any) -> Any:
-    """Return the last layer of a model that is made as these are, or None, as where others have put a forward of their
-    own on it.
-    """
+    """Return the layer that a model computes last, if it and its attention are as transformers has them, or None."""
     layers = getattr(getattr(module, "model", None), "layers", None)
-    if layers is None:
+    if layers is None or type(layers[0]).__name__ not in _KNOWN:
         return None
-    layer = layers[-1]
-    is_theirs = type(layer).__module__.startswith("transformers.models.") and "forward" not in vars(layer)
-    return layer if is_theirs and type(layer).__name__ in _KNOWN else None
+    layer = layers[module.config.num_hidden_layers - 1]
+    return layer if _is_as_written(layer) and _is_as_written(layer.self_attn) else None
+
+
+def _is_as_written(module: Any) -> bool:
+    """Say whether a module of transformers computes what its class was written to: nobody has put a forward of their
+    own on it or on the class.
+    """
+    own = type(module)
+    return (
+        own.__module__.startswith("transformers.models.")
+        and own.forward.__module__ == own.__module__
+        and "forward" not in vars(module)
+    )

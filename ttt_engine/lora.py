@@ -49,7 +49,7 @@ class LoraStack:
     Raises:
         AdapterRefused: the model has no layer that `settings` name.
     Source: Hu et al. 2021 (arXiv 2106.09685); with `frozen_a` Zhang et al. 2023 (arXiv 2308.03303), sec. 3. With
-        `top_layers` no gradient goes further down than these (the `num_layers` of mlx-lm).
+        `top_layers` no gradient goes further down than these (the `num_layers` of mlx-lm), but that of a task token.
     """
 
     def __init__(self, model: TransformersModel, settings: LoraSettings, n_slots: int = 1) -> None:
@@ -292,11 +292,13 @@ def _target_modules(model: TransformersModel, settings: LoraSettings) -> list[tu
     if settings.top_layers is not None:
         top = in_top_layers([name for name, _ in linear], settings.top_layers)
         found = [(name, module) for name, module in found if module is head or name in top]
+        if all(module is head for _, module in found):
+            raise AdapterRefused(
+                f"none of the matrices that target_modules={targets!r} names is in the last layers that "
+                f"top_layers={settings.top_layers} leaves. Name others, or leave more layers."
+            )
     if not found:
-        where = "" if settings.top_layers is None else f" in its top {settings.top_layers} layers"
-        raise AdapterRefused(
-            f"the model has no linear layer{where} that target_modules={targets!r} names. Name others."
-        )
+        raise AdapterRefused(f"the model has no linear layer that target_modules={targets!r} names. Name others.")
     if settings.output_head and all(module is not head for _, module in found):
         raise AdapterRefused("the model has no linear output head to adapt. Leave output_head off.")
     return found

@@ -47,7 +47,7 @@ from benchmarks.throughput.routing import route
 from benchmarks.throughput.subject import GRID_SHAPES, SHAPES, Subject, held_out_tasks, tasks_of_file
 from benchmarks.throughput.subject import trained as trained_subject
 from benchmarks.throughput.subject import untrained as untrained_subject
-from benchmarks.throughput.variants import IN_BF16, OURS, Setting, Variant
+from benchmarks.throughput.variants import IN_BF16, OURS, QUICKER, Setting, Variant
 from policies.whole_files import write_whole
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import mixes_adapters
@@ -284,15 +284,7 @@ def _records(subject: Subject, given: argparse.Namespace, schedule: Schedule) ->
 def _compared(device: torch.device) -> list[str]:
     """Name what the main comparison holds against each other on a device."""
     solved = "all together" if mixes_adapters(device) else "together"  # what `Router.solve_many` does there
-    names = [
-        *(each.name for each in PEERS if each.name != "P1 merged"),
-        solved,
-        IN_BF16,
-        "short",
-        "narrow",
-        "narrow, top layers",
-        "shorter",
-    ]
+    names = [*(each.name for each in PEERS if each.name != "P1 merged"), solved, IN_BF16, *QUICKER]
     return names + [each.name for each in IN_PROCESSES if each.name in map(in_processes, names)]
 
 

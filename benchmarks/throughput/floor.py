@@ -81,7 +81,8 @@ def training_flops(shape: Shape, lora_weights: int, lengths: Sequence[int], lear
     """Return the operations that training over a frozen base needs: F = D (4 P + 6 P_L + 6 n_l d L) + 4 H D_s.
 
     The base is gone through forwards and backwards, without gradients of its weights; a LoRA has those too. The head is
-    needed where a token is learned.
+    needed where a token is learned. So is most of the last layer (`ttt_engine.last_layer`), which is counted whole all
+    the same, for peers and for us: what leaves it out comes out up to a tenth nearer to the floor than it is.
 
     Args:
         lengths: of every sequence, in tokens; padding is not needed.

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.throughput.peers import FAIR, FAIR_IN_BF16, PEERS
 from benchmarks.throughput.subject import Subject, endless, trained
-from benchmarks.throughput.variants import IN_BF16, OURS, Run, Setting, Solved, Stages, Variant
+from benchmarks.throughput.variants import IN_BF16, OURS, QUICKER, Run, Setting, Solved, Stages, Variant
 from icl_engine.task import Task
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.executors import Batch
@@ -193,16 +193,6 @@ def _once_more(variant: Variant) -> Variant:
     )
 
 
-_IN_PROCESSES = (
-    FAIR,
-    FAIR_IN_BF16,
-    "together",
-    "all together",
-    IN_BF16,
-    "short",
-    "narrow",
-    "narrow, top layers",
-    "shorter",
-)
+_IN_PROCESSES = (FAIR, FAIR_IN_BF16, "together", "all together", IN_BF16, *QUICKER)
 IN_PROCESSES = tuple(_once_more(each) for each in (*PEERS, *OURS) if each.name in _IN_PROCESSES)
 VARIANTS = (*PEERS, *OURS, *IN_PROCESSES)

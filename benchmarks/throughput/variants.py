@@ -338,6 +338,7 @@ def answer_as_solved(
 _TOGETHER = ours(train_together, answer_as_solved)
 _AS_ROUTED = as_routed(_TOGETHER)
 _SHORT = shortened(_AS_ROUTED)
+QUICKER = ("short", "narrow", "narrow, top layers", "shorter")  # ours, compared everywhere
 IN_BF16 = "bf16"  # left out, as the peer's, where the subject does not prefer it, unless it is asked for
 OURS: tuple[Variant, ...] = (
     Variant(

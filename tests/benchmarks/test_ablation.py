@@ -70,6 +70,20 @@ def row(name: str, task: int, *, right: bool, seconds: float = 1.0) -> Row:
 # What is to be done
 
 
+@pytest.mark.parametrize(
+    ("name", "key_of_before"),
+    [
+        (DEFAULT, "c1f282edd973e3f5"),
+        ("dropout of a twentieth", "e18c9b203fd89782"),
+        ("top three layers", "d2877117890539c7"),
+    ],
+)
+def test_the_keys_of_kept_rows_are_what_they_were(name: str, key_of_before: str, model: TransformersModel) -> None:
+    task = Item("a", LabelledTask.parse(CONSTANT_TASK, [CONSTANT]))
+
+    assert {key for key, _, _ in keys([task], [VARIANTS[name]], model, "full")} == {key_of_before}
+
+
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != DEFAULT])
 def test_every_variant_makes_another_plan_than_the_default(
     name: str, model: TransformersModel, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,13 @@ def test_a_later_choice_is_not_said_unless_it_is_made_so_that_older_adapters_are
     assert name in AdapterSpec("task", "base", chosen, TRAINING, 0).document
 
 
+def test_the_key_of_an_adapter_is_what_it_was() -> None:
+    """If this fails, every adapter that is kept anywhere is trained anew."""
+    key_of_before = "092acfe625e5ce664cd379f8814487bb7d04c23ebb37117f904aa540cfb9ef31"
+
+    assert AdapterSpec("task", "base", LoraSettings(), TrainingSettings(), 0).key == key_of_before
+
+
 def test_queries_and_id_do_not_change_the_key() -> None:
     assert key(ROW_TASK.model_copy(update={"queries": (((9,),),), "id": "another"})) == key()
 

@@ -79,6 +79,10 @@ def test_what_cannot_be_trained_is_refused(given: LoraChoice, field: str) -> Non
     assert caught.value.field == field
 
 
+def test_what_can_be_chosen_since_moves_no_choice_that_is_given_by_its_place() -> None:
+    assert LoraSettings(16, 32.0, "all-linear", True) == LoraSettings(output_head=True)
+
+
 def test_a_lora_of_attention_and_mlp_is_what_is_trained_unless_something_else_is_asked_for() -> None:
     settings = LoraSettings()
 

@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer
 
 from icl_engine.language_model import load_model
 from icl_engine.transformers_model import TransformersModel
-from tests.models import CONSTANT_TASK, ROW_TASK, save_tiny_llama, save_tiny_mistral, save_tiny_qwen, tiny_model
+from tests.models import (
+    CONSTANT_TASK,
+    ROW_TASK,
+    save_tiny_llama,
+    save_tiny_mistral,
+    save_tiny_qwen,
+    save_tiny_qwen2,
+    tiny_model,
+)
 from ttt_engine import training as loop
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.last_layer import last_layer_at
@@ -23,23 +32,18 @@ IDS = torch.tensor([[7, 1, 4, 9, 2, 6], [3, 3, 8, 5, 1, 2], [2, 9, 9, 4, 4, 7]])
 WANTED = torch.tensor([[0, 1, 1, 0, 0, 1], [0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 1, 0]]).bool()  # 3, 1 and 2 places
 
 
-def tiny_qwen2(folder: Path) -> Any:
-    small = Qwen2Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
-    return Qwen2ForCausalLM(small)
-
-
+FORMS = {
+    "lora": LoraSettings(4, 8.0),
+    "output head": LoraSettings(4, 8.0, output_head=True),
+    "frozen A": LoraSettings(4, 8.0, frozen_a=True),
+    "top layer": LoraSettings(4, 8.0, top_layers=1),
+    "full": LoraSettings(method="full"),
+}
 MODULES: dict[str, Callable[[Path], Any]] = {
     "embedded": lambda folder: tiny_model().module,
     "llama": lambda folder: load_model(str(save_tiny_llama(folder)), device="cpu").module,
     "mistral": lambda folder: load_model(str(save_tiny_mistral(folder, sliding_window=4)), device="cpu").module,
-    "qwen2": tiny_qwen2,
+    "qwen2": lambda folder: load_model(str(save_tiny_qwen2(folder)), device="cpu").module,
     "qwen3": lambda folder: load_model(str(save_tiny_qwen(folder)), device="cpu").module,
 }
 
@@ -104,17 +108,41 @@ def test_the_layer_is_as_it_was_afterwards_and_after_a_fault(module: Any) -> Non
         assert not layer.self_attn.o_proj._forward_pre_hooks
 
 
-def test_a_layer_that_is_not_known_or_has_a_forward_of_its_own_is_left_alone() -> None:
+def test_a_layer_that_is_not_known_is_left_alone() -> None:
     unknown: Any = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2))
-    wrapped: Any = tiny_model().module
-    wrapped.model.layers[-1].forward = wrapped.model.layers[-1].forward
-    for module in (unknown, wrapped):
-        with last_layer_at(module, WANTED) as kept:
-            assert kept is WANTED
-    assert "forward" in vars(wrapped.model.layers[-1])
+    with last_layer_at(unknown, WANTED) as kept:
+        assert kept is WANTED
 
 
-@pytest.mark.parametrize("lora", [LoraSettings(4, 8.0), LoraSettings(4, 8.0, output_head=True)])
+@pytest.mark.parametrize("of_attention", [True, False])
+@pytest.mark.parametrize("on_the_class", [True, False])
+def test_a_layer_with_a_forward_of_somebody_else_s_is_left_alone(
+    of_attention: bool, on_the_class: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = tiny_model().module
+    layer = module.model.layers[-1]
+    given = layer.self_attn if of_attention else layer
+    original = type(given).forward
+    if on_the_class:
+        monkeypatch.setattr(
+            LlamaAttention if of_attention else LlamaDecoderLayer, "forward", lambda *a, **named: original(*a, **named)
+        )
+    else:
+        given.forward = given.forward
+    with last_layer_at(module, WANTED) as kept:
+        assert kept is WANTED
+    assert ("forward" in vars(given)) == (not on_the_class)
+
+
+def test_the_last_layer_is_the_last_that_is_computed() -> None:
+    module: Any = tiny_model().module
+    module.config.num_hidden_layers = 1
+    whole = module(input_ids=IDS, logits_to_keep=WANTED, use_cache=False).logits
+    with last_layer_at(module, WANTED) as kept:
+        assert torch.allclose(module(input_ids=IDS, logits_to_keep=kept, use_cache=False).logits, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("lora", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("takes_mask", [True, False])
 def test_training_goes_as_it_goes_with_all_places(
     lora: LoraSettings, takes_mask: bool, monkeypatch: pytest.MonkeyPatch
@@ -123,8 +151,9 @@ def test_training_goes_as_it_goes_with_all_places(
 
     def trained(model: TransformersModel) -> list[TrainingRun]:
         jobs = [TrainingJob(task, TrainingSettings(3), seed) for seed, task in enumerate((CONSTANT_TASK, ROW_TASK))]
-        runs = train_many(model, lora, jobs, pass_tokens=100_000)
-        return [run for run in runs if isinstance(run, TrainingRun)]
+        runs = [run for run in train_many(model, lora, jobs, pass_tokens=100_000) if isinstance(run, TrainingRun)]
+        assert len(runs) == len(jobs)
+        return runs
 
     narrow = trained(tiny_model())
     monkeypatch.setattr(loop, "last_layer_at", all_places)

@@ -172,8 +172,8 @@ def test_stacks_of_other_settings_live_side_by_side(trained: LoraStack) -> None:
 def test_a_model_without_the_named_layers_is_refused(model: TransformersModel) -> None:
     with pytest.raises(AdapterRefused, match="query_key_value"):
         LoraStack(model, LoraSettings(target_modules=("query_key_value",)))
-    with pytest.raises(AdapterRefused, match=r"no linear layer in its top 1 layers that .*query_key_value"):
-        LoraStack(model, LoraSettings(target_modules=("query_key_value",), top_layers=1))
+    with pytest.raises(AdapterRefused, match=r"query_key_value.* top_layers=1 leaves\. Name others, or leave more"):
+        LoraStack(model, LoraSettings(target_modules=("query_key_value",), top_layers=1, output_head=True))
 
 
 def test_only_the_top_layers_are_adapted_and_no_gradient_goes_further_down(
