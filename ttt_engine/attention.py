@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 _BLOCK = 128  # queries; the quickest of 32, 64, 128 and 256
 # probabilities of a layer, 16 MiB; where it would be more, torch's attention computes, which keeps none
-_MOST_KEPT = 2**23
+MOST_KEPT = 2**23
 
 
 class BlockwiseAttention(TorchFunctionMode):
@@ -73,46 +74,97 @@ class _CausalAttention(torch.autograd.Function):
     def forward(
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        asking, asked, given = (each.flatten(0, 1) for each in (query, key, value))
-        scaled, against = asking.float() * scale, asked.float().mT
-        tokens = value.shape[2]
-        hidden = torch.full((_BLOCK, _BLOCK), -math.inf).triu_(1)  # keys of the block itself that come later
-        attended, kept = torch.empty_like(given), []
-        for start in range(0, tokens, _BLOCK):
-            stop = min(start + _BLOCK, tokens)
-            scores = scaled[:, start:stop] @ against[:, :, :stop]
-            scores[:, :, start:] += hidden[: stop - start, : stop - start]
-            probabilities = scores.softmax(-1).to(value.dtype)
-            attended[:, start:stop] = probabilities @ given[:, :stop]
-            kept.append(probabilities)
+        blocks = causal_blocks(value.shape[2], torch.float32)
+        attended, kept = attend(query.float() * scale, key.float(), value, blocks)
         context.save_for_backward(query, key, value, *kept)
-        context.scale = scale
-        return attended.view(value.shape)
+        context.scale, context.blocks = scale, blocks
+        return attended
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, *kept = context.saved_tensors
         with torch.autocast("cpu", enabled=False):
-            flat = (each.to(value.dtype).flatten(0, 1) for each in (query, key, value, gradient))
-            asking, asked, given, wanted = flat
-            of_asking = torch.empty_like(asking)
-            of_asked, of_given = (torch.zeros(each.shape) for each in (asked, given))  # fp32: sums over blocks
-            stop = 0
-            for probabilities in kept:
-                start, stop = stop, stop + probabilities.shape[1]
-                here = wanted[:, start:stop]
-                of_given[:, :stop] += probabilities.mT @ here
-                of_probabilities = here @ given[:, :stop].mT
-                of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, value.dtype)
-                of_asking[:, start:stop] = of_scores @ asked[:, :stop]
-                of_asked[:, :stop] += of_scores.mT @ asking[:, start:stop]
-            return (
-                (of_asking * context.scale).to(query.dtype).view(query.shape),
-                of_asked.mul_(context.scale).to(key.dtype).view(key.shape),
-                of_given.to(value.dtype).view(value.shape),
-                None,
-            )
+            asking, asked, wanted = (each.to(value.dtype) for each in (query, key, gradient))
+            of_asking, of_asked, of_given = gradients_of(asking, asked, value, wanted, kept, context.blocks)
+            of_query, of_key = of_asking * context.scale, of_asked * context.scale
+            return of_query.to(query.dtype), of_key.to(key.dtype), of_given.to(value.dtype), None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries that are computed together, with all the keys that any of them looks at."""
+
+    queries: slice
+    n_keys: int  # the first so many
+    hidden: torch.Tensor  # (rows or none, heads or none, queries, keys): -inf where a query does not look, else 0
+    n_seen: int = 0  # keys before those of `hidden`, at which all of the queries look
+
+
+def causal_blocks(n_tokens: int, dtype: torch.dtype, n_queries: int = _BLOCK) -> list[Block]:
+    """Return the blocks in which every token looks at those up to it."""
+    triangle = torch.full((n_queries, n_queries), -math.inf, dtype=dtype).triu_(1)  # keys that come later
+    blocks = []
+    for start in range(0, n_tokens, n_queries):
+        stop = min(start + n_queries, n_tokens)
+        blocks.append(Block(slice(start, stop), stop, triangle[: stop - start, : stop - start], start))
+    return blocks
+
+
+def n_kept(n_tokens: int, n_queries: int = _BLOCK) -> int:
+    """Return how many probabilities are kept of causal blocks, a row and head."""
+    starts = range(0, n_tokens, n_queries)
+    return sum(min(n_queries, n_tokens - start) * min(start + n_queries, n_tokens) for start in starts)
+
+
+def attend(
+    asking: torch.Tensor, asked: torch.Tensor, given: torch.Tensor, blocks: Sequence[Block]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return what the queries make of the values, (rows, heads, queries, width), and the probabilities of each block.
+
+    Args:
+        asking: the queries, scaled, (rows, heads, queries, width).
+        asked: the keys, (rows, heads, keys, width), in the type of `asking`: in which scores are computed.
+        given: the values, of the shape of the keys; probabilities and all that follows are in their type.
+    """
+    rows, heads, queries, _ = asking.shape
+    attended = given.new_empty(rows, queries, heads, given.shape[3]).transpose(1, 2)  # as the next layer reads it
+    kept = []
+    for block in blocks:
+        scores = asking[:, :, block.queries] @ asked[:, :, : block.n_keys].mT
+        scores[..., block.n_seen :] += block.hidden
+        probabilities = scores.softmax(-1).to(given.dtype)
+        attended[:, :, block.queries] = probabilities @ given[:, :, : block.n_keys]
+        kept.append(probabilities)
+    return attended, kept
+
+
+def gradients_of(
+    asking: torch.Tensor,
+    asked: torch.Tensor,
+    given: torch.Tensor,
+    wanted: torch.Tensor,
+    kept: Sequence[torch.Tensor],
+    blocks: Sequence[Block],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of queries as they were scaled, keys and values; the last two in fp32 where they are sums.
+
+    Args:
+        asking: as for `attend`, all in the type of the values.
+        wanted: the gradient of what `attend` returned.
+        kept: the probabilities it returned.
+    """
+    of_asking = torch.empty_like(asking)
+    summed_in = given.dtype if len(blocks) == 1 else torch.float32
+    of_asked, of_given = (torch.zeros(each.shape, dtype=summed_in) for each in (asked, given))
+    for probabilities, block in zip(kept, blocks, strict=True):
+        here, keys = wanted[:, :, block.queries], slice(block.n_keys)
+        of_given[:, :, keys] += probabilities.mT @ here
+        of_probabilities = here @ given[:, :, keys].mT
+        of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, given.dtype)
+        of_asking[:, :, block.queries] = of_scores @ asked[:, :, keys]
+        of_asked[:, :, keys] += of_scores.mT @ asking[:, :, block.queries]
+    return of_asking, of_asked, of_given
 
 
 def _is_plainly_causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: Mapping[str, Any]) -> bool:
@@ -122,14 +174,13 @@ def _is_plainly_causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     if query.dim() != 4:
         return False
     batch, heads, tokens, _ = query.shape
-    kept = sum(min(_BLOCK, tokens - start) * min(start + _BLOCK, tokens) for start in range(0, tokens, _BLOCK))
     return bool(
         asks
         and shares
         and value.dtype == torch.bfloat16
         and key.shape == value.shape
         and key.shape[2:] == query.shape[2:]
-        and 0 < batch * heads * kept <= _MOST_KEPT
+        and 0 < batch * heads * n_kept(tokens) <= MOST_KEPT
     )
 
 

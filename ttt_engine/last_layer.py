@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,29 +35,44 @@ def last_layer_at(module: Any, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
     if layer is None:
         yield wanted
         return
-    counts = wanted.sum(1)
-    most = int(counts.max())
-    # places of each row, those that are wanted first; a row with fewer is filled up with others
-    columns = torch.sort(wanted, dim=1, descending=True, stable=True).indices[:, :most]
-    n_rows, n_tokens = wanted.shape
-    places = (columns + n_tokens * torch.arange(n_rows)[:, None]).flatten().to(layer.self_attn.o_proj.weight.device)
-
-    def chosen(values: torch.Tensor) -> torch.Tensor:
-        return values.flatten(0, 1).index_select(0, places).view(n_rows, most, -1)
+    places = ChosenPlaces.of(wanted, layer.self_attn.o_proj.weight.device)
 
     def forward(hidden_states: torch.Tensor, **given: Any) -> torch.Tensor:
         attended, *_ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
-        hidden = chosen(hidden_states) + attended
+        hidden = places.of_rows(hidden_states) + attended
         found: torch.Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return found
 
-    narrowing = layer.self_attn.o_proj.register_forward_pre_hook(lambda _, given: (chosen(given[0]),))
+    narrowing = layer.self_attn.o_proj.register_forward_pre_hook(lambda _, given: (places.of_rows(given[0]),))
     layer.forward = forward
     try:
-        yield torch.arange(most) < counts[:, None]
+        yield places.kept
     finally:
         del layer.forward
         narrowing.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPlaces:
+    """Places of every row of a batch: as many of each, a row with fewer filled up with others."""
+
+    columns: torch.Tensor  # (rows, most places of a row), those that are wanted first; in the CPU's memory, as `kept`
+    kept: torch.Tensor  # (rows, most places of a row), which of them are wanted
+    _flat: torch.Tensor  # (rows * most,) of the batch as one row, on the model's device
+
+    @classmethod
+    def of(cls, wanted: torch.Tensor, device: torch.device) -> ChosenPlaces:
+        """Take the wanted places, (rows, tokens) of bool in the CPU's memory; the device is waited for once."""
+        counts = wanted.sum(1)
+        most = int(counts.max())
+        columns = torch.sort(wanted, dim=1, descending=True, stable=True).indices[:, :most]
+        n_rows, n_tokens = wanted.shape
+        flat = (columns + n_tokens * torch.arange(n_rows)[:, None]).flatten().to(device)
+        return cls(columns, torch.arange(most) < counts[:, None], flat)
+
+    def of_rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what is at these places of (rows, tokens, n): (rows, places, n)."""
+        return values.flatten(0, 1).index_select(0, self._flat).view(*self.columns.shape, -1)
 
 
 def _last_layer(module: Any) -> Any:
@@ -65,10 +81,10 @@ def _last_layer(module: Any) -> Any:
     if layers is None or type(layers[0]).__name__ not in _KNOWN:
         return None
     layer = layers[module.config.num_hidden_layers - 1]
-    return layer if _is_as_written(layer) and _is_as_written(layer.self_attn) else None
+    return layer if is_as_written(layer) and is_as_written(layer.self_attn) else None
 
 
-def _is_as_written(module: Any) -> bool:
+def is_as_written(module: Any) -> bool:
     """Say whether a module of transformers computes what its class was written to: nobody has put a forward of their
     own on it or on the class.
     """

@@ -86,6 +86,20 @@ class LoraStack:
         matrices = [matrix for layer in self._layers for matrix in ((layer.b,) if frozen else (layer.a, layer.b))]
         return [*matrices, *([self._token.vectors] if self._token else [])]
 
+    @property
+    def scale(self) -> float:
+        """What a layer's update is multiplied by: alpha over the rank."""
+        return self._scale
+
+    @property
+    def rows(self) -> Rows:
+        """Which rows of the next batches are for which slot, as `use` was told."""
+        return self._rows
+
+    def matrices_of(self, module: torch.nn.Linear) -> tuple[torch.nn.Parameter, torch.nn.Parameter] | None:
+        """Return A (slots, rank, inputs) and B (slots, outputs, rank) of a layer; None: it is not adapted."""
+        return next(((layer.a, layer.b) for layer in self._layers if layer.module is module), None)
+
     def gradients(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the gradients of a loss, laid out as `weights`."""
         # a layer may take no part in a pass: an expert that is not chosen, a tower for pictures

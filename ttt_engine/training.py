@@ -26,6 +26,7 @@ from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.last_layer import last_layer_at
+from ttt_engine.llama_layers import LlamaLayers
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.precision import computing_in
@@ -39,6 +40,9 @@ _PASS_TOKENS: dict[tuple[str, Precision], int] = {("cpu", "full"): 1_024, ("cpu"
 _PASS_TOKENS |= {("cuda", "full"): 65_536, ("cuda", "bf16"): 65_536}
 
 Learned = tuple[Encoded, Spans]  # a sequence, and which of its tokens are learned
+# lets layers be computed for the time of a with block, the last one at these places (rows, tokens), and gives the
+# places as they have to be said of what comes out
+ComputedAt = Callable[[torch.Tensor], contextlib.AbstractContextManager[torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,7 @@ class _Loop:
         self.model = model
         self.stack = stack
         self.precision = precision
+        self.layers = LlamaLayers.of(model, stack, precision)
         self.alive = alive
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
@@ -370,8 +375,11 @@ class _Loop:
         rows = [(slot, row) for slot, sequences in batch.items() for row in range(len(sequences))]
         draws = [self.live[slot].draw(row) for slot, row in rows] if self.stack.settings.dropout else []
         self.stack.use([slot for slot, _ in rows], draws)
-        with computing_in(self.precision, self.model.device):
-            losses = losses_of(self.model, [each for sequences in batch.values() for each in sequences], len(batch))
+        sequences = [each for of_slot in batch.values() for each in of_slot]
+        longest = max(len(encoded.ids) for encoded, _ in sequences)
+        layers = self.layers if self.layers is not None and self.layers.take(len(rows), longest) else None
+        with computing_in(self.precision, self.model.device, attending=layers is None):
+            losses = losses_of(self.model, sequences, len(batch), computed_at=None if layers is None else layers.at)
         kept = []
         for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
             with self._failing_alone(slot):
@@ -439,13 +447,16 @@ def untrained_nll(model: TransformersModel, job: TrainingJob, steps: int) -> Unt
     return Untrained((*known, *found), tokens, time.perf_counter() - began if asked else 0.0)
 
 
-def losses_of(model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1) -> torch.Tensor:
+def losses_of(
+    model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1, *, computed_at: ComputedAt | None = None
+) -> torch.Tensor:
     """Return the mean cross-entropy of each group, nats per learned token; (n_groups,).
 
     Args:
         sequences: as many of each group, group after group.
+        computed_at: computes the layers, as `LlamaLayers.at`; None: transformers does, as `last_layer_at` lets it.
     """
-    rows, logits, targets = _token_logits(model, sequences)
+    rows, logits, targets = _token_logits(model, sequences, computed_at)
     nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     group = rows // (len(sequences) // n_groups)
     sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
@@ -461,13 +472,14 @@ def _scores(model: TransformersModel, sequences: Sequence[Learned]) -> list[tupl
 
 
 def _token_logits(
-    model: TransformersModel, sequences: Sequence[Learned]
+    model: TransformersModel, sequences: Sequence[Learned], computed_at: ComputedAt | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return of every learned token the row it is in, the logits (fp32, a row a token) and which token it is."""
     ids, wanted = _right_padded(sequences, model.encoding.pad_id)
     rows, places = wanted.nonzero(as_tuple=True)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(sequence.ids) for sequence, _ in sequences])[:, None]
-    with last_layer_at(model.module, wanted.roll(-1, dims=1)) as kept:  # the places that say which tokens come next
+    saying = wanted.roll(-1, dims=1)  # the places that say which tokens come next
+    with computed_at(saying) if computed_at else last_layer_at(model.module, saying) as kept:
         columns = kept.any(dim=0).nonzero()[:, 0]  # in which any sequence has such a place
         takes_mask = _takes_mask(model.module)
         logits = model.module(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from icl_engine.language_model import load_model
 from icl_engine.transformers_model import TransformersModel
-from tests.models import CONSTANT_TASK
+from tests.models import CONSTANT_TASK, save_tiny_qwen
 from ttt_engine import attention
 from ttt_engine.attention import BlockwiseAttention, causal_attention
 from ttt_engine.config import LoraSettings, Precision, TrainingSettings
@@ -127,15 +129,17 @@ def test_where_too_much_would_be_kept_torch_computes(blockwise: list[int], monke
     states = _states(140)
     with BlockwiseAttention():
         scaled_dot_product_attention(*states, is_causal=True)
-        monkeypatch.setattr(attention, "_MOST_KEPT", 2 * 3 * (128 * 128 + 12 * 140) - 1)
+        monkeypatch.setattr(attention, "MOST_KEPT", 2 * 3 * (128 * 128 + 12 * 140) - 1)
         scaled_dot_product_attention(*states, is_causal=True)
 
     assert blockwise == [140]
 
 
 def test_training_in_bfloat16_on_a_cpu_attends_block_by_block(
-    model: TransformersModel, lora: LoraSettings, blockwise: list[int]
+    tmp_path: Path, lora: LoraSettings, blockwise: list[int]
 ) -> None:
+    model = load_model(str(save_tiny_qwen(tmp_path)), device="cpu", dtype="float32")
+    assert isinstance(model, TransformersModel)
     for precision in get_args(Precision):
         train(model, lora, TrainingJob(CONSTANT_TASK, TrainingSettings(steps=2, precision=precision), 0))
 

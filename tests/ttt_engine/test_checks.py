@@ -139,9 +139,9 @@ def test_what_is_read_in_looks_is_counted_and_no_more_is_scored_than_will_be_loo
     known = train(model, lora, TrainingJob(ROW_TASK, watched, 0, untrained=(1.0, 1.0, 1.0)))
     read: list[int] = []
 
-    def noted(model: TransformersModel, sequences: list[loop.Learned], *more: int) -> object:
+    def noted(model: TransformersModel, sequences: list[loop.Learned], *more: Any, **named: Any) -> object:
         read.append(sum(len(sequence.ids) for sequence, _ in sequences))
-        return losses_of(model, sequences, *more)
+        return losses_of(model, sequences, *more, **named)
 
     monkeypatch.setattr(loop, "losses_of", noted)
     run = train(model, lora, TrainingJob(ROW_TASK, watched, 0))

@@ -1,0 +1,391 @@
+"""The layers of a Llama in a pass of training in bfloat16 on a CPU, written out.
+
+For the embedded model and every other Llama of plain linear layers. It computes what transformers' modules do in less
+time: layers that read the same are one product with their LoRAs, nothing is cast to bfloat16 twice, gradients are
+written by hand, scores are in bfloat16 as well, and the last layer asks for learned places alone. In full precision
+nothing was gained by it: there, and for other architectures, transformers computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaMLP,
+    LlamaModel,
+    LlamaRMSNorm,
+)
+
+from icl_engine.embedded.grid_llama import GridLlamaModel
+from icl_engine.transformers_model import TransformersModel
+from ttt_engine.attention import MOST_KEPT, Block, attend, causal_blocks, gradients_of, n_kept
+from ttt_engine.config import Precision
+from ttt_engine.last_layer import ChosenPlaces, is_as_written
+from ttt_engine.lora import LoraStack
+
+_QUERIES = 192  # in a block of attention: of 64 to 256 about the quickest at 110 to 900 tokens
+_PLAIN = (LlamaDecoderLayer, LlamaAttention, LlamaMLP, LlamaRMSNorm)
+
+
+class LlamaLayers:
+    """Computes the layers of a model that a stack of LoRAs is trained on. Hold the model's lock.
+
+    Args:
+        model: a Llama as `of` takes it.
+        stack: not in training yet; the weights beside it are copied in bfloat16.
+    """
+
+    @classmethod
+    def of(cls, model: TransformersModel, stack: object, precision: Precision) -> LlamaLayers | None:
+        """Return the layers of this model, or None where transformers has to compute them: in another precision or
+        place, of another architecture or a Llama that somebody has changed, with dropout or where all weights are
+        trained.
+        """
+        if precision != "bf16" or not isinstance(stack, LoraStack) or stack.settings.dropout:
+            return None
+        return cls(model, stack) if _is_plain_llama(model.module) else None
+
+    def __init__(self, model: TransformersModel, stack: LoraStack, dtype: torch.dtype = torch.bfloat16) -> None:
+        self._base, self._stack, self._dtype = model.module.model, stack, dtype
+        config = model.module.config
+        self._n_heads, self._n_shared = config.num_attention_heads, config.num_key_value_heads
+        layers = self._base.layers[: config.num_hidden_layers]
+        self._layers = [_Layer.of(layer, stack, dtype, is_last=layer is layers[-1]) for layer in layers]
+
+    def take(self, n_rows: int, n_tokens: int) -> bool:
+        """Say whether a batch can be computed here: as many rows of each slot, and probabilities that can be kept."""
+        has_equal_groups = self._stack.rows.index is None
+        return has_equal_groups and n_rows * self._n_heads * n_kept(n_tokens, _QUERIES) <= MOST_KEPT
+
+    @contextlib.contextmanager
+    def at(self, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Compute the layers here for the time of a with block, the last one for some places alone; see
+        `last_layer_at`.
+        """
+        places = ChosenPlaces.of(wanted, torch.device("cpu"))
+
+        def forward(input_ids: torch.Tensor, position_ids: torch.Tensor, **given: object) -> BaseModelOutputWithPast:
+            with torch.autocast("cpu", enabled=False):
+                return BaseModelOutputWithPast(last_hidden_state=self._computed(input_ids, position_ids, places))
+
+        self._base.forward = forward
+        try:
+            yield places.kept
+        finally:
+            del self._base.forward
+
+    def _computed(self, ids: torch.Tensor, position_ids: torch.Tensor, places: ChosenPlaces) -> torch.Tensor:
+        """Return what the last layer says at these places, normed, (rows, places, hidden)."""
+        states = self._base.embed_tokens(ids)  # (rows, tokens, hidden), in fp32 from layer to layer
+        cos, sin = self._base.rotary_emb(states, position_ids)
+        turn = _Turn.of(cos.to(self._dtype), sin.to(self._dtype), len(ids))
+        blocks = causal_blocks(ids.shape[1], self._dtype, _QUERIES)
+        for layer in self._layers:
+            read = self._normed(states, layer.norm)
+            projected, query, asking = self._product(read, layer.attention), None, turn
+            if layer.query is not None:  # of the last layer, whose keys and values alone are of all places
+                states, asking = places.of_rows(states), turn.at(places)
+                query = self._product(places.of_rows(read), layer.query)
+                blocks = _blocks_at(places.columns, ids.shape[1], self._dtype)
+            heads = _Heads(self._n_heads, self._n_shared, asking, turn, blocks)
+            states = states + self._product(_applied(_Attention, query, projected, heads), layer.output)
+            read = self._normed(states, layer.mlp_norm)
+            let_through = _applied(_Swiglu, self._product(read, layer.gate_up))
+            states = states + self._product(let_through, layer.down)
+        return self._normed(states, self._base.norm)
+
+    def _normed(self, states: torch.Tensor, norm: Any) -> torch.Tensor:
+        return _applied(_RmsNorm, states, norm, self._dtype)
+
+    def _product(self, x: torch.Tensor, linears: _Linears) -> torch.Tensor:
+        """Return what linear layers and their LoRAs make of x, side by side; (rows, tokens, outputs)."""
+        rows = self._stack.rows
+        matrices = [rows.chosen(matrix) for lora in linears.loras for matrix in (lora.a, lora.b)]
+        return _applied(_Products, x, linears, self._stack.scale, *matrices)
+
+
+def _applied(function: type[torch.autograd.Function], *given: object) -> torch.Tensor:
+    found: torch.Tensor = function.apply(*given)
+    return found
+
+
+def _is_plain_llama(module: Any) -> bool:
+    """Say whether the layers are transformers' Llama's as they are written, of weights in fp32 on a CPU."""
+    base: Any = getattr(module, "model", None)
+    if type(base) not in (LlamaModel, GridLlamaModel) or "forward" in vars(base) or module.training:
+        return False
+    if module.device.type != "cpu" or module.dtype != torch.float32 or module.config.hidden_act != "silu":
+        return False
+    parts = [*(part for layer in base.layers for part in layer.modules()), base.norm]
+    return not any(part._forward_hooks or part._forward_pre_hooks for part in parts) and all(
+        is_as_written(part) if type(part) in _PLAIN else _is_plain(part) for part in parts
+    )
+
+
+def _is_plain(part: Any) -> bool:
+    """Say whether it is a linear layer without a bias, or what the sum of a gate goes through."""
+    if type(part) is torch.nn.Linear:
+        return part.bias is None and part.weight.dtype == torch.float32 and "forward" not in vars(part)
+    return type(part) in (torch.nn.SiLU, type(ACT2FN["silu"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lora:
+    """The matrices of one of several layers that are one product."""
+
+    outputs: slice  # of the product
+    ranks: slice  # of the ranks of all
+    a: torch.nn.Parameter  # (slots, rank, inputs)
+    b: torch.nn.Parameter  # (slots, outputs, rank)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linears:
+    """Linear layers that read the same."""
+
+    weight: torch.Tensor  # (outputs, inputs), in the type of products
+    loras: tuple[_Lora, ...]  # of those that are adapted
+
+    @classmethod
+    def of(cls, stack: LoraStack, dtype: torch.dtype, *layers: torch.nn.Linear) -> _Linears:
+        """Put them side by side, with the LoRAs that the stack has of them."""
+        loras: list[_Lora] = []
+        start = 0
+        for layer in layers:
+            outputs = slice(start, start + layer.out_features)
+            if (matrices := stack.matrices_of(layer)) is not None:
+                rank, n_before = matrices[0].shape[1], len(loras)
+                loras.append(_Lora(outputs, slice(rank * n_before, rank * (n_before + 1)), *matrices))
+            start = outputs.stop
+        return cls(torch.cat([layer.weight.detach() for layer in layers]).to(dtype), tuple(loras))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The weights of one decoder layer."""
+
+    norm: Any  # before attention
+    attention: _Linears  # queries, keys and values; of the last layer keys and values
+    query: _Linears | None  # of the last layer
+    output: _Linears
+    mlp_norm: Any
+    gate_up: _Linears
+    down: _Linears
+
+    @classmethod
+    def of(cls, layer: Any, stack: LoraStack, dtype: torch.dtype, *, is_last: bool) -> _Layer:
+        """Take the weights of transformers' layer."""
+        own, mlp = layer.self_attn, layer.mlp
+        asking, asked = [own.q_proj], [own.k_proj, own.v_proj]
+        return cls(
+            norm=layer.input_layernorm,
+            attention=_Linears.of(stack, dtype, *([] if is_last else asking), *asked),
+            query=_Linears.of(stack, dtype, *asking) if is_last else None,
+            output=_Linears.of(stack, dtype, own.o_proj),
+            mlp_norm=layer.post_attention_layernorm,
+            gate_up=_Linears.of(stack, dtype, mlp.gate_proj, mlp.up_proj),
+            down=_Linears.of(stack, dtype, mlp.down_proj),
+        )
+
+
+class _RmsNorm(torch.autograd.Function):
+    """States in fp32, normed, in the type of products. Source: Zhang and Sennrich 2019 (arXiv 1910.07467), eq. 4."""
+
+    @staticmethod
+    def forward(context: Any, states: torch.Tensor, norm: Any, dtype: torch.dtype) -> torch.Tensor:
+        squares = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_()
+        inverse = squares.div_(states.shape[-1]).add_(norm.variance_epsilon).rsqrt_()
+        normed = states * inverse
+        weight = norm.weight.detach()
+        if context.needs_input_grad[0]:
+            context.save_for_backward(normed.to(dtype), inverse, weight)
+        found: torch.Tensor = (normed * weight).to(dtype)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        normed, inverse, weight = context.saved_tensors
+        of_normed = gradient * weight  # fp32
+        along = (of_normed * normed).mean(-1, keepdim=True)
+        return of_normed.addcmul_(normed, along, value=-1).mul_(inverse), None, None
+
+
+class _Products(torch.autograd.Function):
+    """Linear layers that read the same as one product, with their LoRAs: those of a slot for the rows of that slot."""
+
+    @staticmethod
+    def forward(
+        context: Any, x: torch.Tensor, linears: _Linears, scale: float, *matrices: torch.Tensor
+    ) -> torch.Tensor:
+        found = (x.flatten(0, 1) @ linears.weight.t()).view(*x.shape[:2], -1)
+        context.linears, context.scale = linears, scale
+        if linears.loras:
+            a = torch.cat(matrices[::2], dim=1).to(x.dtype)  # (groups, ranks, inputs)
+            b = a.new_zeros(len(a), found.shape[2], a.shape[1])  # (groups, outputs, ranks), zero but for each its own
+            for lora, own in zip(linears.loras, matrices[1::2], strict=True):
+                torch.mul(own, scale, out=b[:, lora.outputs, lora.ranks])
+            read = x.reshape(len(a), -1, x.shape[2])  # the rows of a slot, one after the other
+            inner = read @ a.mT
+            found.view(len(a), -1, found.shape[2]).baddbmm_(inner, b.mT)
+            context.save_for_backward(read, a, b, inner)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        linears: _Linears = context.linears
+        wanted = gradient.flatten(0, 1)
+        of_x = wanted @ linears.weight if context.needs_input_grad[0] else None
+        of_matrices: list[torch.Tensor | None] = []
+        if linears.loras:
+            read, a, b, inner = context.saved_tensors
+            wanted = wanted.view(len(a), -1, gradient.shape[2])
+            of_inner = wanted @ b  # (groups, tokens, ranks)
+            if of_x is not None:
+                of_x.view(read.shape).baddbmm_(of_inner, a)
+            of_a = of_inner.mT @ read if context.needs_input_grad[3] else None  # not where A is frozen
+            of_b = (wanted.mT @ inner) * context.scale
+            for lora in linears.loras:
+                of_matrices.append(None if of_a is None else of_a[:, lora.ranks].float())
+                of_matrices.append(of_b[:, lora.outputs, lora.ranks].float())
+        return None if of_x is None else of_x.view(*gradient.shape[:2], -1), None, None, *of_matrices
+
+
+class _Swiglu(torch.autograd.Function):
+    """What the gate of an MLP lets through; both are given side by side. Source: Shazeer 2020 (arXiv 2002.05202)."""
+
+    @staticmethod
+    def forward(context: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        opened = torch.nn.functional.silu(gate)
+        context.save_for_backward(gate_up, opened)
+        return opened * up
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        gate_up, opened = context.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        of_both = torch.empty_like(gate_up)
+        of_gate, of_up = of_both.chunk(2, dim=-1)
+        torch.mul(gradient, opened, out=of_up)
+        of_gate.copy_(torch.ops.aten.silu_backward(gradient * up, gate))
+        return of_both
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Rotary positions: how far the pairs of a head's numbers are turned at each token. Source: Su et al. 2021 (arXiv
+    2104.09864), eq. 34, in the order of transformers: the first half of a head with its second.
+    """
+
+    cos: torch.Tensor  # (rows, tokens, 1, half of a head), in the type of products
+    sin: torch.Tensor
+
+    @classmethod
+    def of(cls, cos: torch.Tensor, sin: torch.Tensor, n_rows: int) -> _Turn:
+        """Take what transformers computes, (rows or 1, tokens, head), both halves alike."""
+        half = cos.shape[-1] // 2
+        return cls(*(each[..., None, :half].expand(n_rows, -1, -1, -1) for each in (cos, sin)))
+
+    def at(self, places: ChosenPlaces) -> _Turn:
+        """Return those of these places."""
+        return _Turn(*(places.of_rows(each.flatten(2))[:, :, None] for each in (self.cos, self.sin)))
+
+    def turn(self, x: torch.Tensor, out: torch.Tensor, *, back: bool = False) -> None:
+        """Turn x, (rows, tokens, heads, head), into `out`, of the same shape."""
+        (first, second), (turned, other) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
+        sign = -1 if back else 1
+        torch.mul(first, self.cos, out=turned).addcmul_(second, self.sin, value=-sign)
+        torch.mul(second, self.cos, out=other).addcmul_(first, self.sin, value=sign)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """What attention is, apart from the numbers it is of."""
+
+    n: int
+    n_shared: int  # of keys and values
+    asking: _Turn  # of the queries
+    asked: _Turn  # of the keys
+    blocks: Sequence[Block]
+
+
+class _Attention(torch.autograd.Function):
+    """Attention of what linear layers made of the states: queries, keys and values side by side, (rows, tokens, heads
+    times head), or, where there are queries apart, (rows, queries, ...), keys and values.
+    """
+
+    @staticmethod
+    def forward(context: Any, query: torch.Tensor | None, projected: torch.Tensor, heads: _Heads) -> torch.Tensor:
+        asking, asked, given = _heads_of(query, projected, heads)
+        states = [_by_head(each) for each in (asking, asked, given)]
+        heads.asking.turn(asking, states[0].transpose(1, 2))
+        heads.asked.turn(asked, states[1].transpose(1, 2))
+        states[2].transpose(1, 2).copy_(given)
+        states[0] *= asking.shape[-1] ** -0.5
+        if heads.n > heads.n_shared:
+            states[1:] = [each.repeat_interleave(heads.n // heads.n_shared, dim=1) for each in states[1:]]
+        attended, kept = attend(states[0], states[1], states[2], heads.blocks)
+        if any(context.needs_input_grad):
+            context.save_for_backward(*states, *kept)
+            context.heads, context.of_query = heads, None if query is None else query.shape
+            context.of_projected = projected.shape
+        return attended.transpose(1, 2).flatten(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        heads: _Heads = context.heads
+        asking, asked, given, *kept = context.saved_tensors
+        wanted = gradient.unflatten(2, (heads.n, -1)).transpose(1, 2).contiguous()
+        found = [*gradients_of(asking, asked, given, wanted, kept, heads.blocks)]
+        found[0] *= asking.shape[-1] ** -0.5
+        if heads.n > heads.n_shared:
+            found[1:] = [each.unflatten(1, (heads.n_shared, -1)).sum(2) for each in found[1:]]
+        of_query = None if context.of_query is None else gradient.new_empty(context.of_query)
+        of_projected = gradient.new_empty(context.of_projected)
+        places = _heads_of(of_query, of_projected, heads)
+        of_asking, of_asked, of_given = (each.to(gradient.dtype).transpose(1, 2) for each in found)
+        heads.asking.turn(of_asking, places[0], back=True)
+        heads.asked.turn(of_asked, places[1], back=True)
+        places[2].copy_(of_given)
+        return of_query, of_projected, None
+
+
+def _heads_of(
+    query: torch.Tensor | None, projected: torch.Tensor, heads: _Heads
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return views on queries, keys and values, (rows, tokens, heads, head)."""
+    n_asking = heads.n if query is None else 0
+    by_head = projected.unflatten(2, (n_asking + 2 * heads.n_shared, -1))
+    asking, asked, given = by_head.split([n_asking, heads.n_shared, heads.n_shared], dim=2)
+    return asking if query is None else query.unflatten(2, (heads.n, -1)), asked, given
+
+
+def _by_head(x: torch.Tensor) -> torch.Tensor:
+    """Return room for x, (rows, tokens, heads, head), as attention reads it: (rows, heads, tokens, head)."""
+    rows, tokens, heads, width = x.shape
+    return x.new_empty(rows, heads, tokens, width)
+
+
+def _blocks_at(columns: torch.Tensor, n_tokens: int, dtype: torch.dtype) -> list[Block]:
+    """Return the blocks in which queries at these columns of each row, (rows, places), look at all up to theirs."""
+    later = torch.arange(n_tokens) > columns[..., None]  # (rows, places, tokens)
+    hidden = torch.zeros(later.shape, dtype=dtype).masked_fill_(later, -torch.inf)[:, None]
+    blocks = []
+    for start in range(0, columns.shape[1], _QUERIES):
+        queries = slice(start, min(start + _QUERIES, columns.shape[1]))
+        n_keys = int(columns[:, queries].max()) + 1
+        blocks.append(Block(queries, n_keys, hidden[:, :, queries, :n_keys]))
+    return blocks
