@@ -127,8 +127,8 @@ def tiny_tokenizer(*, chat: bool, eos: bool = True, vocabulary_size: int = 400) 
     return fast
 
 
-def save_tiny_llama(folder: Path, *, chat: bool = False, eos: bool = True, seed: int = 0) -> Path:
-    return _save(LlamaForCausalLM, LlamaConfig, folder, chat=chat, eos=eos, seed=seed)
+def save_tiny_llama(folder: Path, *, chat: bool = False, eos: bool = True, seed: int = 0, **shape: int) -> Path:
+    return _save(LlamaForCausalLM, LlamaConfig, folder, chat=chat, eos=eos, seed=seed, **shape)
 
 
 def save_tiny_qwen(folder: Path, *, chat: bool = True, eos: bool = True, seed: int = 0) -> Path:
@@ -145,19 +145,11 @@ def save_tiny_mistral(folder: Path, *, sliding_window: int) -> Path:
 
 def _save(module_class: Any, config_class: Any, folder: Path, *, chat: bool, eos: bool, seed: int, **more: int) -> Path:
     tokenizer = tiny_tokenizer(chat=chat, eos=eos)
+    shape = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512, **more}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = module_class(
-            config_class(
-                vocab_size=len(tokenizer),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                max_position_embeddings=512,
-                **more,
-            )
+            config_class(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, **shape)
         )
     sharpen(module, 10.0)
     module.save_pretrained(folder)

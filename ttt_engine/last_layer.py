@@ -72,7 +72,7 @@ class ChosenPlaces:
 
     def of_rows(self, values: torch.Tensor) -> torch.Tensor:
         """Return what is at these places of (rows, tokens, n): (rows, places, n)."""
-        return values.flatten(0, 1).index_select(0, self._flat).view(*self.columns.shape, -1)
+        return values.flatten(0, 1).index_select(0, self._flat).view(*self.columns.shape, values.shape[-1])
 
 
 def _last_layer(module: Any) -> Any:
