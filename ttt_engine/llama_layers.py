@@ -155,7 +155,7 @@ def _has_hooks(part: Any) -> bool:
 
 
 def _is_plain(part: Any) -> bool:
-    """Say whether it is a linear layer without a bias, or what the sum of a gate goes through."""
+    """Say whether it is a linear layer without a bias, or the activation that it is written out for."""
     if type(part) is torch.nn.Linear:
         return part.bias is None and part.weight.dtype == torch.float32 and "forward" not in vars(part)
     return type(part) in (torch.nn.SiLU, type(ACT2FN["silu"]))
