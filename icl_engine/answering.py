@@ -5,6 +5,7 @@ The ttt arms answer through `answer_by_vote` too, with their adapter on the mode
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from icl_engine.answer import MAX_CANDIDATES, Answer
 from icl_engine.augmentations import Augmentation, views
 from icl_engine.errors import released
 from icl_engine.inference_settings import InferenceSettings
-from icl_engine.language_model import Found, Generation, LanguageModel, RowAdapters, Search
+from icl_engine.language_model import Found, Generation, LanguageModel, RowAdapters, Search, as_transformers
 from icl_engine.paper_views import LeaveOutView, paper_views
 from icl_engine.task import Task, Value
 from icl_engine.voting import Candidate, Vote, vote_by_score, vote_flat, vote_hierarchically
@@ -206,7 +207,8 @@ def _ask(
             slots.append(0 if adapters is None else adapters.slots[i])
     told = [_told(each) for each in known] if known and settings.decode == "greedy" else [{} for _ in questions]
     new = [tuple(view for view in each if view not in by_view) for each, by_view in zip(chosen, told, strict=True)]
-    said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
+    with _reading(model, settings):
+        said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
     for by_view, more, answers in zip(told, new, said, strict=True):
         by_view.update(zip(more, answers, strict=True))
     asked = iter(
@@ -216,6 +218,12 @@ def _ask(
         ]
     )
     return [tuple(next(asked) for _ in task.queries) for task in tasks]
+
+
+def _reading(model: LanguageModel, settings: InferenceSettings) -> contextlib.AbstractContextManager[None]:
+    """Let the model read in the settings' precision, if it is one that can."""
+    own = None if settings.views_precision == "full" else as_transformers(model)
+    return contextlib.nullcontext() if own is None else own.reading_in(settings.views_precision)
 
 
 def _told(asked: Asked) -> dict[View, Search]:
@@ -307,7 +315,8 @@ def choose_answer(model: LanguageModel, asked: Asked, settings: InferenceSetting
     tokens = sum(search.tokens for search in asked.said)
     votes = asked.votes
     if settings.vote == "scored" and len({vote.value for vote in votes}) > 1:  # of one there is nothing to choose
-        scores, n_read = _scores(model, asked, settings.n_scored)
+        with _reading(model, settings):
+            scores, n_read = _scores(model, asked, settings.n_scored)
         candidates, tokens = vote_by_score(votes, scores), tokens + n_read
     else:
         candidates = vote_hierarchically(votes) if settings.vote == "hierarchical" else vote_flat(votes)

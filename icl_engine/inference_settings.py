@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Precision = Literal["full", "bf16"]
+
 
 @dataclass(frozen=True, slots=True)
 class InferenceSettings:
@@ -27,6 +29,8 @@ class InferenceSettings:
     # write one view's answer and check it in the others, in place of writing all: the same answers. Off, because on a
     # CPU the embedded model writes one row almost as slowly as eight, and views that disagree are then written after it
     verify: bool = False
+    # of the products in which views are read: the weights' own, or bfloat16 where the model is a Llama on a CPU
+    views_precision: Precision = "full"
 
     def __post_init__(self) -> None:
         if self.n_views < 0:

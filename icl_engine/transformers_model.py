@@ -25,7 +25,9 @@ from transformers.utils import logging as hub_logging
 from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
+from icl_engine.inference_settings import Precision
 from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
+from icl_engine.llama_passes import written_out
 from icl_engine.pass_lock import PassLock, end_team
 from icl_engine.reading import can_forget, left_padded, watching
 from icl_engine.searching import Leaf, search
@@ -62,6 +64,7 @@ class TransformersModel:
         self.fingerprint = fingerprint
         self.lock = PassLock()
         self._can_forget = can_forget(module)
+        self._precision: Precision = "full"
         self._twin: TransformersModel | None = None
         end_team()  # loading computes too
 
@@ -196,6 +199,19 @@ class TransformersModel:
         """Say whether the task, and the answer if one is given, fit the context."""
         return len(self.encoding.encode(task, answer).ids) < self.context_tokens
 
+    @contextlib.contextmanager
+    def reading_in(self, precision: Precision) -> Iterator[None]:
+        """Let what is asked within a with block be read in a precision; see `InferenceSettings`. Holds the lock."""
+        with self.lock:
+            before, self._precision = self._precision, precision
+            try:
+                yield
+            finally:
+                self._precision = before
+
+    def _written_out(self) -> contextlib.AbstractContextManager[None]:
+        return written_out(self.module, self._precision)
+
     def generate(
         self,
         tasks: Sequence[Task],
@@ -216,7 +232,7 @@ class TransformersModel:
                 rows = replace(adapters, slots=[adapters.slots[i] for i in batch]) if adapters else None
                 asked = [prompts[i] for i in batch]
                 n_passes = 2 if n_shared else 1  # to the prompts' ends: what is shared is read before
-                with watching(self.module, n_passes if score_demonstrations else 0) as seen:
+                with watching(self.module, n_passes if score_demonstrations else 0) as seen, self._written_out():
                     said = self._generate(asked, n_shared, rows)
                 if seen and not any(each.draft for each in asked):  # a draft stands behind the prompt's end
                     said = [replace(one, hidden=tuple(h)) for one, h in zip(said, seen[-1][:, 0].tolist(), strict=True)]
@@ -229,7 +245,8 @@ class TransformersModel:
         results: dict[int, Search] = {}
         with self.lock, typed_out_of_memory():
             for batch, n_shared in self._batches_that_share(prompts, n_branches=1 + int(1 / cut_off)):
-                found = self._search([prompts[i] for i in batch], n_shared, cut_off)
+                with self._written_out():
+                    found = self._search([prompts[i] for i in batch], n_shared, cut_off)
                 results.update(zip(batch, found, strict=True))
         return [results[i] for i in range(len(tasks))]
 
@@ -242,13 +259,14 @@ class TransformersModel:
                 rows = [encoded[i] for i in batch]
                 ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
                 places = _places_before_outputs(rows, ids.shape[1])
-                logits = self.module(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=self.encoding.positions(ids, mask),
-                    use_cache=False,
-                    logits_to_keep=torch.tensor(places, device=self.device),
-                ).logits
+                with self._written_out():
+                    logits = self.module(
+                        input_ids=ids,
+                        attention_mask=mask,
+                        position_ids=self.encoding.positions(ids, mask),
+                        use_cache=False,
+                        logits_to_keep=torch.tensor(places, device=self.device),
+                    ).logits
                 results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
         return [results[i] for i in range(len(answered))]
 

@@ -35,14 +35,14 @@ from pydantic_settings import (
 )
 
 from icl_engine.errors import FewShotError, TaskRefused
-from icl_engine.inference_settings import InferenceSettings
+from icl_engine.inference_settings import InferenceSettings, Precision
 from icl_engine.task import Limits
 from icl_engine.text_form import GridForm
 from policies.decision import REMOTE, Arm, Policy
 from policies.errors import PolicySettingRefused
 from policies.loo_threshold import LooThreshold
 from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
-from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Precision, Schedule
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Schedule
 from ttt_engine.presets import Preset, preset, preset_for
 from ttt_engine.stores.tenants import TENANT_NAME
 
@@ -211,6 +211,10 @@ class Settings(BaseSettings):
     verify_views: bool = Field(
         False, description="write one view's answer and check it in the others; slower for a small model on a CPU"
     )
+    views_precision: Precision = Field(
+        "full",
+        description="of products where views are read: the weights' own or, for a Llama in fp32 on a CPU, bfloat16",
+    )
     ttt_preset: Literal["small", "small_narrow", "paper_1b", "paper_8b", "bbh", "by_size"] = Field(
         "small", description="where the ttt_ settings that are not given come from; by_size: by the model's weights"
     )
@@ -358,6 +362,7 @@ class Settings(BaseSettings):
             cut_off=self.search_cut_off,
             n_scored=self.vote_candidates,
             verify=self.verify_views,
+            views_precision=self.views_precision,
         )
 
     def ttt(self, n_parameters: int, *, bfloat16: bool = False) -> Preset:

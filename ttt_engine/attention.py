@@ -7,9 +7,7 @@ time at the embedded model's shapes. In fp32, where products are slower, trainin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-_BLOCK = 128  # queries; the quickest of 32, 64, 128 and 256
+from icl_engine.blockwise_attention import QUERIES, Block, attend, causal_blocks
+
 # probabilities of a layer, 16 MiB; where it would be more, torch's attention computes, which keeps none
 MOST_KEPT = 2**23
 
@@ -91,52 +90,10 @@ class _CausalAttention(torch.autograd.Function):
             return of_query.to(query.dtype), of_key.to(key.dtype), of_given.to(value.dtype), None
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Queries that are computed together, with all the keys that any of them looks at."""
-
-    queries: slice
-    n_keys: int  # the first so many
-    hidden: torch.Tensor  # (rows or none, heads or none, queries, keys): -inf where a query does not look, else 0
-    n_seen: int = 0  # keys before those of `hidden`, at which all of the queries look
-
-
-def causal_blocks(n_tokens: int, dtype: torch.dtype, n_queries: int = _BLOCK) -> list[Block]:
-    """Return the blocks in which every token looks at those up to it."""
-    triangle = torch.full((n_queries, n_queries), -math.inf, dtype=dtype).triu_(1)  # keys that come later
-    blocks = []
-    for start in range(0, n_tokens, n_queries):
-        stop = min(start + n_queries, n_tokens)
-        blocks.append(Block(slice(start, stop), stop, triangle[: stop - start, : stop - start], start))
-    return blocks
-
-
-def n_kept(n_tokens: int, n_queries: int = _BLOCK) -> int:
+def n_kept(n_tokens: int, n_queries: int = QUERIES) -> int:
     """Return how many probabilities are kept of causal blocks, a row and head."""
     starts = range(0, n_tokens, n_queries)
     return sum(min(n_queries, n_tokens - start) * min(start + n_queries, n_tokens) for start in starts)
-
-
-def attend(
-    asking: torch.Tensor, asked: torch.Tensor, given: torch.Tensor, blocks: Sequence[Block]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return what the queries make of the values, (rows, heads, queries, width), and the probabilities of each block.
-
-    Args:
-        asking: the queries, scaled, (rows, heads, queries, width).
-        asked: the keys, (rows, heads, keys, width), in the type of `asking`: in which scores are computed.
-        given: the values, of the shape of the keys; probabilities and all that follows are in their type.
-    """
-    rows, heads, queries, _ = asking.shape
-    attended = given.new_empty(rows, queries, heads, given.shape[3]).transpose(1, 2)  # as the next layer reads it
-    kept = []
-    for block in blocks:
-        scores = asking[:, :, block.queries] @ asked[:, :, : block.n_keys].mT
-        scores[..., block.n_seen :] += block.hidden
-        probabilities = scores.softmax(-1).to(given.dtype)
-        attended[:, :, block.queries] = probabilities @ given[:, :, : block.n_keys]
-        kept.append(probabilities)
-    return attended, kept
 
 
 def gradients_of(

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from icl_engine.errors import TaskRefused
+from icl_engine.inference_settings import Precision
 
 DataForm = Literal["leave_one_out", "leave_two_out", "shuffles", "direct"]
 AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
 Method = Literal["lora", "full"]
 LossOn = Literal["after_first", "last", "outputs", "all"]
 Schedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["full", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from icl_engine.plain_llama import is_as_written
+
 # decoder layers of transformers that are made alike: norm, attention, sum; norm, MLP, sum
 _KNOWN = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"})
 
@@ -82,15 +84,3 @@ def _last_layer(module: Any) -> Any:
         return None
     layer = layers[module.config.num_hidden_layers - 1]
     return layer if is_as_written(layer) and is_as_written(layer.self_attn) else None
-
-
-def is_as_written(module: Any) -> bool:
-    """Say whether a module of transformers computes what its class was written to: nobody has put a forward of their
-    own on it or on the class.
-    """
-    own = type(module)
-    return (
-        own.__module__.startswith("transformers.models.")
-        and own.forward.__module__ == own.__module__
-        and "forward" not in vars(module)
-    )

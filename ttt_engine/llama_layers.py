@@ -17,25 +17,18 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.models.llama.modeling_llama import (
-    LlamaAttention,
-    LlamaDecoderLayer,
-    LlamaMLP,
-    LlamaModel,
-    LlamaRMSNorm,
-)
 
-from icl_engine.embedded.grid_llama import GridLlamaModel
+from icl_engine.blockwise_attention import Block, attend, causal_blocks
+from icl_engine.inference_settings import Precision
+from icl_engine.plain_llama import is_plain_llama
+from icl_engine.rotary import Turn
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.attention import MOST_KEPT, Block, attend, causal_blocks, gradients_of, n_kept
-from ttt_engine.config import Precision
-from ttt_engine.last_layer import ChosenPlaces, is_as_written
+from ttt_engine.attention import MOST_KEPT, gradients_of, n_kept
+from ttt_engine.last_layer import ChosenPlaces
 from ttt_engine.lora import LoraStack
 
 _QUERIES = 192  # in a block of attention: of 64 to 256 about the quickest at 110 to 900 tokens
-_PLAIN = (LlamaDecoderLayer, LlamaAttention, LlamaMLP, LlamaRMSNorm)
 
 
 class LlamaLayers:
@@ -57,7 +50,7 @@ class LlamaLayers:
         """
         if precision != "bf16" or not isinstance(stack, LoraStack) or stack.settings.dropout:
             return None
-        return cls(model, stack) if _is_plain_llama(model.module) else None
+        return cls(model, stack) if is_plain_llama(model.module) else None
 
     def __init__(self, model: TransformersModel, stack: LoraStack, dtype: torch.dtype = torch.bfloat16) -> None:
         self._base, self._stack, self._dtype = model.module.model, stack, dtype
@@ -101,13 +94,13 @@ class LlamaLayers:
         """Return what the last layer says at these places, normed, (rows, places, hidden)."""
         states = self._base.embed_tokens(ids)  # (rows, tokens, hidden), in fp32 from layer to layer
         cos, sin = self._base.rotary_emb(states, position_ids)
-        turn = _Turn.of(cos.to(self._dtype), sin.to(self._dtype), len(ids))
+        turn = Turn.of(cos.to(self._dtype), sin.to(self._dtype), len(ids))
         blocks = causal_blocks(ids.shape[1], self._dtype, _QUERIES)
         for layer in self._layers:
             read = self._normed(states, layer.norm)
             projected, query, asking = self._product(read, layer.attention), None, turn
             if layer.query is not None:  # of the last layer, whose keys and values alone are of all places
-                states, asking = places.of_rows(states), turn.at(places)
+                states, asking = places.of_rows(states), turn.at(places.of_rows)
                 query = self._product(places.of_rows(read), layer.query)
                 blocks = _blocks_at(places.columns, ids.shape[1], self._dtype)
             heads = _Heads(self._n_heads, self._n_shared, asking, turn, blocks)
@@ -130,35 +123,6 @@ class LlamaLayers:
 def _applied(function: type[torch.autograd.Function], *given: object) -> torch.Tensor:
     found: torch.Tensor = function.apply(*given)
     return found
-
-
-def _is_plain_llama(module: Any) -> bool:
-    """Say whether the layers are transformers' Llama's as they are written, of weights in fp32 on a CPU."""
-    base: Any = getattr(module, "model", None)
-    if type(base) not in (LlamaModel, GridLlamaModel) or "forward" in vars(base) or module.training:
-        return False
-    config = module.config
-    if config._attn_implementation not in ("sdpa", "eager") or not getattr(config, "is_causal", True):
-        return False
-    if module.device.type != "cpu" or module.dtype != torch.float32:
-        return False
-    if any(layer.self_attn.scaling != layer.self_attn.head_dim**-0.5 for layer in base.layers):
-        return False
-    parts = [*(part for layer in base.layers for part in layer.modules()), base.norm]
-    return not any(map(_has_hooks, parts)) and all(
-        is_as_written(part) if type(part) in _PLAIN else _is_plain(part) for part in parts
-    )
-
-
-def _has_hooks(part: Any) -> bool:
-    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
-
-
-def _is_plain(part: Any) -> bool:
-    """Say whether it is a linear layer without a bias, or the activation that it is written out for."""
-    if type(part) is torch.nn.Linear:
-        return part.bias is None and part.weight.dtype == torch.float32 and "forward" not in vars(part)
-    return type(part) in (torch.nn.SiLU, type(ACT2FN["silu"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,40 +271,13 @@ class _Swiglu(torch.autograd.Function):
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """Rotary positions: how far the pairs of a head's numbers are turned at each token. Source: Su et al. 2021 (arXiv
-    2104.09864), eq. 34, in the order of transformers: the first half of a head with its second.
-    """
-
-    cos: torch.Tensor  # (rows, tokens, 1, half of a head), in the type of products
-    sin: torch.Tensor
-
-    @classmethod
-    def of(cls, cos: torch.Tensor, sin: torch.Tensor, n_rows: int) -> _Turn:
-        """Take what transformers computes, (rows or 1, tokens, head), both halves alike."""
-        half = cos.shape[-1] // 2
-        return cls(*(each[..., None, :half].expand(n_rows, -1, -1, -1) for each in (cos, sin)))
-
-    def at(self, places: ChosenPlaces) -> _Turn:
-        """Return those of these places."""
-        return _Turn(*(places.of_rows(each.flatten(2))[:, :, None] for each in (self.cos, self.sin)))
-
-    def turn(self, x: torch.Tensor, out: torch.Tensor, *, back: bool = False) -> None:
-        """Turn x, (rows, tokens, heads, head), into `out`, of the same shape."""
-        (first, second), (turned, other) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
-        sign = -1 if back else 1
-        torch.mul(first, self.cos, out=turned).addcmul_(second, self.sin, value=-sign)
-        torch.mul(second, self.cos, out=other).addcmul_(first, self.sin, value=sign)
-
-
-@dataclass(frozen=True, slots=True)
 class _Heads:
     """What attention is, apart from the numbers it is of."""
 
     n: int
     n_shared: int  # of keys and values
-    asking: _Turn  # of the queries
-    asked: _Turn  # of the keys
+    asking: Turn  # of the queries
+    asked: Turn  # of the keys
     blocks: Sequence[Block]
 
 

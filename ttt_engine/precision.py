@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from icl_engine.inference_settings import Precision
 from ttt_engine.attention import BlockwiseAttention
-from ttt_engine.config import Precision
 
 
 @contextlib.contextmanager

@@ -17,13 +17,14 @@ from transformers import modeling_utils
 
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, released
+from icl_engine.inference_settings import Precision
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
 from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held_out_at
-from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.last_layer import last_layer_at
 from ttt_engine.llama_layers import LlamaLayers

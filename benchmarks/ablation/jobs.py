@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.ablation.variants import BOTH, Kind, Plan, Variant
+from icl_engine.inference_settings import Precision
 from icl_engine.task import LabelledTask
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import Precision
 
 Fits = Callable[[LabelledTask], bool]
 Place = tuple[str, str, str]  # of a row: its key, set and task id

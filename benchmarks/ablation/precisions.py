@@ -11,8 +11,8 @@ from typing import get_args
 from benchmarks.ablation.jobs import Item, Job, Place, blocks, jobs, keys
 from benchmarks.ablation.solving import Row
 from benchmarks.ablation.variants import DEFAULT, VARIANTS, Variant
+from icl_engine.inference_settings import Precision
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import Precision
 
 
 class Rows:

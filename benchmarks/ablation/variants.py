@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from icl_engine.inference_settings import InferenceSettings
+from icl_engine.inference_settings import InferenceSettings, Precision
 from icl_engine.transformers_model import TransformersModel
 from router.settings import Settings
-from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 
 Group = Literal["paper", "training", "adapter", "inference"]
 # "none": in context; "own": trained on the task; "shared": on all tasks of a block, as many steps as for each alone;

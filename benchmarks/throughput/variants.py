@@ -20,11 +20,11 @@ from benchmarks.throughput.floor import synchronize
 from benchmarks.throughput.subject import Subject
 from icl_engine.answer import Answer
 from icl_engine.answering import answer_by_vote, answer_many_by_vote
-from icl_engine.inference_settings import InferenceSettings
+from icl_engine.inference_settings import InferenceSettings, Precision
 from icl_engine.language_model import Generation, LanguageModel, RowAdapters
 from icl_engine.task import LabelledTask, Task, Value
 from icl_engine.transformers_model import TransformersModel
-from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.engine import mixes_adapters
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans

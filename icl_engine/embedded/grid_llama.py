@@ -42,18 +42,20 @@ class GridRotaryEmbedding(torch.nn.Module):
             raise ValueError(
                 f"axis_pairs {config.axis_pairs} must be {AXES} numbers that add up to half of head_dim {head_dim}"
             )
-        self.axis_pairs = config.axis_pairs
-        self.axis_theta = config.axis_theta
+        self._axis_of = [axis for axis, pairs in enumerate(config.axis_pairs) for _ in range(pairs)]
+        # not a buffer: from_pretrained leaves non-persistent buffers uninitialised
+        self._frequencies = torch.cat(
+            [
+                theta ** -(torch.arange(pairs, dtype=torch.float32, device="cpu") / pairs)
+                for pairs, theta in zip(config.axis_pairs, config.axis_theta, strict=True)
+            ]
+        )
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (cos, sin), each (batch, tokens, head_dim), from positions (3, batch, tokens)."""
-        angles = []
-        for axis, (pairs, theta) in enumerate(zip(self.axis_pairs, self.axis_theta, strict=True)):
-            # computed here, not kept as a buffer: from_pretrained leaves non-persistent buffers uninitialised
-            frequency = theta ** -(torch.arange(pairs, device=x.device, dtype=torch.float32) / pairs)
-            angles.append(position_ids[axis][..., None].float() * frequency)
-        angle = torch.cat(angles, dim=-1)  # (batch, tokens, head_dim / 2)
+        self._frequencies = self._frequencies.to(x.device)
+        angle = position_ids[self._axis_of].movedim(0, -1).float() * self._frequencies  # (batch, tokens, head_dim / 2)
         angle = torch.cat((angle, angle), dim=-1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from icl_engine.inference_settings import Precision
 from icl_engine.language_model import load_model
 from icl_engine.transformers_model import TransformersModel
 from tests.models import CONSTANT_TASK, save_tiny_qwen
 from ttt_engine import attention
 from ttt_engine.attention import BlockwiseAttention, causal_attention
-from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.training import TrainingJob, train
 
 ROUNDING = 0.01  # of bfloat16, relative, in the norm

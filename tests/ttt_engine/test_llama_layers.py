@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from icl_engine.inference_settings import Precision
 from icl_engine.language_model import load_model
 from icl_engine.transformers_model import TransformersModel
 from tests.models import (
@@ -26,7 +27,7 @@ from tests.models import (
 from ttt_engine import llama_layers
 from ttt_engine.adaptation import adaptation_of
 from ttt_engine.attention import n_kept
-from ttt_engine.config import LoraSettings, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.last_layer import last_layer_at
 from ttt_engine.llama_layers import LlamaLayers
 from ttt_engine.lora import LoraStack

@@ -15,10 +15,11 @@ from safetensors.torch import save
 
 from icl_engine.encoding import Encoded
 from icl_engine.errors import TooFewDemonstrations
+from icl_engine.inference_settings import Precision
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
-from ttt_engine.config import LoraSettings, LossOn, Precision, TrainingSettings
+from ttt_engine.config import LoraSettings, LossOn, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
