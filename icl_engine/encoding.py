@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from icl_engine.decoding import Constraint
-from icl_engine.task import Task, Value
+from icl_engine.task import Kind, Task, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Encoding(Protocol):
 
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
         """Return which tokens each task's answer may be made of."""
+        ...
+
+    def answer_tokens(self, kind: Kind) -> torch.Tensor | None:
+        """Return the tokens that outputs of a kind are made of, ends included, rising; None: nearly all there are."""
         ...
 
     def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ the tokenizer has one token for to part demonstrations.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import torch
 from icl_engine.decoding import Constraint
 from icl_engine.encoding import Encoded
 from icl_engine.errors import ModelUnavailable
-from icl_engine.task import Task, Value
+from icl_engine.task import Kind, Task, Value
 from icl_engine.text_form import GridForm, is_grid_piece, text_form, value_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class TokenizerEncoding:
         self._separator_text = str(tokenizer.decode([self._separator]))
         self._answer_end = self._turn_end() if tokenizer.chat_template else self._separator
         self.end_ids = frozenset({self._separator, self._end, self._answer_end, *turn_ends})
-        self._allowed: dict[str, torch.Tensor] | None = None  # by kind of task
 
     def encode(self, task: Task, answer: Value | None = None) -> Encoded:
         """Write the prompt for `task.query`; with `answer`, the answer and its end follow."""
@@ -85,9 +85,11 @@ class TokenizerEncoding:
         """Return the tokens that may stand in each answer: for grids what their form is made of; for text any but those
         that hold the separator among other characters and would carry an answer past its end.
         """
-        if self._allowed is None:
-            self._allowed = self._allowed_by_kind()
         return _FixedTokens(torch.stack([self._allowed[task.kind] for task in tasks]).to(device))
+
+    def answer_tokens(self, kind: Kind) -> torch.Tensor | None:
+        """Return what a grid's form is made of, and what ends outputs; None for text."""
+        return self._allowed["grid"].nonzero()[:, 0] if kind == "grid" else None
 
     def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens): places counted from the first token that is not padding."""
@@ -121,7 +123,9 @@ class TokenizerEncoding:
         ids = self._ids(tail.strip(), special=True)
         return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else self._end
 
-    def _allowed_by_kind(self) -> dict[str, torch.Tensor]:
+    @functools.cached_property
+    def _allowed(self) -> dict[Kind, torch.Tensor]:
+        """The tokens that an answer may hold, (vocabulary,), by the kind of its task."""
         text, grid = torch.zeros(2, self.vocabulary_size, dtype=torch.bool)
         for token in range(min(self.vocabulary_size, len(self.tokenizer))):
             piece = str(self.tokenizer.decode([token]))

@@ -42,7 +42,7 @@ from policies.decision import REMOTE, Arm, Policy
 from policies.errors import PolicySettingRefused
 from policies.loo_threshold import LooThreshold
 from policies.wishes import Price, RegretLimit, ShareBudget, Wish, read_wish
-from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Schedule
+from ttt_engine.config import AugmentationForm, DataForm, LoraSettings, LossOn, Method, Schedule, SoftmaxOver
 from ttt_engine.presets import Preset, preset, preset_for
 from ttt_engine.stores.tenants import TENANT_NAME
 
@@ -246,6 +246,9 @@ class Settings(BaseSettings):
     ttt_data: DataForm = Field("leave_one_out", description="what a training sequence shows and asks")
     ttt_augmentation: AugmentationForm = Field("invertible", description="what training sequences are drawn under")
     ttt_loss_on: LossOn = Field("after_first", description="which tokens of a sequence are learned")
+    ttt_softmax_over: SoftmaxOver = Field(
+        "vocabulary", description="what a learned token is told apart from: all tokens, or those that answers may have"
+    )
     ttt_max_sequences: int | None = Field(
         None, ge=1, description="different training sequences that are drawn on; none: each is drawn anew"
     )

@@ -47,6 +47,9 @@ class Adapter:
         return hashlib.sha256(self.weights).hexdigest()
 
 
+_NOT_CHOSEN = (("dropout", 0.0), ("top_layers", None), ("softmax_over", "vocabulary"))
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
     """All that makes an adapter what it is: another base, task, tenant or setting is another key."""
@@ -69,7 +72,7 @@ class AdapterSpec:
             "task": self.task,
             "base": self.base,
             "lora": _said(self.lora),
-            "training": asdict(self.training),
+            "training": _said(self.training),
             "seed": self.seed,
         }
         if self.start != "fresh":
@@ -121,11 +124,9 @@ def kin_of(spec_document: str) -> str:
     return hashlib.sha256(_canonical([content["tenant"], content["base"], content["lora"]]).encode()).hexdigest()
 
 
-def _said(lora: LoraSettings) -> dict[str, object]:
-    """Return what is said of the settings: nothing of dropout and top layers where they are not chosen, as before they
-    could be.
-    """
-    return {name: value for name, value in asdict(lora).items() if value or name not in ("dropout", "top_layers")}
+def _said(settings: LoraSettings | TrainingSettings) -> dict[str, object]:
+    """Return what is said of settings: nothing of what is not chosen and could not be when adapters were first kept."""
+    return {name: value for name, value in asdict(settings).items() if (name, value) not in _NOT_CHOSEN}
 
 
 def _canonical(content: object) -> str:

@@ -13,6 +13,7 @@ DataForm = Literal["leave_one_out", "leave_two_out", "shuffles", "direct"]
 AugmentationForm = Literal["invertible", "order", "none", "paper", "visual"]
 Method = Literal["lora", "full"]
 LossOn = Literal["after_first", "last", "outputs", "all"]
+SoftmaxOver = Literal["vocabulary", "answers"]
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -77,6 +78,9 @@ class TrainingSettings:
     data: DataForm = "leave_one_out"  # what a sequence shows and asks: ttt_engine.training_data
     augmentation: AugmentationForm = "invertible"  # what each sequence is drawn under: ttt_engine.augmenters
     loss_on: LossOn = "after_first"  # the tokens that are learned: ttt_engine.loss
+    # what a learned token is told apart from: all others, or those that outputs of the task's kind are made of, as when
+    # it is answered
+    softmax_over: SoftmaxOver = field(default="vocabulary", kw_only=True)
     # different sequences drawn on (the paper: 250), with check_every between one look and the next; None: each is drawn
     # anew
     max_sequences: int | None = None
@@ -88,6 +92,13 @@ class TrainingSettings:
         _check_known("data", self.data, get_args(DataForm))
         _check_known("augmentation", self.augmentation, get_args(AugmentationForm))
         _check_known("loss_on", self.loss_on, get_args(LossOn))
+        _check_known("softmax_over", self.softmax_over, get_args(SoftmaxOver))
+        if self.softmax_over == "answers" and self.loss_on == "all":
+            raise TaskRefused(
+                "inputs are learned, too, and are made of other tokens",
+                field="softmax_over",
+                remedy="Leave it at 'vocabulary', or loss_on at another choice.",
+            )
         _check_known("schedule", self.schedule, get_args(Schedule))
         _check_known("precision", self.precision, get_args(Precision))
         for name in ("max_sequences", "used_rank", "check_every"):

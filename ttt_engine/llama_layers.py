@@ -28,6 +28,7 @@ from ttt_engine.attention import MOST_KEPT, gradients_of, n_kept
 from ttt_engine.last_layer import ChosenPlaces
 from ttt_engine.lora import LoraStack
 
+_MOST_STATES = 2**26  # numbers that are kept of rows that come again, 256 MiB
 _QUERIES = 192  # in a block of attention: of 64 to 256 about the quickest at 110 to 900 tokens
 
 
@@ -56,12 +57,22 @@ class LlamaLayers:
         self._base, self._stack, self._dtype = model.module.model, stack, dtype
         config = model.module.config
         self._n_heads, self._n_shared = config.num_attention_heads, config.num_key_value_heads
-        self._n_layers = config.num_hidden_layers
+        self._n_layers = int(config.num_hidden_layers)
+        self._kept: dict[tuple[int, ...], torch.Tensor] = {}  # by the tokens of a row, (tokens, hidden)
+        self._n_kept = 0  # numbers
 
     @functools.cached_property
     def _layers(self) -> list[_Layer]:
         layers = self._base.layers[: self._n_layers]
         return [_Layer.of(layer, self._stack, self._dtype, is_last=layer is layers[-1]) for layer in layers]
+
+    @functools.cached_property
+    def _n_frozen(self) -> int:
+        """How many layers, from the first on, nothing trained has a part in: what they say of a row stays the same."""
+        if self._stack.settings.task_token:
+            return 0
+        adapted = (i for i, layer in enumerate(self._layers) if any(each.loras for each in layer.products))
+        return min(next(adapted, self._n_layers), self._n_layers - 1)
 
     def take(self, n_rows: int, n_tokens: int) -> bool:
         """Say whether a batch can be computed here: as many rows of each slot, and no more probabilities than are kept
@@ -71,18 +82,23 @@ class LlamaLayers:
         return has_equal_groups and n_rows * self._n_heads * n_kept(n_tokens, _QUERIES) <= MOST_KEPT
 
     @contextlib.contextmanager
-    def at(self, wanted: torch.Tensor) -> Iterator[torch.Tensor]:
+    def at(self, wanted: torch.Tensor, kept_as: Sequence[tuple[int, ...] | None] = ()) -> Iterator[torch.Tensor]:
         """Compute the layers here for the time of a with block, the last one for some places alone; see
         `last_layer_at`.
 
         For rows that are padded on the right, if at all: a mask is not looked at. The head is given states in the type
         of products, as it is under autocast.
+
+        Args:
+            kept_as: the tokens of each row of which it is kept what layers below all that is trained say, for when it
+                comes again; None: of this row it is not. Their positions have to hang on the tokens alone.
         """
         places = ChosenPlaces.of(wanted, torch.device("cpu"))
 
         def forward(input_ids: torch.Tensor, position_ids: torch.Tensor, **given: object) -> BaseModelOutputWithPast:
             with torch.autocast("cpu", enabled=False):
-                return BaseModelOutputWithPast(last_hidden_state=self._computed(input_ids, position_ids, places))
+                states = self._below(input_ids, position_ids, kept_as)
+                return BaseModelOutputWithPast(last_hidden_state=self._computed(states, position_ids, places))
 
         self._base.forward = forward
         try:
@@ -90,24 +106,60 @@ class LlamaLayers:
         finally:
             del self._base.forward
 
-    def _computed(self, ids: torch.Tensor, position_ids: torch.Tensor, places: ChosenPlaces) -> torch.Tensor:
-        """Return what the last layer says at these places, normed, (rows, places, hidden)."""
-        states = self._base.embed_tokens(ids)  # (rows, tokens, hidden), in fp32 from layer to layer
+    def _below(
+        self, ids: torch.Tensor, position_ids: torch.Tensor, kept_as: Sequence[tuple[int, ...] | None]
+    ) -> torch.Tensor:
+        """Return what comes out of the layers that nothing trained has a part in, (rows, tokens, hidden), in fp32."""
+        if not self._n_frozen or not any(kept_as):
+            return self._through(self._layers[: self._n_frozen], self._base.embed_tokens(ids), position_ids)
+        if self._n_kept > _MOST_STATES:
+            self._kept, self._n_kept = {}, 0
+        new = [i for i, row in enumerate(kept_as) if row is None or row not in self._kept]
+        found = torch.zeros(*ids.shape, self._base.embed_tokens.embedding_dim)
+        for i, row in enumerate(kept_as):
+            if row is not None and row in self._kept:
+                found[i, : len(row)] = self._kept[row]
+        if new:
+            states = self._base.embed_tokens(ids[new])
+            found[new] = self._through(self._layers[: self._n_frozen], states, position_ids[..., new, :])
+        for i in new:
+            row = kept_as[i]
+            if row is not None:
+                self._kept[row] = found[i, : len(row)].clone()
+                self._n_kept += self._kept[row].numel()
+        return found
+
+    def _through(
+        self,
+        layers: Sequence[_Layer],
+        states: torch.Tensor,
+        position_ids: torch.Tensor,
+        places: ChosenPlaces | None = None,
+    ) -> torch.Tensor:
+        """Return what comes out of layers, of all tokens, or of these places where the last one is among them."""
+        n_tokens = states.shape[1]
         cos, sin = self._base.rotary_emb(states, position_ids)
-        turn = Turn.of(cos.to(self._dtype), sin.to(self._dtype), len(ids))
-        blocks = causal_blocks(ids.shape[1], self._dtype, _QUERIES)
-        for layer in self._layers:
+        turn = Turn.of(cos.to(self._dtype), sin.to(self._dtype), len(states))
+        blocks = causal_blocks(n_tokens, self._dtype, _QUERIES)
+        for layer in layers:
             read = self._normed(states, layer.norm)
             projected, query, asking = self._product(read, layer.attention), None, turn
-            if layer.query is not None:  # of the last layer, whose keys and values alone are of all places
+            if (
+                places is not None and layer.query is not None
+            ):  # of the last layer, whose keys and values alone are of all places
                 states, asking = places.of_rows(states), turn.at(places.of_rows)
                 query = self._product(places.of_rows(read), layer.query)
-                blocks = _blocks_at(places.columns, ids.shape[1], self._dtype)
+                blocks = _blocks_at(places.columns, n_tokens, self._dtype)
             heads = _Heads(self._n_heads, self._n_shared, asking, turn, blocks)
             states = states + self._product(_applied(_Attention, query, projected, heads), layer.output)
             read = self._normed(states, layer.mlp_norm)
             let_through = _applied(_Swiglu, self._product(read, layer.gate_up))
             states = states + self._product(let_through, layer.down)
+        return states
+
+    def _computed(self, states: torch.Tensor, position_ids: torch.Tensor, places: ChosenPlaces) -> torch.Tensor:
+        """Return what the last layer says at these places, normed, (rows, places, hidden)."""
+        states = self._through(self._layers[self._n_frozen :], states, position_ids, places)
         return self._normed(states, self._base.norm)
 
     def _normed(self, states: torch.Tensor, norm: Any) -> torch.Tensor:
@@ -167,6 +219,11 @@ class _Layer:
     mlp_norm: Any
     gate_up: _Linears
     down: _Linears
+
+    @property
+    def products(self) -> list[_Linears]:
+        """All of its linear layers."""
+        return [each for each in (self.attention, self.query, self.output, self.gate_up, self.down) if each is not None]
 
     @classmethod
     def of(cls, layer: Any, stack: LoraStack, dtype: torch.dtype, *, is_last: bool) -> _Layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import time
@@ -19,6 +20,7 @@ from icl_engine.encoding import Encoded
 from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, released
 from icl_engine.inference_settings import Precision
 from icl_engine.leave_one_out import leave_one_out
+from icl_engine.plain_llama import has_hooks
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
@@ -134,7 +136,7 @@ def _train_alike(
         loop = None
         try:
             with typed_out_of_memory():
-                loop = _Loop(model, adaptation_of(model, lora, n_slots), runs[0].job.settings.precision, alive)
+                loop = _Loop(model, adaptation_of(model, lora, n_slots), runs[0].job, alive)
                 loop.work_off(deque(runs))
         except OutOfMemory:
             if n_slots == 1:
@@ -272,12 +274,13 @@ class _Run:
 
 
 def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
-    """Group runs that can share passes: as many rows of each task, in one precision, none twice as long as another; the
-    longest first.
+    """Group runs that can share passes: as many rows of each task, in one precision, learned among the same tokens,
+    none twice as long as another; the longest first.
     """
 
-    def kind(run: _Run) -> tuple[int, str, int]:
-        return run.job.settings.batch_size, run.job.settings.precision, int(math.log2(run.length))
+    def kind(run: _Run) -> tuple[int, str, str, int]:
+        among = run.job.task.kind if run.job.settings.softmax_over == "answers" else ""
+        return run.job.settings.batch_size, run.job.settings.precision, among, int(math.log2(run.length))
 
     ordered = sorted(runs, key=lambda run: (kind(run), -run.length, run.place))
     return [list(group) for _, group in groupby(ordered, key=kind)]
@@ -287,12 +290,14 @@ class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
     def __init__(
-        self, model: TransformersModel, stack: Adaptation, precision: Precision, alive: Sequence[Callable[[], None]]
+        self, model: TransformersModel, stack: Adaptation, like: TrainingJob, alive: Sequence[Callable[[], None]]
     ) -> None:
         self.model = model
         self.stack = stack
-        self.precision = precision
-        self.layers = LlamaLayers.of(model, stack, precision)
+        self.precision = like.settings.precision
+        self.layers = LlamaLayers.of(model, stack, self.precision)
+        limited = like.settings.softmax_over == "answers"
+        self.among = model.encoding.answer_tokens(like.task.kind) if limited else None
         self.alive = alive
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
@@ -380,7 +385,8 @@ class _Loop:
         longest = max(len(encoded.ids) for encoded, _ in sequences)
         layers = self.layers if self.layers is not None and self.layers.take(len(rows), longest) else None
         with computing_in(self.precision, self.model.device, attending=layers is None):
-            losses = losses_of(self.model, sequences, len(batch), computed_at=None if layers is None else layers.at)
+            computed_at = None if layers is None else functools.partial(layers.at, kept_as=self._recurring(batch))
+            losses = losses_of(self.model, sequences, len(batch), computed_at=computed_at, among=self.among)
         kept = []
         for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
             with self._failing_alone(slot):
@@ -394,6 +400,14 @@ class _Loop:
         device = self.stack.weights.device
         gradients = self.stack.gradients(losses[kept].sum())
         self.optimizer.step(gradients, rates.to(device), max_norms.to(device))
+
+    def _recurring(self, batch: Mapping[int, list[Learned]]) -> list[tuple[int, ...] | None]:
+        """Return of each row the tokens, if the same sequence will be learned again, or None."""
+        return [
+            None if self.live[slot].job.settings.max_sequences is None else encoded.ids
+            for slot, sequences in batch.items()
+            for encoded, _ in sequences
+        ]
 
     def _finish(self, slot: int, verdict: Verdict) -> None:
         run = self.live.pop(slot)
@@ -449,19 +463,48 @@ def untrained_nll(model: TransformersModel, job: TrainingJob, steps: int) -> Unt
 
 
 def losses_of(
-    model: TransformersModel, sequences: Sequence[Learned], n_groups: int = 1, *, computed_at: ComputedAt | None = None
+    model: TransformersModel,
+    sequences: Sequence[Learned],
+    n_groups: int = 1,
+    *,
+    computed_at: ComputedAt | None = None,
+    among: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean cross-entropy of each group, nats per learned token; (n_groups,).
 
     Args:
         sequences: as many of each group, group after group.
         computed_at: computes the layers, as `LlamaLayers.at`; None: transformers does, as `last_layer_at` lets it.
+        among: the tokens that learned ones are told apart from, rising, these among them; None: all.
     """
-    rows, logits, targets = _token_logits(model, sequences, computed_at)
+    with _head_of(model.module, among):
+        rows, logits, targets = _token_logits(model, sequences, computed_at)
+    if among is not None:
+        among = among.to(targets.device)
+        targets = torch.searchsorted(among, targets)
+        logits = logits if logits.shape[1] == len(among) else logits[:, among]
     nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     group = rows // (len(sequences) // n_groups)
     sums = torch.zeros(n_groups, device=model.device).index_add(0, group, nll)
     return sums / torch.bincount(group, minlength=n_groups)
+
+
+@contextlib.contextmanager
+def _head_of(module: Any, tokens: torch.Tensor | None) -> Iterator[None]:
+    """Let a model compute the logits of these tokens alone for the time of a with block, if its head is a plain linear
+    layer; else of all.
+    """
+    head: Any = module.get_output_embeddings()
+    if tokens is None or type(head) not in (torch.nn.Linear,) or has_hooks(head) or "forward" in vars(head):
+        yield
+        return
+    tokens = tokens.to(head.weight.device)
+    weight, bias = head.weight[tokens], None if head.bias is None else head.bias[tokens]
+    head.forward = lambda hidden: torch.nn.functional.linear(hidden, weight, bias)
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def _scores(model: TransformersModel, sequences: Sequence[Learned]) -> list[tuple[float, bool]]:

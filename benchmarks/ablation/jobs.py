@@ -19,6 +19,8 @@ from icl_engine.transformers_model import TransformersModel
 Fits = Callable[[LabelledTask], bool]
 Place = tuple[str, str, str]  # of a row: its key, set and task id
 SEED = 0
+# is not said: rows from before there was a choice stay
+_NOT_CHOSEN = (" dropout=0.0,", " top_layers=None,", " softmax_over='vocabulary',", ", views_precision='full'")
 BLOCK: Mapping[Kind, int] = {"grid": 8, "text": 2}  # tasks that share an adapter; of text there are few
 
 
@@ -131,6 +133,6 @@ def _key(name: str, plan: Plan, model: TransformersModel, tasks: Sequence[Item])
     """Say what rows hang on: demonstrations and queries too. Rows of a block have one key."""
     of = [each.labelled.task.fingerprint for each in tasks]
     said = repr((name, model.fingerprint, SEED, plan, of))
-    for not_chosen in (" dropout=0.0,", " top_layers=None,"):  # is not said: rows from before there was a choice stay
+    for not_chosen in _NOT_CHOSEN:
         said = said.replace(not_chosen, "")
     return hashlib.sha256(said.encode()).hexdigest()[:16]

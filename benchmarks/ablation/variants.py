@@ -106,6 +106,7 @@ _ALL: tuple[Variant, ...] = (
     Variant("search, scored under all views", "inference", {"decode": "search", "vote": "scored"}),
     Variant("the paper's views", "inference", {"views": "paper", "n_views": 64}),
     Variant("32 views", "inference", {"n_views": 32}),
+    Variant("views read in bfloat16", "inference", {"views_precision": "bf16"}),
     # data, loss, steps
     Variant("a quarter of the steps", "training", {"ttt_steps": 10, "ttt_token_budget": 40_000}, kinds=GRID),
     Variant(
@@ -133,6 +134,19 @@ _ALL: tuple[Variant, ...] = (
         {"ttt_preset": "small_narrow", "ttt_top_layers": 3},
         kinds=GRID,
     ),
+    Variant(
+        "as the row above, 40 different sequences, softmax over answers, views in bfloat16",
+        "training",
+        {
+            "ttt_preset": "small_narrow",
+            "ttt_top_layers": 3,
+            "ttt_max_sequences": 40,
+            "ttt_softmax_over": "answers",
+            "views_precision": "bf16",
+        },
+        kinds=GRID,
+    ),
+    Variant("softmax over answers", "training", {"ttt_softmax_over": "answers"}, kinds=GRID),
     Variant("a sequence a step", "training", {"ttt_batch_size": 1, "ttt_token_budget": 40_000}, kinds=GRID),
     Variant("early stop and giving up", "training", {"ttt_check_every": 4}),
     Variant("rate, rank and steps by the task", "training", {"ttt_auto": True}),

@@ -25,7 +25,7 @@ from icl_engine.embedded.vocabulary import (
     value_ids,
 )
 from icl_engine.encoding import Encoded
-from icl_engine.task import Limits, Task, Value
+from icl_engine.task import Kind, Limits, Task, Value
 
 
 class EmbeddedEncoding:
@@ -60,6 +60,10 @@ class EmbeddedEncoding:
     def constraint(self, tasks: Sequence[Task], device: torch.device) -> Constraint:
         """Return the grammar of each task's answer."""
         return _Grammar([_Text(_is_in_words(task)) if task.kind == "text" else _Grid() for task in tasks], device)
+
+    def answer_tokens(self, kind: Kind) -> torch.Tensor | None:
+        """Return the colours and the ends of rows and grids; None for text."""
+        return torch.tensor(sorted([*range(N_COLOURS), ROW_END, END])) if kind == "grid" else None
 
     def positions(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return (3, batch, tokens): value, column, row."""
