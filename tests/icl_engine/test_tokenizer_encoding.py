@@ -103,6 +103,17 @@ def test_everything_a_grid_is_written_with_may_be_written_as_an_answer(encoding:
         assert bool(allowed[list(encoded.ids[start:stop])].all())
 
 
+@encodings
+@given(task=grid_tasks())
+def test_the_tokens_of_answers_are_those_that_may_be_written(encoding: TokenizerEncoding, task: Task) -> None:
+    tokens = encoding.answer_tokens("grid")
+    assert tokens is not None
+
+    allowed = encoding.constraint([task], torch.device("cpu")).allowed()[0]
+    assert tokens.tolist() == allowed.nonzero()[:, 0].tolist()
+    assert encoding.answer_tokens("text") is None
+
+
 @pytest.mark.parametrize(
     ("form", "written"),
     [("spaced", "4 5\n1 1"), ("packed", "45\n11"), ("list", "[[4, 5], [1, 1]]"), ("words", "yellow grey\nblue blue")],

@@ -61,6 +61,14 @@ def test_how_views_are_written_and_chosen_from_can_be_set() -> None:
     assert Settings().inference == InferenceSettings()
 
 
+def test_what_makes_a_training_and_its_views_cheaper_can_be_set() -> None:
+    settings = Settings(ttt_softmax_over="answers", views_precision="bf16")
+
+    assert settings.ttt(0).training.softmax_over == "answers"
+    assert settings.inference.views_precision == "bf16"
+    assert Settings().ttt(0).training.softmax_over == "vocabulary"
+
+
 def test_the_home_folder_of_the_arguments_holds_the_settings_file(tmp_path: Path) -> None:
     (tmp_path / "ttt-router.toml").write_text("epsilon = 0.25")
 

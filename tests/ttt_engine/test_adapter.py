@@ -45,6 +45,7 @@ OTHERS = {
     "form of data": key(training=TrainingSettings(data="direct")),
     "augmentation": key(training=TrainingSettings(augmentation="paper")),
     "loss": key(training=TrainingSettings(loss_on="all")),
+    "softmax": key(training=TrainingSettings(softmax_over="answers")),
     "different sequences": key(training=TrainingSettings(max_sequences=250)),
     "shortened": key(training=TRAINING.shortened()),
     "seed": key(seed=1),
@@ -63,13 +64,18 @@ def test_each_ingredient_changes_the_key(what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "chosen"), [("dropout", LoraSettings(dropout=0.1)), ("top_layers", LoraSettings(top_layers=2))]
+    ("name", "lora", "training"),
+    [
+        ("dropout", LoraSettings(dropout=0.1), TRAINING),
+        ("top_layers", LoraSettings(top_layers=2), TRAINING),
+        ("softmax_over", LoraSettings(), TrainingSettings(softmax_over="answers")),
+    ],
 )
 def test_a_later_choice_is_not_said_unless_it_is_made_so_that_older_adapters_are_found(
-    name: str, chosen: LoraSettings
+    name: str, lora: LoraSettings, training: TrainingSettings
 ) -> None:
     assert name not in AdapterSpec("task", "base", LoraSettings(), TRAINING, 0).document
-    assert name in AdapterSpec("task", "base", chosen, TRAINING, 0).document
+    assert name in AdapterSpec("task", "base", lora, training, 0).document
 
 
 def test_the_key_of_an_adapter_is_what_it_was() -> None:

@@ -23,6 +23,15 @@ class LoraChoice(TypedDict, total=False):
     task_token: bool
 
 
+def test_inputs_are_not_learned_among_the_tokens_of_answers() -> None:
+    with pytest.raises(TaskRefused, match="inputs are learned") as refused:
+        TrainingSettings(softmax_over="answers", loss_on="all")
+
+    assert refused.value.field == "softmax_over"
+    with pytest.raises(TaskRefused, match="vocabulary, answers"):
+        TrainingSettings(softmax_over="grids")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("form", get_args(DataForm))
 @pytest.mark.parametrize("augmentation", get_args(AugmentationForm))
 @pytest.mark.parametrize("loss_on", get_args(LossOn))

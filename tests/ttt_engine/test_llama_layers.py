@@ -219,6 +219,53 @@ def test_what_is_trained_so_is_learned(model: TransformersModel, lora: LoraSetti
     assert known.losses[-1] < 0.3 * known.losses[0]
 
 
+@pytest.mark.parametrize("top_layers", [1, None])
+def test_what_layers_below_say_of_a_sequence_that_comes_again_is_kept(
+    llama: TransformersModel, top_layers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below: list[int] = []
+    real = LlamaLayers._through
+
+    def noted(self: LlamaLayers, layers: Any, states: torch.Tensor, *given: Any) -> torch.Tensor:
+        if len(given) == 1 and layers:  # not to the last layer's places
+            below.append(len(states))
+        return real(self, layers, states, *given)
+
+    monkeypatch.setattr(LlamaLayers, "_through", noted)
+    lora = LoraSettings(4, 8.0, top_layers=top_layers)
+    settings = TrainingSettings(6, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=5)
+    jobs = [TrainingJob(task, settings, seed) for seed, task in enumerate((CONSTANT_TASK, CONSTANT_TASK, ROW_TASK))]
+    found = train_many(llama, lora, jobs, pass_tokens=100_000)
+    n_below = sum(below)
+    below.clear()
+    monkeypatch.setattr(LlamaLayers, "_below", functools.partialmethod(_as_it_is, LlamaLayers._below))
+    known = train_many(llama, lora, jobs, pass_tokens=100_000)
+
+    if top_layers is not None:
+        assert sum(below) == 3 * 6 * 2
+        assert n_below <= 3 * 5
+    for run, other in zip(found, known, strict=True):
+        assert isinstance(run, TrainingRun)
+        assert isinstance(other, TrainingRun)
+        assert run.losses == pytest.approx(other.losses, rel=1e-3)
+
+
+def _as_it_is(self: LlamaLayers, real: Any, ids: torch.Tensor, position_ids: torch.Tensor, kept_as: Any) -> Any:
+    return real(self, ids, position_ids, ())
+
+
+def test_no_more_is_kept_of_recurring_sequences_than_there_is_room_for(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_layers, "_MOST_STATES", 1_000)
+    settings = TrainingSettings(8, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=4)
+    lora = LoraSettings(4, 8.0, top_layers=1)
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0))
+    monkeypatch.undo()
+
+    assert run.losses == pytest.approx(train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0)).losses, rel=1e-3)
+
+
 def test_a_pass_whose_probabilities_are_too_many_to_keep_is_transformers_own(
     model: TransformersModel, lora: LoraSettings, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

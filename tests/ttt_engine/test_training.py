@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save
 
+from icl_engine.embedded.vocabulary import VOCABULARY_SIZE
 from icl_engine.encoding import Encoded
 from icl_engine.errors import TooFewDemonstrations
 from icl_engine.inference_settings import Precision
@@ -117,6 +118,59 @@ def test_each_group_has_its_own_mean(model: TransformersModel) -> None:
         losses = losses_of(model, learned(sequences), 3).tolist()
 
     assert losses == pytest.approx([loss_by_hand(model, [sequence]) for sequence in sequences], abs=1e-4)
+
+
+def test_told_apart_from_what_answers_are_made_of_the_loss_is_that_of_those_logits(model: TransformersModel) -> None:
+    sequences = [model.encode(task, answer) for task, answer in zip(TASKS[:2], ANSWERS[:2], strict=True)]
+    among = model.encoding.answer_tokens("grid")
+    assert among is not None
+    nll = []
+    for sequence in sequences:
+        ids = torch.tensor(sequence.ids)
+        with torch.no_grad():
+            log_p = model.module(input_ids=ids[None], use_cache=False).logits[0][:, among].log_softmax(-1)
+        of_token = {int(token): log_p[:, place] for place, token in enumerate(among)}
+        nll += [
+            -float(of_token[int(ids[place])][place - 1])
+            for start, stop in sequence.outputs[1:]
+            for place in range(start, stop)
+        ]
+
+    with torch.no_grad():
+        loss = float(losses_of(model, learned(sequences), among=among))
+
+    assert loss == pytest.approx(sum(nll) / len(nll), abs=1e-4)
+    assert loss < float(losses_of(model, learned(sequences))) - 1e-3
+
+
+@pytest.mark.parametrize("lora", [LoraSettings(4, 8.0), LoraSettings(4, 8.0, output_head=True)], ids=["plain", "head"])
+def test_the_head_computes_the_tokens_of_answers_alone_unless_it_is_adapted(
+    model: TransformersModel, lora: LoraSettings
+) -> None:
+    asked: list[int] = []
+    head = model.module.get_output_embeddings()
+    real = head.forward
+    settings = TrainingSettings(3, batch_size=2, learning_rate=1e-2, softmax_over="answers")
+    hook = model.module.register_forward_hook(lambda module, given, output: asked.append(output.logits.shape[-1]))
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0))
+    hook.remove()
+
+    assert asked == [VOCABULARY_SIZE if lora.output_head else 12] * 3
+    assert head.forward == real
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_grids_and_texts_that_are_trained_together_are_each_told_apart_from_their_own(
+    model: TransformersModel, lora: LoraSettings
+) -> None:
+    settings = TrainingSettings(2, batch_size=1, softmax_over="answers")
+    jobs = [TrainingJob(task, settings, 0) for task in (ROW_TASK, TEXT_TASK)]
+    together = train_many(model, lora, jobs, pass_tokens=100_000)
+    alone = [train(model, lora, job) for job in jobs]
+
+    for run, known in zip(together, alone, strict=True):
+        assert isinstance(run, TrainingRun)
+        assert run.losses == pytest.approx(known.losses, rel=1e-4)
 
 
 # The run
