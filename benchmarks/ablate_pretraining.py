@@ -26,6 +26,7 @@ import torch
 
 from icl_engine.embedded import grid_llama, pretraining
 from icl_engine.embedded.corpus import KINDS, Corpus, ExtraData, load_extra, output_weights, validation_tasks
+from icl_engine.embedded.grid_llama import GridLlamaForCausalLM, GridRotaryEmbedding
 from icl_engine.embedded.pretraining import PretrainingConfig, build_model, optimizers_of, validate
 from icl_engine.embedded.vocabulary import OUTPUT, START
 
@@ -101,6 +102,12 @@ def corpus_of(variant: Variant, extra: ExtraData) -> Corpus:
     return Corpus({**corpus.families, "grid": corpus.families["grid"][::2]}, corpus.extra)
 
 
+def turn_as_llama(model: GridLlamaForCausalLM) -> None:
+    """Give plain positions, which stand on the second axis, Llama's period."""
+    model.config.axis_theta = [1.0, 10_000.0, 1.0]
+    model.model.rotary_emb = GridRotaryEmbedding(model.config)
+
+
 def train(variant: Variant, extra: ExtraData, minutes: float) -> tuple[int, float, Mapping[str, float]]:
     """Train a variant; return tokens read, held-out nats a token, and the shares right by kind."""
     torch._dynamo.reset()
@@ -112,7 +119,7 @@ def train(variant: Variant, extra: ExtraData, minutes: float) -> tuple[int, floa
     try:
         model = build_model(config)
         if not variant.grid_positions:
-            model.model.rotary_emb.axis_theta = [1.0, 10_000.0, 1.0]  # Llama's period
+            turn_as_llama(model)
         optimizers: tuple[torch.optim.Optimizer, ...] = optimizers_of(model, config)
         if not variant.muon:
             optimizers = (adamw_of(optimizers),)

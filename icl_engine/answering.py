@@ -221,7 +221,7 @@ def _ask(
 
 
 def _reading(model: LanguageModel, settings: InferenceSettings) -> contextlib.AbstractContextManager[None]:
-    """Let the model read in the settings' precision, if it is one that can."""
+    """Let a transformers model read in the settings' precision; "full" leaves it as it is."""
     own = None if settings.views_precision == "full" else as_transformers(model)
     return contextlib.nullcontext() if own is None else own.reading_in(settings.views_precision)
 

@@ -35,22 +35,28 @@ def causal_blocks(n_tokens: int, dtype: torch.dtype, n_queries: int = QUERIES) -
 
 
 def attend(
-    asking: torch.Tensor, asked: torch.Tensor, given: torch.Tensor, blocks: Sequence[Block]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return what the queries make of the values, (rows, heads, queries, width), and the probabilities of each block.
+    asking: torch.Tensor,
+    asked: torch.Tensor,
+    given: torch.Tensor,
+    blocks: Sequence[Block],
+    *,
+    kept: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return what the queries make of the values, (rows, heads, queries, width).
 
     Args:
         asking: the queries, scaled, (rows, heads, queries, width).
         asked: the keys, (rows, heads, keys, width), in the type of `asking`: in which scores are computed.
         given: the values, of the shape of the keys; probabilities and all that follows are in their type.
+        kept: is given the probabilities of each block, for the gradients.
     """
     rows, heads, queries, _ = asking.shape
     attended = given.new_empty(rows, queries, heads, given.shape[3]).transpose(1, 2)  # as the next layer reads it
-    kept = []
     for block in blocks:
         scores = asking[:, :, block.queries] @ asked[:, :, : block.n_keys].mT
         scores[..., block.n_seen :] += block.hidden
         probabilities = scores.softmax(-1).to(given.dtype)
         attended[:, :, block.queries] = probabilities @ given[:, :, : block.n_keys]
-        kept.append(probabilities)
-    return attended, kept
+        if kept is not None:
+            kept.append(probabilities)
+    return attended

@@ -32,7 +32,8 @@ def written_out(module: Any, precision: Precision = "full") -> Iterator[None]:
 
     Args:
         precision: "bf16" has products in bfloat16, if the weights are in fp32 and nothing is added to linear layers;
-            what is written is attended to in full precision.
+            what is read after something is attended to in full precision, so that numbers hang, by as much as the
+            rounding, on what is read in one pass: with a draft or without, with a prefix that others share or alone.
     """
     if not is_llama_around_linears(module):
         yield
@@ -119,7 +120,7 @@ class _Passes:
         key, value = key.to(torch.bfloat16), value.to(torch.bfloat16)
         if self._n_heads > self._n_shared:
             key, value = (each.repeat_interleave(self._n_heads // self._n_shared, dim=1) for each in (key, value))
-        return attend(query, key, value, blocks)[0]
+        return attend(query, key, value, blocks)
 
 
 def _turned(x: torch.Tensor, turn: Turn) -> torch.Tensor:
@@ -180,8 +181,12 @@ class _Looking:
         if self.seen is None:
             return causal_blocks(self.n_keys, torch.bfloat16, _QUERIES)
         hidden = torch.zeros(self.seen.shape, dtype=torch.bfloat16).masked_fill_(~self.seen, -torch.inf)
-        slices = (slice(start, min(start + _QUERIES, self.n_queries)) for start in range(0, self.n_queries, _QUERIES))
-        return [Block(queries, self.n_keys, hidden[:, :, queries]) for queries in slices]
+        blocks = []
+        for start in range(0, self.n_queries, _QUERIES):
+            queries = slice(start, min(start + _QUERIES, self.n_queries))
+            n_keys = int(self.seen[:, 0, queries].flatten(0, 1).any(dim=0).nonzero().max()) + 1
+            blocks.append(Block(queries, n_keys, hidden[:, :, queries, :n_keys]))
+        return blocks
 
 
 _Linears = Callable[

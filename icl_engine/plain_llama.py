@@ -15,9 +15,10 @@ from transformers.models.llama.modeling_llama import (
     LlamaMLP,
     LlamaModel,
     LlamaRMSNorm,
+    LlamaRotaryEmbedding,
 )
 
-from icl_engine.embedded.grid_llama import GridLlamaForCausalLM, GridLlamaModel
+from icl_engine.embedded.grid_llama import GridLlamaForCausalLM, GridLlamaModel, GridRotaryEmbedding
 
 _WRITTEN = (LlamaDecoderLayer, LlamaAttention, LlamaMLP, LlamaRMSNorm)
 
@@ -35,6 +36,8 @@ def is_llama_around_linears(module: Any) -> bool:
     if config._attn_implementation not in ("sdpa", "eager") or not getattr(config, "is_causal", True):
         return False
     if module.training or module.device.type != "cpu":
+        return False
+    if type(base.rotary_emb) not in (LlamaRotaryEmbedding, GridRotaryEmbedding):
         return False
     return _is_as_written(base.norm, LlamaRMSNorm) and all(map(_is_layer_as_written, base.layers))
 

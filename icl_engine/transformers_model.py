@@ -227,12 +227,12 @@ class TransformersModel:
             self._prompt(task, draft, scored=score_demonstrations) for task, draft in zip(tasks, drafts, strict=True)
         ]
         results: dict[int, Generation] = {}
-        with self.lock, typed_out_of_memory():
+        with self.lock, typed_out_of_memory(), self._written_out():
             for batch, n_shared in self._batches_that_share(prompts, slots=adapters.slots if adapters else ()):
                 rows = replace(adapters, slots=[adapters.slots[i] for i in batch]) if adapters else None
                 asked = [prompts[i] for i in batch]
                 n_passes = 2 if n_shared else 1  # to the prompts' ends: what is shared is read before
-                with watching(self.module, n_passes if score_demonstrations else 0) as seen, self._written_out():
+                with watching(self.module, n_passes if score_demonstrations else 0) as seen:
                     said = self._generate(asked, n_shared, rows)
                 if seen and not any(each.draft for each in asked):  # a draft stands behind the prompt's end
                     said = [replace(one, hidden=tuple(h)) for one, h in zip(said, seen[-1][:, 0].tolist(), strict=True)]
@@ -243,10 +243,9 @@ class TransformersModel:
         """Find every likely answer to each task; see `LanguageModel`."""
         prompts = [self._prompt(task) for task in tasks]
         results: dict[int, Search] = {}
-        with self.lock, typed_out_of_memory():
+        with self.lock, typed_out_of_memory(), self._written_out():
             for batch, n_shared in self._batches_that_share(prompts, n_branches=1 + int(1 / cut_off)):
-                with self._written_out():
-                    found = self._search([prompts[i] for i in batch], n_shared, cut_off)
+                found = self._search([prompts[i] for i in batch], n_shared, cut_off)
                 results.update(zip(batch, found, strict=True))
         return [results[i] for i in range(len(tasks))]
 
@@ -254,19 +253,18 @@ class TransformersModel:
         """Score given outputs; see `LanguageModel`."""
         encoded = [self.encode(task, answer) for task, answer in answered]
         results: dict[int, tuple[OutputScore, ...]] = {}
-        with self.lock, torch.inference_mode(), typed_out_of_memory():
+        with self.lock, torch.inference_mode(), typed_out_of_memory(), self._written_out():
             for batch in self._batches(encoded):
                 rows = [encoded[i] for i in batch]
                 ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
                 places = _places_before_outputs(rows, ids.shape[1])
-                with self._written_out():
-                    logits = self.module(
-                        input_ids=ids,
-                        attention_mask=mask,
-                        position_ids=self.encoding.positions(ids, mask),
-                        use_cache=False,
-                        logits_to_keep=torch.tensor(places, device=self.device),
-                    ).logits
+                logits = self.module(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=self.encoding.positions(ids, mask),
+                    use_cache=False,
+                    logits_to_keep=torch.tensor(places, device=self.device),
+                ).logits
                 results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
         return [results[i] for i in range(len(answered))]
 

@@ -74,7 +74,8 @@ class _CausalAttention(torch.autograd.Function):
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
         blocks = causal_blocks(value.shape[2], torch.float32)
-        attended, kept = attend(query.float() * scale, key.float(), value, blocks)
+        kept: list[torch.Tensor] = []
+        attended = attend(query.float() * scale, key.float(), value, blocks, kept=kept)
         context.save_for_backward(query, key, value, *kept)
         context.scale, context.blocks = scale, blocks
         return attended
@@ -109,7 +110,7 @@ def gradients_of(
     Args:
         asking: as for `attend`, all in the type of the values.
         wanted: the gradient of what `attend` returned.
-        kept: the probabilities it returned.
+        kept: the probabilities it kept.
     """
     of_asking = torch.empty_like(asking)
     summed_in = given.dtype if len(blocks) == 1 else torch.float32

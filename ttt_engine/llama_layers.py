@@ -32,6 +32,9 @@ _MOST_STATES = 2**26  # numbers that are kept of rows that come again, 256 MiB
 _QUERIES = 192  # in a block of attention: of 64 to 256 about the quickest at 110 to 900 tokens
 
 
+Recurring = tuple[int, tuple[int, ...]]  # the slot of a row, and its tokens
+
+
 class LlamaLayers:
     """Computes the layers of a model that a stack of LoRAs is trained on. Hold the model's lock.
 
@@ -58,8 +61,7 @@ class LlamaLayers:
         config = model.module.config
         self._n_heads, self._n_shared = config.num_attention_heads, config.num_key_value_heads
         self._n_layers = int(config.num_hidden_layers)
-        self._kept: dict[tuple[int, ...], torch.Tensor] = {}  # by the tokens of a row, (tokens, hidden)
-        self._n_kept = 0  # numbers
+        self._kept: dict[int, dict[tuple[int, ...], torch.Tensor]] = {}  # (tokens, hidden), by slot and tokens
 
     @functools.cached_property
     def _layers(self) -> list[_Layer]:
@@ -82,7 +84,7 @@ class LlamaLayers:
         return has_equal_groups and n_rows * self._n_heads * n_kept(n_tokens, _QUERIES) <= MOST_KEPT
 
     @contextlib.contextmanager
-    def at(self, wanted: torch.Tensor, kept_as: Sequence[tuple[int, ...] | None] = ()) -> Iterator[torch.Tensor]:
+    def at(self, wanted: torch.Tensor, recurring: Sequence[Recurring | None] = ()) -> Iterator[torch.Tensor]:
         """Compute the layers here for the time of a with block, the last one for some places alone; see
         `last_layer_at`.
 
@@ -90,14 +92,14 @@ class LlamaLayers:
         of products, as it is under autocast.
 
         Args:
-            kept_as: the tokens of each row of which it is kept what layers below all that is trained say, for when it
-                comes again; None: of this row it is not. Their positions have to hang on the tokens alone.
+            recurring: of each row that may come again, its slot and its tokens, on which its positions hang alone: what
+                the layers below all that is trained say of it is kept until `forget`; None: of this row it is not.
         """
         places = ChosenPlaces.of(wanted, torch.device("cpu"))
 
         def forward(input_ids: torch.Tensor, position_ids: torch.Tensor, **given: object) -> BaseModelOutputWithPast:
             with torch.autocast("cpu", enabled=False):
-                states = self._below(input_ids, position_ids, kept_as)
+                states = self._below(input_ids, position_ids, recurring)
                 return BaseModelOutputWithPast(last_hidden_state=self._computed(states, position_ids, places))
 
         self._base.forward = forward
@@ -106,27 +108,35 @@ class LlamaLayers:
         finally:
             del self._base.forward
 
+    def forget(self, slot: int) -> None:
+        """Keep nothing any longer of the rows of a slot."""
+        self._kept.pop(slot, None)
+
+    @property
+    def n_kept(self) -> int:
+        """Numbers that are kept of rows that may come again."""
+        return sum(states.numel() for of_slot in self._kept.values() for states in of_slot.values())
+
     def _below(
-        self, ids: torch.Tensor, position_ids: torch.Tensor, kept_as: Sequence[tuple[int, ...] | None]
+        self, ids: torch.Tensor, position_ids: torch.Tensor, recurring: Sequence[Recurring | None]
     ) -> torch.Tensor:
         """Return what comes out of the layers that nothing trained has a part in, (rows, tokens, hidden), in fp32."""
-        if not self._n_frozen or not any(kept_as):
+        if not self._n_frozen or not any(recurring):
             return self._through(self._layers[: self._n_frozen], self._base.embed_tokens(ids), position_ids)
-        if self._n_kept > _MOST_STATES:
-            self._kept, self._n_kept = {}, 0
-        new = [i for i, row in enumerate(kept_as) if row is None or row not in self._kept]
         found = torch.zeros(*ids.shape, self._base.embed_tokens.embedding_dim)
-        for i, row in enumerate(kept_as):
-            if row is not None and row in self._kept:
-                found[i, : len(row)] = self._kept[row]
+        new = []
+        for i, row in enumerate(recurring):
+            states = None if row is None else self._kept.get(row[0], {}).get(row[1])
+            if states is None:
+                new.append(i)
+            else:
+                found[i, : len(states)] = states
         if new:
-            states = self._base.embed_tokens(ids[new])
-            found[new] = self._through(self._layers[: self._n_frozen], states, position_ids[..., new, :])
-        for i in new:
-            row = kept_as[i]
-            if row is not None:
-                self._kept[row] = found[i, : len(row)].clone()
-                self._n_kept += self._kept[row].numel()
+            read = self._base.embed_tokens(ids[new])
+            found[new] = self._through(self._layers[: self._n_frozen], read, position_ids[..., new, :])
+        for i in new if self.n_kept < _MOST_STATES else ():
+            if (row := recurring[i]) is not None:
+                self._kept.setdefault(row[0], {})[row[1]] = found[i, : len(row[1])].clone()
         return found
 
     def _through(
@@ -353,8 +363,9 @@ class _Attention(torch.autograd.Function):
         states[0] *= asking.shape[-1] ** -0.5
         if heads.n > heads.n_shared:
             states[1:] = [each.repeat_interleave(heads.n // heads.n_shared, dim=1) for each in states[1:]]
-        attended, kept = attend(states[0], states[1], states[2], heads.blocks)
-        if any(context.needs_input_grad):
+        kept: list[torch.Tensor] | None = [] if any(context.needs_input_grad) else None
+        attended = attend(states[0], states[1], states[2], heads.blocks, kept=kept)
+        if kept is not None:
             context.save_for_backward(*states, *kept)
             context.heads, context.of_query = heads, None if query is None else query.shape
             context.of_projected = projected.shape

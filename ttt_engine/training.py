@@ -21,7 +21,7 @@ from icl_engine.errors import ContextOverflow, FewShotError, OutOfMemory, releas
 from icl_engine.inference_settings import Precision
 from icl_engine.leave_one_out import leave_one_out
 from icl_engine.plain_llama import has_hooks
-from icl_engine.task import Task
+from icl_engine.task import Kind, Task
 from icl_engine.transformers_model import TransformersModel, typed_out_of_memory
 from ttt_engine.adaptation import Adaptation, adaptation_of
 from ttt_engine.augmenters import Example
@@ -29,7 +29,7 @@ from ttt_engine.checks import Check, Verdict, early_verdict, final_verdict, held
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.last_layer import last_layer_at
-from ttt_engine.llama_layers import LlamaLayers
+from ttt_engine.llama_layers import LlamaLayers, Recurring
 from ttt_engine.loss import Spans, target_spans
 from ttt_engine.optimizer import StackedAdamW
 from ttt_engine.precision import computing_in
@@ -136,7 +136,7 @@ def _train_alike(
         loop = None
         try:
             with typed_out_of_memory():
-                loop = _Loop(model, adaptation_of(model, lora, n_slots), runs[0].job, alive)
+                loop = _Loop(model, adaptation_of(model, lora, n_slots), runs[0], alive)
                 loop.work_off(deque(runs))
         except OutOfMemory:
             if n_slots == 1:
@@ -221,6 +221,18 @@ class _Run:
         return held_out_at(len(self.losses), len(self.job.task.demonstrations), self.job.settings.check_every)
 
     @property
+    def repeats(self) -> bool:
+        """Whether sequences are learned several times."""
+        most = self.job.settings.max_sequences
+        return most is not None and most < self.steps * self.job.settings.batch_size
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of the tasks; None where they are of several."""
+        kinds = {task.kind for task in (self.job.task, *self.job.family)}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
     def is_due(self) -> bool:
         """Say whether a look at the held-out demonstration is due."""
         every = self.job.settings.check_every
@@ -279,8 +291,9 @@ def _alike(runs: Sequence[_Run]) -> list[list[_Run]]:
     """
 
     def kind(run: _Run) -> tuple[int, str, str, int]:
-        among = run.job.task.kind if run.job.settings.softmax_over == "answers" else ""
-        return run.job.settings.batch_size, run.job.settings.precision, among, int(math.log2(run.length))
+        settings = run.job.settings
+        among = run.kind or "" if settings.softmax_over == "answers" else ""
+        return settings.batch_size, settings.precision, among, int(math.log2(run.length))
 
     ordered = sorted(runs, key=lambda run: (kind(run), -run.length, run.place))
     return [list(group) for _, group in groupby(ordered, key=kind)]
@@ -290,14 +303,14 @@ class _Loop:
     """A stack of slots that a queue of runs passes through."""
 
     def __init__(
-        self, model: TransformersModel, stack: Adaptation, like: TrainingJob, alive: Sequence[Callable[[], None]]
+        self, model: TransformersModel, stack: Adaptation, like: _Run, alive: Sequence[Callable[[], None]]
     ) -> None:
         self.model = model
         self.stack = stack
-        self.precision = like.settings.precision
+        self.precision = like.job.settings.precision
         self.layers = LlamaLayers.of(model, stack, self.precision)
-        limited = like.settings.softmax_over == "answers"
-        self.among = model.encoding.answer_tokens(like.task.kind) if limited else None
+        kind = like.kind if like.job.settings.softmax_over == "answers" else None
+        self.among = None if kind is None else model.encoding.answer_tokens(kind)
         self.alive = alive
         self.optimizer = StackedAdamW(stack.weights)
         self.live: dict[int, _Run] = {}  # by slot
@@ -385,7 +398,7 @@ class _Loop:
         longest = max(len(encoded.ids) for encoded, _ in sequences)
         layers = self.layers if self.layers is not None and self.layers.take(len(rows), longest) else None
         with computing_in(self.precision, self.model.device, attending=layers is None):
-            computed_at = None if layers is None else functools.partial(layers.at, kept_as=self._recurring(batch))
+            computed_at = None if layers is None else functools.partial(layers.at, recurring=self._recurring(batch))
             losses = losses_of(self.model, sequences, len(batch), computed_at=computed_at, among=self.among)
         kept = []
         for i, (slot, loss) in enumerate(zip(batch, losses.tolist(), strict=True)):
@@ -401,16 +414,22 @@ class _Loop:
         gradients = self.stack.gradients(losses[kept].sum())
         self.optimizer.step(gradients, rates.to(device), max_norms.to(device))
 
-    def _recurring(self, batch: Mapping[int, list[Learned]]) -> list[tuple[int, ...] | None]:
-        """Return of each row the tokens, if the same sequence will be learned again, or None."""
+    def _recurring(self, batch: Mapping[int, list[Learned]]) -> list[Recurring | None]:
+        """Return of each row its slot and tokens, if the run learns sequences several times, or None."""
         return [
-            None if self.live[slot].job.settings.max_sequences is None else encoded.ids
+            (slot, encoded.ids) if self.live[slot].repeats else None
             for slot, sequences in batch.items()
             for encoded, _ in sequences
         ]
 
+    def _left_by(self, slot: int) -> _Run:
+        """Return the run that leaves a slot."""
+        if self.layers is not None:
+            self.layers.forget(slot)
+        return self.live.pop(slot)
+
     def _finish(self, slot: int, verdict: Verdict) -> None:
-        run = self.live.pop(slot)
+        run = self._left_by(slot)
         if bool(torch.isfinite(self.stack.weights[slot]).all()):
             tensors, losses, checks = self.stack.tensors(slot), tuple(run.losses), tuple(run.checks)
             self.done[run.place] = TrainingRun(tensors, losses, run.tokens, run.seconds, checks, verdict)
@@ -419,7 +438,7 @@ class _Loop:
             self.done[run.place] = failed
 
     def _fail(self, slot: int, failed: FewShotError) -> None:
-        self.done[self.live.pop(slot).place] = failed
+        self.done[self._left_by(slot).place] = failed
 
     @contextlib.contextmanager
     def _failing_alone(self, slot: int) -> Iterator[None]:
@@ -475,13 +494,18 @@ def losses_of(
     Args:
         sequences: as many of each group, group after group.
         computed_at: computes the layers, as `LlamaLayers.at`; None: transformers does, as `last_layer_at` lets it.
-        among: the tokens that learned ones are told apart from, rising, these among them; None: all.
+        among: the tokens that learned ones are told apart from, rising; None: all.
+
+    Raises:
+        ValueError: a learned token is not among these.
     """
     with _head_of(model.module, among):
         rows, logits, targets = _token_logits(model, sequences, computed_at)
     if among is not None:
-        among = among.to(targets.device)
-        targets = torch.searchsorted(among, targets)
+        among, wanted = among.to(targets.device), targets
+        targets = torch.searchsorted(among, wanted).clamp_max(len(among) - 1)
+        if not torch.equal(among[targets], wanted):
+            raise ValueError("a learned token is not among those that it is to be told apart from")
         logits = logits if logits.shape[1] == len(among) else logits[:, among]
     nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     group = rows // (len(sequences) // n_groups)

@@ -54,7 +54,8 @@ class GridRotaryEmbedding(torch.nn.Module):
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (cos, sin), each (batch, tokens, head_dim), from positions (3, batch, tokens)."""
-        self._frequencies = self._frequencies.to(x.device)
+        if self._frequencies.device != x.device:
+            self._frequencies = self._frequencies.to(x.device)
         angle = position_ids[self._axis_of].movedim(0, -1).float() * self._frequencies  # (batch, tokens, head_dim / 2)
         angle = torch.cat((angle, angle), dim=-1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)

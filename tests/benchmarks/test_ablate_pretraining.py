@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from benchmarks.ablate_pretraining import (
     RECIPE,
@@ -15,10 +19,11 @@ from benchmarks.ablate_pretraining import (
     last_output_only,
     plain_positions,
     train,
+    turn_as_llama,
 )
 from icl_engine.embedded import grid_llama, pretraining
 from icl_engine.embedded.corpus import Corpus, output_weights, task_ids
-from icl_engine.embedded.pretraining import optimizers_of
+from icl_engine.embedded.pretraining import build_model, optimizers_of
 from icl_engine.embedded.vocabulary import END
 from icl_engine.families import Pair
 from tests.models import TINY, tiny_module
@@ -46,6 +51,21 @@ def test_the_loss_may_be_on_the_last_output_of_each_task_alone() -> None:
     kept = last_output_only(rows, output_weights(rows))[0]
 
     assert [token for token, weight in zip(ids[1:], kept, strict=True) if weight] == [4, 14, END, 2, 1, 14, END]
+
+
+def test_plain_positions_turn_as_llama_s_do() -> None:
+    config = replace(TINY, axis_pairs=(0, sum(TINY.axis_pairs), 0))
+    model = build_model(config)
+    turn_as_llama(model)
+    place = torch.arange(7)
+    positions = torch.stack((0 * place, place, 0 * place))[:, None]
+    llama = LlamaRotaryEmbedding(
+        LlamaConfig(hidden_size=config.hidden_size, num_attention_heads=config.heads, rope_theta=10_000.0)
+    )
+
+    known = llama(torch.zeros(1), place[None])
+    for found, of_llama in zip(model.model.rotary_emb(torch.zeros(1), positions), known, strict=True):
+        torch.testing.assert_close(found, of_llama)
 
 
 def test_plain_positions_are_places_in_the_task() -> None:

@@ -126,16 +126,63 @@ def test_in_bfloat16_it_says_so_but_for_the_rounding(
             assert 0.0 < _apart(found, known) < 0.02
 
 
-def test_what_pads_a_row_changes_nothing(llama: TransformersModel) -> None:
-    for precision in get_args(Precision):
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_what_pads_a_row_changes_nothing(llama: TransformersModel, precision: Precision) -> None:
+    row, longest, shorter = PROMPTS[1], PROMPTS[0], (2, 2, 2, 2, 2)
+    said = []
+    for others in ((), (shorter,), (longest,)):
+        width = max(map(len, (row, *others)))
         with written_out(llama.module, precision):
-            together = _said(llama, PROMPTS, [7])[0]
-            other = _said(llama, (PROMPTS[0], (2, 2, 2, 2, 2, 2, 2)), [7])[0]
+            said.append(_first(llama, (row, *others), width))
 
-        torch.testing.assert_close(together, other, rtol=1e-5, atol=1e-5)
+    for other in said[1:]:
+        assert _apart(other, said[0]) < (1e-5 if precision == "full" else 0.02)
+    with written_out(llama.module, precision):
+        assert _apart(_first(llama, ((2, *row),), 1 + len(row)), said[0]) > 0.05  # as if it were read
 
 
-@pytest.mark.parametrize("precision", ["full", "bf16"])
+@torch.inference_mode()
+def _first(model: TransformersModel, prompts: tuple[tuple[int, ...], ...], width: int) -> torch.Tensor:
+    """Logits at the end of the first prompt, and of a token after it."""
+    reading = Reading(model.module, len(prompts), pad_id=model.encoding.pad_id, positions=model.encoding.positions)
+    ids, mask = left_padded(prompts, model.encoding.pad_id, model.device)
+    ends = reading.read(ids, mask, [width - 1])[0]
+    return torch.cat([ends, reading.read_token([7] * len(prompts))[:1]])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_in_half_precision_say_what_they_say_in_transformers(tmp_path: Path, dtype: str) -> None:
+    folder = save_tiny_llama(tmp_path, num_attention_heads=4, num_key_value_heads=2, head_dim=12)
+    model = load_model(str(folder), device="cpu", dtype=dtype)
+    known = _said(model, PROMPTS, [7])
+    with written_out(model.module, "bf16"):
+        found = _said(model, PROMPTS, [7])
+
+    assert found.dtype == known.dtype == model.module.dtype
+    assert _apart(found.float(), known.float()) < 0.02
+
+
+def test_no_layer_beyond_those_that_are_computed_takes_part() -> None:
+    model = tiny_model(sharpness=3.0)
+    model.module.config.num_hidden_layers = 1
+    known = _said(model, PROMPTS, [7])
+    with written_out(model.module):
+        torch.testing.assert_close(_said(model, PROMPTS, [7]), known, rtol=1e-4, atol=1e-4)
+
+
+def test_biases_are_not_left_out_in_bfloat16(tmp_path: Path, read: list[tuple[int, ...]]) -> None:
+    folder = save_tiny_llama(tmp_path, attention_bias=True, mlp_bias=True)
+    model = load_model(str(folder), device="cpu", dtype="float32")
+    for name, weight in model.module.named_parameters():
+        if "bias" in name:
+            weight.data.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    known = _said(model, PROMPTS, [7])
+    with written_out(model.module, "bf16"):
+        assert _apart(_said(model, PROMPTS, [7]), known) < 0.02
+    assert read
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
 def test_answers_scores_and_searches_are_transformers_own(
     precision: Precision, read: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +322,13 @@ def _with_another_gate(module: Any) -> None:
     module.model.layers[0].mlp.act_fn = torch.nn.GELU()
 
 
+def _turned_otherwise(module: Any) -> None:
+    class Other(torch.nn.Module):
+        pass
+
+    module.model.rotary_emb = Other()
+
+
 def _scaled_otherwise(module: Any) -> None:
     module.model.layers[1].self_attn.scaling = 0.5
 
@@ -303,6 +357,7 @@ def _in_training(module: Any) -> None:
         _with_another_forward,
         _of_another_class,
         _with_another_gate,
+        _turned_otherwise,
         _scaled_otherwise,
         _not_causal,
         _attended_to_otherwise,

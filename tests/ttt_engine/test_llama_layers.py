@@ -250,20 +250,70 @@ def test_what_layers_below_say_of_a_sequence_that_comes_again_is_kept(
         assert run.losses == pytest.approx(other.losses, rel=1e-3)
 
 
-def _as_it_is(self: LlamaLayers, real: Any, ids: torch.Tensor, position_ids: torch.Tensor, kept_as: Any) -> Any:
+def _as_it_is(self: LlamaLayers, real: Any, ids: torch.Tensor, position_ids: torch.Tensor, recurring: Any) -> Any:
     return real(self, ids, position_ids, ())
 
 
-def test_no_more_is_kept_of_recurring_sequences_than_there_is_room_for(
-    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(llama_layers, "_MOST_STATES", 1_000)
-    settings = TrainingSettings(8, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=4)
-    lora = LoraSettings(4, 8.0, top_layers=1)
-    run = train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0))
-    monkeypatch.undo()
+@pytest.fixture
+def kept_below(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What is kept of recurring sequences after each pass."""
+    found: list[int] = []
+    real = LlamaLayers._below
 
-    assert run.losses == pytest.approx(train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0)).losses, rel=1e-3)
+    def noted(self: LlamaLayers, *given: Any) -> torch.Tensor:
+        below = real(self, *given)
+        found.append(self.n_kept)
+        return below
+
+    monkeypatch.setattr(LlamaLayers, "_below", noted)
+    return found
+
+
+def test_no_more_is_kept_of_recurring_sequences_than_there_is_room_for(
+    model: TransformersModel, kept_below: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainingSettings(8, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=8)
+    job = TrainingJob(CONSTANT_TASK, settings, 0)
+    known = train(model, LoraSettings(4, 8.0, top_layers=1), job)
+    most, of_a_pass = max(kept_below), kept_below[0]
+    kept_below.clear()
+    monkeypatch.setattr(llama_layers, "_MOST_STATES", most // 3)
+    run = train(model, LoraSettings(4, 8.0, top_layers=1), job)
+
+    assert 0 < max(kept_below) < most // 3 + 2 * of_a_pass < most
+    assert run.losses == pytest.approx(known.losses, rel=1e-3)
+
+
+def test_nothing_is_kept_of_a_task_that_is_done(model: TransformersModel, kept_below: list[int]) -> None:
+    settings = TrainingSettings(4, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=2)
+    jobs = [TrainingJob(CONSTANT_TASK, settings, seed) for seed in range(3)]
+    train_many(model, LoraSettings(4, 8.0, top_layers=1), jobs, pass_tokens=1)  # one after the other
+
+    width = model.module.config.hidden_size
+    longest = max(len(model.encode(CONSTANT_TASK, ((0, 0),)).ids) for _ in jobs) + 4
+    assert len(kept_below) == 3 * 4
+    assert 0 < max(kept_below) <= 2 * longest * width
+
+
+@pytest.mark.parametrize(
+    ("lora", "max_sequences"),
+    [
+        (LoraSettings(4, 8.0, top_layers=1), None),
+        (LoraSettings(4, 8.0, top_layers=1), 8),  # as many as are learned
+        (LoraSettings(4, 8.0, top_layers=1, task_token=True), 2),
+        (LoraSettings(4, 8.0), 2),
+    ],
+    ids=["each drawn anew", "none again", "a task token below", "all layers"],
+)
+def test_nothing_is_kept_where_nothing_would_be_spared_or_something_changes(
+    model: TransformersModel, kept_below: list[int], lora: LoraSettings, max_sequences: int | None
+) -> None:
+    settings = TrainingSettings(4, batch_size=2, learning_rate=1e-2, precision="bf16", max_sequences=max_sequences)
+    run = train(model, lora, TrainingJob(CONSTANT_TASK, settings, 0))
+    known = train(model, lora, TrainingJob(CONSTANT_TASK, replace(settings, precision="full"), 0))
+
+    assert kept_below == [0] * 4
+    assert run.losses == pytest.approx(known.losses, rel=0.03)
 
 
 def test_a_pass_whose_probabilities_are_too_many_to_keep_is_transformers_own(

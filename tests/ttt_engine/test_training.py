@@ -20,7 +20,7 @@ from icl_engine.inference_settings import Precision
 from icl_engine.task import Task
 from icl_engine.transformers_model import TransformersModel
 from tests.models import ANSWERS, CONSTANT, CONSTANT_TASK, ROW_TASK, TASKS, TEXT_TASK, tiny_module
-from ttt_engine.config import LoraSettings, LossOn, TrainingSettings
+from ttt_engine.config import LoraSettings, LossOn, SoftmaxOver, TrainingSettings
 from ttt_engine.errors import AdapterRefused, TrainingFailed
 from ttt_engine.lora import LoraStack
 from ttt_engine.loss import target_spans
@@ -171,6 +171,24 @@ def test_grids_and_texts_that_are_trained_together_are_each_told_apart_from_thei
     for run, known in zip(together, alone, strict=True):
         assert isinstance(run, TrainingRun)
         assert run.losses == pytest.approx(known.losses, rel=1e-4)
+
+
+def test_a_family_of_grids_and_texts_is_told_apart_from_the_whole_vocabulary(
+    model: TransformersModel, lora: LoraSettings
+) -> None:
+    runs = [
+        train(
+            model, lora, TrainingJob(ROW_TASK, TrainingSettings(4, softmax_over=softmax_over), 0, family=(TEXT_TASK,))
+        )
+        for softmax_over in get_args(SoftmaxOver)
+    ]
+
+    assert runs[0].losses == runs[1].losses
+
+
+def test_a_learned_token_that_is_not_among_the_others_is_refused(model: TransformersModel) -> None:
+    with pytest.raises(ValueError, match="a learned token is not among"):
+        losses_of(model, learned([model.encode(TASKS[2], ANSWERS[2])]), among=model.encoding.answer_tokens("grid"))
 
 
 # The run
