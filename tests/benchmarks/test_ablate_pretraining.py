@@ -59,9 +59,7 @@ def test_plain_positions_turn_as_llama_s_do() -> None:
     turn_as_llama(model)
     place = torch.arange(7)
     positions = torch.stack((0 * place, place, 0 * place))[:, None]
-    llama = LlamaRotaryEmbedding(
-        LlamaConfig(hidden_size=config.hidden_size, num_attention_heads=config.heads, rope_theta=10_000.0)
-    )
+    llama = LlamaRotaryEmbedding(LlamaConfig(hidden_size=config.hidden_size, num_attention_heads=config.heads))
 
     known = llama(torch.zeros(1), place[None])
     for found, of_llama in zip(model.model.rotary_emb(torch.zeros(1), positions), known, strict=True):
