@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from icl_engine.blockwise_attention import Block, attend, causal_blocks
 from icl_engine.inference_settings import Precision
-from icl_engine.plain_llama import is_llama_around_linears, is_plain_llama
+from icl_engine.plain_llama import LlamaLayer, is_llama_around_linears, is_plain_llama
 from icl_engine.rotary import Turn
 
 _QUERIES = 192  # in a block of attention
@@ -56,10 +56,10 @@ class _Passes:
         self._n_layers = config.num_hidden_layers
 
     @functools.cached_property
-    def _layers(self) -> list[_Layer]:
+    def _layers(self) -> list[LlamaLayer[_Linears]]:
         layers = self._base.layers[: self._n_layers]
         made = _in_bfloat16 if self._in_bfloat16 else _as_they_are
-        return [_Layer.of(layer, made, is_last=layer is layers[-1]) for layer in layers]
+        return [LlamaLayer.of(layer, made, is_last=layer is layers[-1]) for layer in layers]
 
     def read(
         self,
@@ -204,30 +204,3 @@ def _as_they_are(*layers: Any) -> _Linears:
 def _in_bfloat16(*layers: torch.nn.Linear) -> _Linears:
     weight = torch.cat([layer.weight.to(torch.bfloat16) for layer in layers])
     return lambda x: linear(x.to(weight.dtype), weight)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The parts of one decoder layer."""
-
-    norm: Any  # before attention
-    attention: _Linears  # queries, keys and values; of the last layer keys and values
-    query: _Linears | None  # of the last layer
-    output: _Linears
-    mlp_norm: Any
-    gate_up: _Linears
-    down: _Linears
-
-    @classmethod
-    def of(cls, layer: Any, made: Callable[..., _Linears], *, is_last: bool) -> _Layer:
-        """Take the parts of transformers' layer, linear layers that read the same as they are made of it."""
-        own, mlp = layer.self_attn, layer.mlp
-        return cls(
-            norm=layer.input_layernorm,
-            attention=made(own.k_proj, own.v_proj) if is_last else made(own.q_proj, own.k_proj, own.v_proj),
-            query=made(own.q_proj) if is_last else None,
-            output=made(own.o_proj),
-            mlp_norm=layer.post_attention_layernorm,
-            gate_up=made(mlp.gate_proj, mlp.up_proj),
-            down=made(mlp.down_proj),
-        )

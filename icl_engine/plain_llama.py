@@ -4,7 +4,9 @@ has them, without its modules.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from transformers.activations import ACT2FN
@@ -21,6 +23,45 @@ from transformers.models.llama.modeling_llama import (
 from icl_engine.embedded.grid_llama import GridLlamaForCausalLM, GridLlamaModel, GridRotaryEmbedding
 
 _WRITTEN = (LlamaDecoderLayer, LlamaAttention, LlamaMLP, LlamaRMSNorm)
+
+
+Linears = TypeVar("Linears")  # what is made of linear layers that read the same
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaLayer(Generic[Linears]):
+    """The parts of one decoder layer."""
+
+    norm: Any  # before attention
+    attention: Linears  # queries, keys and values; of the last layer keys and values
+    query: Linears | None  # of the last layer
+    output: Linears
+    mlp_norm: Any
+    gate_up: Linears
+    down: Linears
+
+    @classmethod
+    def of(cls, layer: Any, made: Callable[..., Linears], *, is_last: bool) -> LlamaLayer[Linears]:
+        """Take the parts of transformers' layer.
+
+        Args:
+            made: makes one of linear layers that read the same.
+        """
+        own, mlp = layer.self_attn, layer.mlp
+        return cls(
+            norm=layer.input_layernorm,
+            attention=made(own.k_proj, own.v_proj) if is_last else made(own.q_proj, own.k_proj, own.v_proj),
+            query=made(own.q_proj) if is_last else None,
+            output=made(own.o_proj),
+            mlp_norm=layer.post_attention_layernorm,
+            gate_up=made(mlp.gate_proj, mlp.up_proj),
+            down=made(mlp.down_proj),
+        )
+
+    @property
+    def products(self) -> list[Linears]:
+        """All of its linear layers."""
+        return [each for each in (self.attention, self.query, self.output, self.gate_up, self.down) if each is not None]
 
 
 def is_llama_around_linears(module: Any) -> bool:

@@ -22,6 +22,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as hub_logging
 
+import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
 from icl_engine.decoding import Decoded, decode
 from icl_engine.encoding import Encoded, Encoding, most_output_tokens
 from icl_engine.errors import ContextOverflow, ModelUnavailable, OutOfMemory
@@ -97,8 +98,6 @@ class TransformersModel:
 
     @classmethod
     def _load(cls, source: str, device: torch.device, dtype_name: str, grid_form: GridForm) -> TransformersModel:
-        import icl_engine.embedded.grid_llama  # noqa: F401  registers the class with the Auto classes
-
         config = AutoConfig.from_pretrained(source)
         if not getattr(config, "max_position_embeddings", None):
             raise ModelUnavailable(f"the config of {source!r} names no max_position_embeddings", remedy="Add it.")
@@ -511,8 +510,6 @@ def fingerprints_of(source: str) -> frozenset[str]:
     """Return the fingerprints that a model's folder or hub id has, one for each precision and form of grids; loads no
     weights.
     """
-    import icl_engine.embedded.grid_llama  # noqa: F401  as in `_load`
-
     config = AutoConfig.from_pretrained(source)
     precisions = [str(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
     written = product((*precisions, FOUR_BIT), GRID_FORMS)

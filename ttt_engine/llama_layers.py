@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from icl_engine.blockwise_attention import Block, attend, causal_blocks
 from icl_engine.inference_settings import Precision
-from icl_engine.plain_llama import is_plain_llama
+from icl_engine.plain_llama import LlamaLayer, is_plain_llama
 from icl_engine.rotary import Turn
 from icl_engine.transformers_model import TransformersModel
 from ttt_engine.attention import MOST_KEPT, gradients_of, n_kept
@@ -64,9 +64,10 @@ class LlamaLayers:
         self._kept: dict[int, dict[tuple[int, ...], torch.Tensor]] = {}  # (tokens, hidden), by slot and tokens
 
     @functools.cached_property
-    def _layers(self) -> list[_Layer]:
+    def _layers(self) -> list[LlamaLayer[_Linears]]:
         layers = self._base.layers[: self._n_layers]
-        return [_Layer.of(layer, self._stack, self._dtype, is_last=layer is layers[-1]) for layer in layers]
+        made = functools.partial(_Linears.of, self._stack, self._dtype)
+        return [LlamaLayer.of(layer, made, is_last=layer is layers[-1]) for layer in layers]
 
     @functools.cached_property
     def _n_frozen(self) -> int:
@@ -99,8 +100,8 @@ class LlamaLayers:
 
         def forward(input_ids: torch.Tensor, position_ids: torch.Tensor, **given: object) -> BaseModelOutputWithPast:
             with torch.autocast("cpu", enabled=False):
-                states = self._below(input_ids, position_ids, recurring)
-                return BaseModelOutputWithPast(last_hidden_state=self._computed(states, position_ids, places))
+                states, n_below = self._below(input_ids, position_ids, recurring)
+                return BaseModelOutputWithPast(last_hidden_state=self._computed(states, position_ids, places, n_below))
 
         self._base.forward = forward
         try:
@@ -119,10 +120,12 @@ class LlamaLayers:
 
     def _below(
         self, ids: torch.Tensor, position_ids: torch.Tensor, recurring: Sequence[Recurring | None]
-    ) -> torch.Tensor:
-        """Return what comes out of the layers that nothing trained has a part in, (rows, tokens, hidden), in fp32."""
+    ) -> tuple[torch.Tensor, int]:
+        """Return states, (rows, tokens, hidden), in fp32, and how many layers they have been through: those that
+        nothing trained has a part in where rows may come again, else none.
+        """
         if not self._n_frozen or not any(recurring):
-            return self._through(self._layers[: self._n_frozen], self._base.embed_tokens(ids), position_ids)
+            return self._base.embed_tokens(ids), 0
         found = torch.zeros(*ids.shape, self._base.embed_tokens.embedding_dim)
         new = []
         for i, row in enumerate(recurring):
@@ -137,11 +140,11 @@ class LlamaLayers:
         for i in new if self.n_kept < _MOST_STATES else ():
             if (row := recurring[i]) is not None:
                 self._kept.setdefault(row[0], {})[row[1]] = found[i, : len(row[1])].clone()
-        return found
+        return found, self._n_frozen
 
     def _through(
         self,
-        layers: Sequence[_Layer],
+        layers: Sequence[LlamaLayer[_Linears]],
         states: torch.Tensor,
         position_ids: torch.Tensor,
         places: ChosenPlaces | None = None,
@@ -167,9 +170,15 @@ class LlamaLayers:
             states = states + self._product(let_through, layer.down)
         return states
 
-    def _computed(self, states: torch.Tensor, position_ids: torch.Tensor, places: ChosenPlaces) -> torch.Tensor:
-        """Return what the last layer says at these places, normed, (rows, places, hidden)."""
-        states = self._through(self._layers[self._n_frozen :], states, position_ids, places)
+    def _computed(
+        self, states: torch.Tensor, position_ids: torch.Tensor, places: ChosenPlaces, n_below: int
+    ) -> torch.Tensor:
+        """Return what the last layer says at these places, normed, (rows, places, hidden).
+
+        Args:
+            n_below: layers that the states have been through.
+        """
+        states = self._through(self._layers[n_below:], states, position_ids, places)
         return self._normed(states, self._base.norm)
 
     def _normed(self, states: torch.Tensor, norm: Any) -> torch.Tensor:
@@ -216,39 +225,6 @@ class _Linears:
                 loras.append(_Lora(outputs, slice(rank * n_before, rank * (n_before + 1)), *matrices))
             start = outputs.stop
         return cls(torch.cat([layer.weight.detach().to(dtype) for layer in layers]), tuple(loras))
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The weights of one decoder layer."""
-
-    norm: Any  # before attention
-    attention: _Linears  # queries, keys and values; of the last layer keys and values
-    query: _Linears | None  # of the last layer
-    output: _Linears
-    mlp_norm: Any
-    gate_up: _Linears
-    down: _Linears
-
-    @property
-    def products(self) -> list[_Linears]:
-        """All of its linear layers."""
-        return [each for each in (self.attention, self.query, self.output, self.gate_up, self.down) if each is not None]
-
-    @classmethod
-    def of(cls, layer: Any, stack: LoraStack, dtype: torch.dtype, *, is_last: bool) -> _Layer:
-        """Take the weights of transformers' layer."""
-        own, mlp = layer.self_attn, layer.mlp
-        asking, asked = [own.q_proj], [own.k_proj, own.v_proj]
-        return cls(
-            norm=layer.input_layernorm,
-            attention=_Linears.of(stack, dtype, *([] if is_last else asking), *asked),
-            query=_Linears.of(stack, dtype, *asking) if is_last else None,
-            output=_Linears.of(stack, dtype, own.o_proj),
-            mlp_norm=layer.post_attention_layernorm,
-            gate_up=_Linears.of(stack, dtype, mlp.gate_proj, mlp.up_proj),
-            down=_Linears.of(stack, dtype, mlp.down_proj),
-        )
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -241,9 +241,8 @@ def test_what_layers_below_say_of_a_sequence_that_comes_again_is_kept(
     monkeypatch.setattr(LlamaLayers, "_below", functools.partialmethod(_as_it_is, LlamaLayers._below))
     known = train_many(llama, lora, jobs, pass_tokens=100_000)
 
-    if top_layers is not None:
-        assert sum(below) == 3 * 6 * 2
-        assert n_below <= 3 * 5
+    assert not below  # in one go where nothing comes again
+    assert 0 < n_below <= 3 * 5 if top_layers else n_below == 0
     for run, other in zip(found, known, strict=True):
         assert isinstance(run, TrainingRun)
         assert isinstance(other, TrainingRun)
@@ -260,7 +259,7 @@ def kept_below(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     real = LlamaLayers._below
 
-    def noted(self: LlamaLayers, *given: Any) -> torch.Tensor:
+    def noted(self: LlamaLayers, *given: Any) -> tuple[torch.Tensor, int]:
         below = real(self, *given)
         found.append(self.n_kept)
         return below
