@@ -69,8 +69,9 @@ def answer_by_vote(
     settings = settings or InferenceSettings()
     if n_views is not None:
         settings = replace(settings, n_views=n_views)
-    asked = _ask(model, [task], settings, None, seed=seed, known=known)[0]
-    return tuple(choose_answer(model, each, settings) for each in asked)
+    with reading_as(model, settings):
+        asked = _ask(model, [task], settings, None, seed=seed, known=known)
+        return _chosen_of_each(model, asked, settings, None)[0]
 
 
 def answer_many_by_vote(
@@ -84,8 +85,9 @@ def answer_many_by_vote(
     Raises:
         ContextOverflow: a task does not fit the model.
     """
-    asked = _ask(model, tasks, settings, adapters, seed=seed)
-    return [tuple(choose_answer(model, each, settings) for each in of_task) for of_task in asked]
+    with reading_as(model, settings):
+        asked = _ask(model, tasks, settings, adapters, seed=seed)
+        return _chosen_of_each(model, asked, settings, adapters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,9 @@ def answer_all_by_vote(
 
     def vote(alike: Sequence[VoteRequest]) -> list[tuple[Answer, ...]]:
         tasks, known = [each.task for each in alike], [asked for each in alike for asked in each.known]
-        asked = _ask(model, tasks, settings, None, seed=alike[0].seed, known=known)
-        return [tuple(choose_answer(model, each, settings) for each in of_task) for of_task in asked]
+        with reading_as(model, settings):
+            asked = _ask(model, tasks, settings, None, seed=alike[0].seed, known=known)
+            return _chosen_of_each(model, asked, settings, None)
 
     results: dict[int, tuple[Answer, ...] | Exception] = {}
     for seed in dict.fromkeys(each.seed for each in requests):
@@ -182,7 +185,8 @@ def ask_under_views(
     Raises:
         ContextOverflow: the task does not fit the model.
     """
-    return _ask(model, [task], settings, None, seed=seed)[0]
+    with reading_as(model, settings):
+        return _ask(model, [task], settings, None, seed=seed)[0]
 
 
 def _ask(
@@ -207,8 +211,7 @@ def _ask(
             slots.append(0 if adapters is None else adapters.slots[i])
     told = [_told(each) for each in known] if known and settings.decode == "greedy" else [{} for _ in questions]
     new = [tuple(view for view in each if view not in by_view) for each, by_view in zip(chosen, told, strict=True)]
-    with _reading(model, settings):
-        said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
+    said = _said(model, questions, new, settings, adapters and replace(adapters, slots=slots))
     for by_view, more, answers in zip(told, new, said, strict=True):
         by_view.update(zip(more, answers, strict=True))
     asked = iter(
@@ -220,10 +223,13 @@ def _ask(
     return [tuple(next(asked) for _ in task.queries) for task in tasks]
 
 
-def _reading(model: LanguageModel, settings: InferenceSettings) -> contextlib.AbstractContextManager[None]:
-    """Let a transformers model read in the settings' precision; "full" leaves it as it is."""
-    own = None if settings.views_precision == "full" else as_transformers(model)
-    return contextlib.nullcontext() if own is None else own.reading_in(settings.views_precision)
+def reading_as(model: LanguageModel, settings: InferenceSettings) -> contextlib.AbstractContextManager[None]:
+    """Let a transformers model read in the settings' precision, and remember prompts whose answers will be scored, for
+    the time of a with block in which its weights stay as they are.
+    """
+    scored = settings.vote == "scored"
+    own = as_transformers(model) if scored or settings.views_precision != "full" else None
+    return contextlib.nullcontext() if own is None else own.reading_in(settings.views_precision, remembering=scored)
 
 
 def _told(asked: Asked) -> dict[View, Search]:
@@ -312,34 +318,94 @@ def choose_answer(model: LanguageModel, asked: Asked, settings: InferenceSetting
     Raises:
         OutOfMemory: candidates are scored, and not even one fits the device's memory.
     """
-    tokens = sum(search.tokens for search in asked.said)
-    votes = asked.votes
-    if settings.vote == "scored" and len({vote.value for vote in votes}) > 1:  # of one there is nothing to choose
-        with _reading(model, settings):
-            scores, n_read = _scores(model, asked, settings.n_scored)
-        candidates, tokens = vote_by_score(votes, scores), tokens + n_read
-    else:
-        candidates = vote_hierarchically(votes) if settings.vote == "hierarchical" else vote_flat(votes)
-    confidence = candidates[0].n_votes / len(asked.views) if candidates else 0.0
-    return Answer(candidates[:MAX_CANDIDATES], confidence, tokens)
+    with reading_as(model, settings):
+        return _chosen(model, [asked], settings)[0]
 
 
-def _scores(model: LanguageModel, asked: Asked, n_scored: int) -> tuple[dict[Value, float], int]:
-    """Return the mean log-probability under all views of the most voted for candidates, and the tokens read for it.
+def _chosen_of_each(
+    model: LanguageModel, asked: Sequence[Sequence[Asked]], settings: InferenceSettings, adapters: RowAdapters | None
+) -> list[tuple[Answer, ...]]:
+    """Choose the answers to the queries of several tasks; adapters have a slot for each task."""
+    if adapters is not None:
+        slots = [slot for slot, of_task in zip(adapters.slots, asked, strict=True) for _ in of_task]
+        adapters = replace(adapters, slots=slots)
+    chosen = iter(_chosen(model, [each for of_task in asked for each in of_task], settings, adapters))
+    return [tuple(next(chosen) for _ in of_task) for of_task in asked]
+
+
+def _chosen(
+    model: LanguageModel, asked: Sequence[Asked], settings: InferenceSettings, adapters: RowAdapters | None = None
+) -> list[Answer]:
+    """Choose the answers to several queries, whose candidates are scored in one call; adapters have a slot for each."""
+    votes = [each.votes for each in asked]
+    # of one value there is nothing to choose
+    judged = [i for i, each in enumerate(votes) if settings.vote == "scored" and len({vote.value for vote in each}) > 1]
+    if adapters is not None:
+        adapters = replace(adapters, slots=[adapters.slots[i] for i in judged])
+    judgements = _judgements(model, [asked[i] for i in judged], settings.n_scored, adapters)
+    by_query = dict(zip(judged, judgements, strict=True))
+    answers = []
+    for i, each in enumerate(asked):
+        tokens = sum(search.tokens for search in each.said)
+        if i in by_query:
+            candidates = vote_by_score(votes[i], by_query[i].scores)
+            tokens += by_query[i].tokens
+        else:
+            candidates = vote_flat(votes[i]) if settings.vote == "flat" else vote_hierarchically(votes[i])
+        confidence = candidates[0].n_votes / len(each.views) if candidates else 0.0
+        answers.append(Answer(candidates[:MAX_CANDIDATES], confidence, tokens))
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What the model says to a query's candidates."""
+
+    scores: dict[Value, float]  # nats, mean over views
+    tokens: int  # read for it
+
+
+def _judgements(
+    model: LanguageModel, asked: Sequence[Asked], n_scored: int, adapters: RowAdapters | None
+) -> list[_Judgement]:
+    """Score the most voted for candidates of each query under all of its views: the mean log-probability.
 
     A view under which one of them would not fit the model speaks for none.
     """
-    candidates = [candidate.value for candidate in vote_flat(asked.votes)[:n_scored]]
+    candidates = [[candidate.value for candidate in vote_flat(each.votes)[:n_scored]] for each in asked]
+    comparing = [_comparing(model, each, values) for each, values in zip(asked, candidates, strict=True)]
+    answered = [each for of_query in comparing for of_view in of_query for each in of_view.answered]
+    if adapters is not None:
+        n_each = [sum(len(of_view.answered) for of_view in of_query) for of_query in comparing]
+        adapters = replace(
+            adapters, slots=[slot for slot, n in zip(adapters.slots, n_each, strict=True) for _ in range(n)]
+        )
+    scores = iter(model.score(answered, adapters=adapters) if answered else ())
+    judgements = []
+    for values, of_query in zip(candidates, comparing, strict=True):
+        sums, n_read = dict.fromkeys(values, 0.0), sum(of_view.prompt_tokens for of_view in of_query)
+        for _ in of_query:
+            for value in values:
+                score = next(scores)
+                sums[value] -= score.nll / len(of_query)
+                n_read += score.n_tokens
+        judgements.append(_Judgement(sums, n_read))
+    return judgements
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The candidates under one view."""
+
+    answered: tuple[tuple[Task, Value], ...]
+    prompt_tokens: int
+
+
+def _comparing(model: LanguageModel, asked: Asked, candidates: Sequence[Value]) -> list[_Compared]:
+    """Return the candidates as each view puts them, without views under which one does not fit the model."""
     rewritten = [
-        (view.apply(asked.question), [view.apply_value(value) for value in candidates], search.greedy.prompt_tokens)
+        _Compared(tuple((prompt, view.apply_value(value)) for value in candidates), search.greedy.prompt_tokens)
         for view, search in zip(asked.views, asked.said, strict=True)
+        for prompt in [view.apply(asked.question)]
     ]
-    comparing = [each for each in rewritten if all(model.fits(each[0], value) for value in each[1])]
-    scores = iter(model.score([(task, value) for task, values, _ in comparing for value in values]))
-    sums, n_read = dict.fromkeys(candidates, 0.0), 0
-    for _, _, prompt_tokens in comparing:
-        for candidate in candidates:
-            score = next(scores)[-1]  # of the answer; the others are the demonstrations'
-            sums[candidate] -= score.nll / len(comparing)
-            n_read += prompt_tokens + score.n_tokens
-    return sums, n_read
+    return [each for each in rewritten if all(model.fits(*answered) for answered in each.answered)]

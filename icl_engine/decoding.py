@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from icl_engine.reading import Positions, read_prompts
+from icl_engine.reading import OnRead, Positions, read_prompts
 
 MOST_MARGIN = 20.0  # nats; beyond that, or where nothing else is allowed, the runner-up is out of the question
 
@@ -56,6 +56,7 @@ def decode(
     kept_logits: Sequence[int] = (),
     drafts: Sequence[Sequence[int]] | None = None,
     on_keep: Callable[[list[int]], None] = lambda rows: None,
+    on_read: OnRead = lambda reading, last_logits: None,
 ) -> tuple[list[Decoded], torch.Tensor]:
     """Decode every prompt to its end token or its own limit of new tokens.
 
@@ -67,6 +68,7 @@ def decode(
         drafts: what each prompt may be answered with, the end left out; none: an empty one. They are read in the same
             pass as the prompts, and what the model would have written itself need not be written token by token. They
             change no result. Only for a model of which `can_forget` is true.
+        on_read: told what is read before anything is written.
         on_keep: told, where rows are dropped, which places of the batch as it was then go on.
 
     Returns:
@@ -82,6 +84,7 @@ def decode(
         kept_logits=kept_logits,
         n_last=1 + max(map(len, drafts)),
     )
+    on_read(reading, last[:, -1])
     rows = [_Row(end_ids, limit) for limit in max_new_tokens]
     _follow(drafts, last, rows, constraint)
     # read and not written; the newest token written is not read yet

@@ -129,8 +129,13 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
-        """Score, for each (task, answer), the output of every demonstration and, last, the answer.
+    def score(
+        self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
+    ) -> list[OutputScore]:
+        """Score each answer to its task. One task may be given with several answers.
+
+        Args:
+            adapters: of each answered task, where they differ; None: the model as it is.
 
         Raises:
             ContextOverflow: a task with its answer is longer than the context.

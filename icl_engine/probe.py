@@ -210,7 +210,7 @@ class Prober:
         """Score the demonstrations of each task, each held out in turn, and remember the scores."""
         sequences = [list(leave_one_out(task)) if len(task.demonstrations) > 1 else [] for task in tasks]
         scored = iter(self._model.score([each for of_task in sequences for each in of_task]))
-        scores = [tuple(next(scored)[-1] for _ in of_task) for of_task in sequences]
+        scores = [_next(scored, len(of_task)) for of_task in sequences]
         with self._lock:
             for task, of_task in zip(tasks, scores, strict=True):
                 if of_task:

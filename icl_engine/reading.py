@@ -3,6 +3,8 @@
 Knows nothing of tasks, nor of how the tokens are chosen.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -69,6 +71,16 @@ class _RoomyLayer(DynamicLayer):
         self._stores: list[torch.Tensor] = []  # two, (rows, heads, places, head_dim)
         self._shown: torch.Tensor | None = None  # the keys while they are the beginning of their store
 
+    @classmethod
+    def after(cls, other: Any) -> _RoomyLayer:
+        """Return a layer that goes on from another's keys and values, which it copies when it does."""
+        assert type(other) is _RoomyLayer, "can_forget was not asked"
+        layer = cls()
+        if other.keys is not None and other.values is not None:
+            layer.lazy_initialization(other.keys, other.values)
+            layer.keys, layer.values = other.keys, other.values
+        return layer
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,6 +136,15 @@ class Reading:
         column = torch.tensor(tokens, device=self.ids.device)[:, None]
         return self.read(column, torch.ones_like(column))[:, -1]
 
+    def fork(self) -> Reading:
+        """Return another reading that goes on from what is read so far, whatever becomes of this one. Only for a model
+        of which `can_forget` is true.
+        """
+        other = Reading(self.module, 0, pad_id=self.pad_id, positions=self.positions)
+        other.ids, other.mask = self.ids, self.mask
+        other.cache.layers = [_RoomyLayer.after(layer) for layer in self.cache.layers]
+        return other
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; one that is given several times goes on as several."""
         if list(rows) == list(range(len(self.ids))):
@@ -153,6 +174,9 @@ class Reading:
                 states.gather(2, place[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
                 for states in (layer.keys, layer.values)  # (rows, heads, places, head_dim)
             )
+
+
+OnRead = Callable[[Reading, torch.Tensor], None]  # of prompts, and the logits at their ends, (rows, vocabulary)
 
 
 def read_prompts(

@@ -59,10 +59,12 @@ class ScriptedModel:
             searches.append(Search(said, found, said.tokens))
         return searches
 
-    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
-        """Score outputs by whether the script would have written them, given the demonstrations before."""
+    def score(
+        self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
+    ) -> list[OutputScore]:
+        """Score answers by whether the script would have written them."""
         self.tasks_seen += [task for task, _ in answered]
-        return [(*self._demonstrations(task), _score(answer, self.script(task))) for task, answer in answered]
+        return [_score(answer, self.script(task)) for task, answer in answered]
 
     def _generation(self, task: Task, score_demonstrations: bool) -> Generation:
         value = self.script(task)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from icl_engine.decoding import Constraint, Decoded, constrained
-from icl_engine.reading import Positions, read_prompts
+from icl_engine.reading import OnRead, Positions, read_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ def search(
     constraint: Constraint,
     prefix: Sequence[int] = (),
     max_nodes: int = 4096,
+    on_read: OnRead = lambda reading, last_logits: None,
 ) -> list[SearchedPrompt]:
     """Find, for every prompt, each answer of at least this probability.
 
@@ -57,9 +58,11 @@ def search(
         max_new_tokens: for each prompt, how long an answer may be.
         prefix: what stands before every prompt: read once, for all of them.
         max_nodes: tokens read per prompt, after which only its greedy answer goes on.
+        on_read: told what is read before anything is written.
     """
     reading, _, last = read_prompts(module, prompts, pad_id=pad_id, positions=positions, prefix=prefix)
     logits = last[:, -1]
+    on_read(reading, logits)
     branches = [_Branch(prompt) for prompt in range(len(prompts))]
     greedy: dict[int, Decoded] = {}
     leaves: list[list[Leaf]] = [[] for _ in prompts]

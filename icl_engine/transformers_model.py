@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,15 @@ from icl_engine.inference_settings import Precision
 from icl_engine.language_model import Found, Generation, OutputScore, RowAdapters, Search
 from icl_engine.llama_passes import written_out
 from icl_engine.pass_lock import PassLock, end_team
-from icl_engine.reading import can_forget, left_padded, watching
+from icl_engine.reading import OnRead, can_forget, left_padded, read_prompts, watching
+from icl_engine.scoring import (
+    PromptMemory,
+    ReadPrompts,
+    SlotPrompt,
+    places_before_outputs,
+    scores_after_prompts,
+    scores_of_outputs,
+)
 from icl_engine.searching import Leaf, search
 from icl_engine.task import Task, Value
 from icl_engine.text_form import GRID_FORMS, GridForm
@@ -44,6 +52,7 @@ _REMEDY = (
 )
 _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # prompt tokens in one pass, padding included
 _BATCH_LOGITS = {"cpu": 2**27, "cuda": 2**30}  # logits in one pass, rows * places * vocabulary; 4 to 12 bytes each
+_REMEMBERED_TOKENS = {"cpu": 8_192, "cuda": 32_768}  # of prompts whose answers may be scored, padding included
 _HASHED_WHOLE_BYTES = 64 * 2**20
 _SAMPLE_BYTES = 4096  # of each tensor of a larger file
 
@@ -66,6 +75,7 @@ class TransformersModel:
         self.lock = PassLock()
         self._can_forget = can_forget(module)
         self._precision: Precision = "full"
+        self._memory: PromptMemory | None = None
         self._twin: TransformersModel | None = None
         end_team()  # loading computes too
 
@@ -199,14 +209,24 @@ class TransformersModel:
         return len(self.encoding.encode(task, answer).ids) < self.context_tokens
 
     @contextlib.contextmanager
-    def reading_in(self, precision: Precision) -> Iterator[None]:
-        """Let what is asked within a with block be read in a precision; see `InferenceSettings`. Holds the lock."""
+    def reading_in(self, precision: Precision = "full", *, remembering: bool = False) -> Iterator[None]:
+        """Let what is asked within a with block be read in a precision; see `InferenceSettings`. Holds the lock.
+
+        Args:
+            remembering: keep what is read of the first prompts that are answered, so that answers to them are scored
+                without reading them again. Leave the weights as they are meanwhile.
+        """
         with self.lock:
-            before, self._precision = self._precision, precision
+            before = self._precision, self._memory
+            remembering = remembering and self._can_forget
+            self._precision, self._memory = (
+                precision,
+                PromptMemory(self._limit(_REMEMBERED_TOKENS)) if remembering else None,
+            )
             try:
                 yield
             finally:
-                self._precision = before
+                self._precision, self._memory = before
 
     def _written_out(self) -> contextlib.AbstractContextManager[None]:
         return written_out(self.module, self._precision)
@@ -248,24 +268,71 @@ class TransformersModel:
                 results.update(zip(batch, found, strict=True))
         return [results[i] for i in range(len(tasks))]
 
-    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
-        """Score given outputs; see `LanguageModel`."""
+    def score(
+        self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
+    ) -> list[OutputScore]:
+        """Score given answers; see `LanguageModel`. A prompt that several answers follow is read once."""
         encoded = [self.encode(task, answer) for task, answer in answered]
-        results: dict[int, tuple[OutputScore, ...]] = {}
+        rows = [replace(each, outputs=each.outputs[-1:]) for each in encoded]
+        slots = [0] * len(rows) if adapters is None else adapters.slots
+        prompts = [(slot, row.ids[: row.outputs[0][0]]) for slot, row in zip(slots, rows, strict=True)]
+        use = (lambda slots: None) if adapters is None else adapters.use
+        results: dict[int, OutputScore] = {}
         with self.lock, torch.inference_mode(), typed_out_of_memory(), self._written_out():
-            for batch in self._batches(encoded):
-                rows = [encoded[i] for i in batch]
-                ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
-                places = _places_before_outputs(rows, ids.shape[1])
-                logits = self.module(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=self.encoding.positions(ids, mask),
-                    use_cache=False,
-                    logits_to_keep=torch.tensor(places, device=self.device),
-                ).logits
-                results.update(zip(batch, _scores(rows, ids, places, logits), strict=True))
+            for places, known in self._by_memory(prompts):
+                for of_group in self._batches([rows[i] for i in places]):
+                    batch = sorted((places[place] for place in of_group), key=lambda i: slots[i])
+                    said = self._score([rows[i] for i in batch], [prompts[i] for i in batch], known, use)
+                    results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(answered))]
+
+    def _by_memory(self, prompts: Sequence[SlotPrompt]) -> list[tuple[list[int], ReadPrompts | None]]:
+        """Return the places of prompts that were read together, with what was read, and those that are not known."""
+        groups: dict[int, tuple[list[int], ReadPrompts | None]] = {}
+        for i, prompt in enumerate(prompts):
+            known = None if self._memory is None else self._memory.of(prompt)
+            groups.setdefault(id(known), ([], known))[0].append(i)
+        return list(groups.values())
+
+    def _score(
+        self,
+        rows: Sequence[Encoded],
+        prompts: Sequence[SlotPrompt],
+        known: ReadPrompts | None,
+        use: Callable[[Sequence[int]], None],
+    ) -> list[OutputScore]:
+        """Score one batch, each row's one output, behind prompts that are read or not."""
+        different = list(dict.fromkeys(prompts))
+        if known is None and self._can_forget and len(different) < len(prompts):
+            use([slot for slot, _ in different])
+            reading, _, last = read_prompts(
+                self.module,
+                [ids for _, ids in different],
+                pad_id=self.encoding.pad_id,
+                positions=self.encoding.positions,
+            )
+            known = ReadPrompts(different, reading, last[:, -1])
+        use([slot for slot, _ in prompts])
+        if known is not None:
+            return scores_after_prompts(known, prompts, [row.ids[slice(*row.outputs[0])] for row in rows])
+        ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
+        places = places_before_outputs(rows, ids.shape[1])
+        logits = self.module(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=self.encoding.positions(ids, mask),
+            use_cache=False,
+            logits_to_keep=torch.tensor(places, device=self.device),
+        ).logits
+        return [score for (score,) in scores_of_outputs(rows, ids, places, logits)]
+
+    def _remembered(self, prompts: Sequence[_Prompt], slots: Sequence[int]) -> OnRead:
+        """Return what takes note of prompts that are read, without a draft, if that is wanted."""
+        memory = self._memory
+        if memory is None or any(each.draft for each in prompts):
+            return lambda reading, last_logits: None
+        keys = [(slot, each.encoded.ids) for slot, each in zip(slots, prompts, strict=True)]
+        return lambda reading, last_logits: memory.add(ReadPrompts(keys, reading.fork(), last_logits))
 
     def _prompt(self, task: Task, draft: Value | None = None, *, scored: bool = False) -> _Prompt:
         encoded = self.encode(task)
@@ -295,7 +362,7 @@ class TransformersModel:
             replace(each.encoded, ids=each.encoded.ids[:n_shared] if n_shared else (*each.encoded.ids, *each.draft))
             for each in prompts
         ]
-        places = _places_before_outputs(read, max(len(row.ids) for row in read))
+        places = places_before_outputs(read, max(len(row.ids) for row in read))
         decoded, logits = decode(
             self.module,
             [each.encoded.ids[n_shared:] for each in prompts],
@@ -308,9 +375,10 @@ class TransformersModel:
             kept_logits=places,
             drafts=[each.draft for each in prompts],
             on_keep=keep if n_shared == 0 else lambda rows: None,
+            on_read=self._remembered(prompts, [0] * len(prompts) if adapters is None else adapters.slots),
         )
         ids, _ = left_padded([row.ids for row in read], self.encoding.pad_id, self.device)
-        shown = _scores(read, ids, places, logits)
+        shown = scores_of_outputs(read, ids, places, logits)
         return [
             self._generation(prompt, row, scores) for prompt, row, scores in zip(prompts, decoded, shown, strict=True)
         ]
@@ -336,6 +404,7 @@ class TransformersModel:
             positions=self.encoding.positions,
             constraint=self.encoding.constraint([each.task for each in prompts], self.device),
             prefix=prompts[0].encoded.ids[:n_shared],
+            on_read=self._remembered(prompts, [0] * len(prompts)),
         )
         return [
             Search(
@@ -380,7 +449,7 @@ class TransformersModel:
         Args:
             n_branches: how many rows each may become.
         """
-        kind = self.device.type if self.device.type in _BATCH_TOKENS else "cpu"
+        most_tokens, most_logits = self._limit(_BATCH_TOKENS), self._limit(_BATCH_LOGITS)
         vocabulary = int(self.module.config.vocab_size)
         lengths = [len(row.ids) for row in rows]
         batch: list[int] = []
@@ -390,13 +459,16 @@ class TransformersModel:
             width = lengths[batch[0]] if batch else lengths[i]
             n_logits = (len(batch) + 1) * max(min(width, n_scored + n_own), n_branches) * vocabulary
             n_tokens = width * (len(batch) + 1) * n_branches
-            if batch and (n_tokens > _BATCH_TOKENS[kind] or n_logits > _BATCH_LOGITS[kind]):
+            if batch and (n_tokens > most_tokens or n_logits > most_logits):
                 yield batch
                 batch, n_scored = [], 0
             batch.append(i)
             n_scored += n_own
         if batch:
             yield batch
+
+    def _limit(self, by_device: Mapping[str, int]) -> int:
+        return by_device.get(self.device.type, by_device["cpu"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,38 +499,6 @@ def typed_out_of_memory() -> Iterator[None]:
         raise OutOfMemory(
             "the device's memory does not hold a pass of the model; give a smaller task or model"
         ) from error
-
-
-def _places_before_outputs(rows: Sequence[Encoded], width: int) -> list[int]:
-    """Return the places, in rows left-padded to `width`, whose logits predict a token of any row's outputs."""
-    places = {
-        place + width - len(row.ids) - 1 for row in rows for start, stop in row.outputs for place in range(start, stop)
-    }
-    return sorted(places)
-
-
-def _scores(
-    rows: Sequence[Encoded], ids: torch.Tensor, places: Sequence[int], logits: torch.Tensor
-) -> list[tuple[OutputScore, ...]]:
-    """Return the scores of every row's outputs from logits (rows, len(places), vocabulary)."""
-    if not places:
-        return [() for _ in rows]
-    log_p = torch.log_softmax(logits.float(), dim=-1)
-    targets = ids[:, torch.tensor(places, device=ids.device) + 1]  # (rows, len(places))
-    nll = -log_p.gather(-1, targets[..., None])[..., 0].cpu()
-    exact = (log_p.argmax(-1) == targets).cpu()
-    column = {place: i for i, place in enumerate(places)}
-    scores = []
-    for i, row in enumerate(rows):
-        shift = ids.shape[1] - len(row.ids) - 1
-        spans = [slice(column[start + shift], column[stop - 1 + shift] + 1) for start, stop in row.outputs]
-        scores.append(
-            tuple(
-                OutputScore(float(nll[i, span].sum()), span.stop - span.start, bool(exact[i, span].all()))
-                for span in spans
-            )
-        )
-    return scores
 
 
 def _is_path(source: str) -> bool:

@@ -350,8 +350,8 @@ class TttEngine:
         for i, each in enumerate(requests):
             alike.setdefault((each.settings, each.seed, "" if mixed else each.adapter.key), []).append(i)
         for (settings, seed, _), places in alike.items():
-            together = len(places) > 1 and settings.decode == "greedy" and settings.vote != "scored"
-            together = together and self.lora.method != "full"  # rows of one batch cannot have different models
+            # rows of one batch cannot have different models, and a search knows of one adapter
+            together = len(places) > 1 and settings.decode == "greedy" and self.lora.method != "full"
             answer = self._answer_together if together else self._answer_one_by_one
             results.update(zip(places, answer([requests[i] for i in places], settings, seed), strict=True))
         return [results[i] for i in range(len(requests))]

@@ -474,7 +474,7 @@ def untrained_nll(model: TransformersModel, job: TrainingJob, steps: int) -> Unt
     began = time.perf_counter()
     asked = list(leave_one_out(job.task))[len(known) : n_looked]
     try:
-        found = tuple(scores[-1].nll_per_token for scores in model.score(asked)) if asked else ()
+        found = tuple(score.nll_per_token for score in model.score(asked)) if asked else ()
         tokens = sum(len(model.encode(task, answer).ids) for task, answer in asked)
     except (ContextOverflow, OutOfMemory):
         return Untrained()

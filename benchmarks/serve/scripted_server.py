@@ -47,9 +47,9 @@ class SlowModel(ScriptedModel):
         self.tasks_seen.clear()  # a server that runs for days must not remember them
         return generations
 
-    def score(self, answered: Sequence[tuple[Task, Value]]) -> Any:
-        """Score outputs, and forget them."""
-        scores = super().score(answered)
+    def score(self, answered: Sequence[tuple[Task, Value]], **options: Any) -> Any:
+        """Score answers, and forget them."""
+        scores = super().score(answered, **options)
         self.tasks_seen.clear()
         return scores
 

@@ -205,7 +205,7 @@ def test_what_the_router_does_not_take_here_is_left_out_and_the_head_says_so(
 
     main([*options, "--without-trl", "--results", str(tmp_path / "r")])
 
-    assert {"short", "narrow", "narrow, top layers", "lean", "shorter"} < set(compared)
+    assert {"short", "narrow", "narrow, top layers", "lean", "lean, scored", "shorter"} < set(compared)
     assert not [name for name in compared if IN_BF16 in name or name == TRL]
     assert "`bf16` in its name is left out" in capsys.readouterr().out
 

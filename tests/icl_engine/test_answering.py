@@ -31,7 +31,7 @@ from icl_engine.augmentations import TRANSFORMS, views
 from icl_engine.errors import OutOfMemory
 from icl_engine.families import FAMILIES, sample_task
 from icl_engine.inference_settings import InferenceSettings
-from icl_engine.language_model import Generation, OutputScore, load_model
+from icl_engine.language_model import Generation, OutputScore, RowAdapters, load_model
 from icl_engine.paper_views import paper_views
 from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Grid, Task, Value
@@ -217,8 +217,10 @@ def test_the_vote_is_that_of_the_settings(vote: Literal["hierarchical", "flat"])
 class Doubtful(ScriptedModel):
     """Says what the script says; when asked to score, holds a half turn for likelier than all else."""
 
-    def score(self, answered: Sequence[tuple[Task, Value]]) -> list[tuple[OutputScore, ...]]:
-        return [(OutputScore(1.0 if answer == half_turned(task) else 5.0, 4, False),) for task, answer in answered]
+    def score(
+        self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
+    ) -> list[OutputScore]:
+        return [OutputScore(1.0 if answer == half_turned(task) else 5.0, 4, False) for task, answer in answered]
 
 
 def test_a_candidate_that_is_likelier_under_all_views_beats_one_with_more_votes() -> None:
@@ -246,7 +248,7 @@ def test_a_score_is_the_mean_over_all_views_of_what_the_model_says_of_the_rewrit
 
         for candidate in answer.candidates if len({vote.value for vote in asked.votes}) > 1 else ():
             scores = taught.score([(view.apply(task), view.apply_value(candidate.value)) for view in asked.views])
-            mean = -sum(each[-1].nll for each in scores) / len(scores)
+            mean = -sum(score.nll for score in scores) / len(scores)
 
             assert candidate.log_probability == pytest.approx(mean, abs=1e-3)
             assert oracle(asked.votes, candidate.value)

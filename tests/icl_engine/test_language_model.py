@@ -39,14 +39,13 @@ def test_a_score_is_the_sum_over_an_output_of_what_a_plain_pass_says(
     ids = torch.tensor(encoded.ids)
     with torch.no_grad():
         log_p = tiny.module(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
-    (scores,) = tiny.score([answered])
+    (score,), (said,) = tiny.score([answered]), tiny.generate([task], score_demonstrations=True)
 
-    assert len(scores) == len(task.demonstrations) + 1
-    for score, (start, stop) in zip(scores, encoded.outputs, strict=True):
+    for found, (start, stop) in zip((*said.demonstrations, score), encoded.outputs, strict=True):
         plain = -sum(float(log_p[place - 1, ids[place]]) for place in range(start, stop))
         likeliest = all(int(log_p[place - 1].argmax()) == int(ids[place]) for place in range(start, stop))
 
-        assert alike(score, OutputScore(plain, stop - start, likeliest))
+        assert alike(found, OutputScore(plain, stop - start, likeliest))
 
 
 @pytest.mark.parametrize("n_queries", [1, 2], ids=["alone", "shared prefix"])
@@ -73,32 +72,18 @@ def test_a_draft_stands_behind_the_prompt_so_no_hidden_state_is_told(tiny: Trans
 
 def test_an_output_is_exact_where_greedy_decoding_writes_it(taught: TransformersModel) -> None:
     written = [answer.value for answer in taught.generate([task for task, _ in ANSWERED + WRONG])]
-    exact = [scores[-1].exact for scores in taught.score(ANSWERED + WRONG)]
+    exact = [score.exact for score in taught.score(ANSWERED + WRONG)]
 
     assert exact == [value == answer for value, (_, answer) in zip(written, ANSWERED + WRONG, strict=True)]
     assert exact == [True] * 3 + [False] * 3
 
 
 def test_the_probability_of_an_answer_is_its_score(taught: TransformersModel) -> None:
-    for answer, scores in zip(taught.generate(TASKS), taught.score(ANSWERED), strict=True):
+    for answer, score in zip(taught.generate(TASKS), taught.score(ANSWERED), strict=True):
         # the grammar forbids some tokens, and the rest share what those had
-        assert -scores[-1].nll <= answer.log_probability + 1e-4
-        assert answer.log_probability == pytest.approx(-scores[-1].nll, abs=0.2)
-        assert len(answer.token_log_probabilities) == scores[-1].n_tokens
-
-
-@pytest.mark.parametrize("name", ["tiny", "taught"])
-def test_demonstrations_score_alike_on_the_way_to_an_answer_and_by_themselves(
-    request: pytest.FixtureRequest, name: str
-) -> None:
-    model: TransformersModel = request.getfixturevalue(name)
-
-    answers = model.generate(TASKS, score_demonstrations=True)
-
-    for answer, scores in zip(answers, model.score(ANSWERED), strict=True):
-        assert len(answer.demonstrations) == len(scores) - 1
-        for on_the_way, alone in zip(answer.demonstrations, scores, strict=False):
-            assert alike(on_the_way, alone)
+        assert -score.nll <= answer.log_probability + 1e-4
+        assert answer.log_probability == pytest.approx(-score.nll, abs=0.2)
+        assert len(answer.token_log_probabilities) == score.n_tokens
 
 
 def test_demonstrations_are_scored_where_that_is_asked_for_and_the_answers_are_the_same(
@@ -111,12 +96,12 @@ def test_demonstrations_are_scored_where_that_is_asked_for_and_the_answers_are_t
 
 
 def test_a_demonstration_is_scored_given_those_before_it_alone(tiny: TransformersModel) -> None:
-    (whole,) = tiny.score([ANSWERED[0]])
+    (whole,) = tiny.generate([ROW_TASK], score_demonstrations=True)
     for i, shown in enumerate(ROW_TASK.demonstrations):
         before = ROW_TASK.replace(demonstrations=ROW_TASK.demonstrations[:i], queries=(shown.input,))
-        (scores,) = tiny.score([(before, shown.output)])
+        (score,) = tiny.score([(before, shown.output)])
 
-        assert alike(scores[-1], whole[i])
+        assert alike(score, whole.demonstrations[i])
 
 
 @pytest.mark.parametrize("limit", ["_BATCH_TOKENS", "_BATCH_LOGITS"])
@@ -127,8 +112,7 @@ def test_answers_do_not_depend_on_how_tasks_are_batched(
     monkeypatch.setitem(getattr(icl_engine.transformers_model, limit), "cpu", 1)
 
     assert [answer.value for answer in taught.generate(TASKS)] == [answer.value for answer in together]
-    for one_by_one, before in zip(taught.score(ANSWERED), scores, strict=True):
-        assert all(map(alike, one_by_one, before))
+    assert all(map(alike, taught.score(ANSWERED), scores))
 
 
 @pytest.mark.parametrize("kind", ["llama", "embedded"])

@@ -34,11 +34,16 @@ def test_a_probe_scores_each_demonstration_as_the_model_does(
 ) -> None:
     model: TransformersModel = request.getfixturevalue(name)
     found = probe(model, task)
-    (in_order,) = model.score([(task, task.query)])
-    held_out = [scores[-1] for scores in model.score(list(leave_one_out(task)))]
+    in_order = model.score(
+        [
+            (task.replace(demonstrations=task.demonstrations[:i], queries=(shown.input,)), shown.output)
+            for i, shown in enumerate(task.demonstrations)
+        ]
+    )
+    held_out = model.score(list(leave_one_out(task)))
 
-    assert found.demonstration_nll == pytest.approx([score.nll_per_token for score in in_order[:-1]], abs=1e-3)
-    assert found.demonstration_exact == tuple(score.exact for score in in_order[:-1])
+    assert found.demonstration_nll == pytest.approx([score.nll_per_token for score in in_order], abs=1e-3)
+    assert found.demonstration_exact == tuple(score.exact for score in in_order)
     assert found.loo_nll == pytest.approx([score.nll_per_token for score in held_out], abs=1e-3)
     assert found.loo_exact == tuple(score.exact for score in held_out)
 

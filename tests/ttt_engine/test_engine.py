@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -540,8 +540,13 @@ def test_several_adapters_share_a_batch_on_a_gpu_alone() -> None:
     assert [mixes_adapters(torch.device(name)) for name in ("cpu", "cuda")] == [False, True]
 
 
+@pytest.mark.parametrize("vote", ["hierarchical", "scored"])
 def test_tasks_answered_together_have_the_answers_they_have_alone(
-    engine: TttEngine, training: TrainingSettings, mixed: bool, monkeypatch: pytest.MonkeyPatch
+    engine: TttEngine,
+    training: TrainingSettings,
+    mixed: bool,
+    vote: Literal["hierarchical", "scored"],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batches: list[int] = []
 
@@ -552,11 +557,9 @@ def test_tasks_answered_together_have_the_answers_they_have_alone(
     monkeypatch.setattr("ttt_engine.engine.answer_many_by_vote", noting)
     tasks = [CONSTANT_TASK, ROW_TASK, TEXT_TASK, CONSTANT_TASK.replace(queries=(((8, 2),), ((1, 1, 1),)))]
     adapters = [engine.adapt(task, training, seed=0).adapter for task in tasks]
-    alone = [engine.answer(task, adapter, n_views=4) for task, adapter in zip(tasks, adapters, strict=True)]
-    requests = [
-        AnswerRequest(task, adapter, InferenceSettings(n_views=4))
-        for task, adapter in zip(tasks, adapters, strict=True)
-    ]
+    settings = InferenceSettings(n_views=4, vote=vote)
+    alone = [engine.answer(task, adapter, settings=settings) for task, adapter in zip(tasks, adapters, strict=True)]
+    requests = [AnswerRequest(task, adapter, settings) for task, adapter in zip(tasks, adapters, strict=True)]
 
     together = engine.answer_many(requests)
 
@@ -568,12 +571,8 @@ def test_tasks_answered_together_have_the_answers_they_have_alone(
         assert [answer.confidence for answer in answers] == [answer.confidence for answer in expected]
 
 
-@pytest.mark.parametrize(
-    "settings", [InferenceSettings(n_views=2, vote="scored"), InferenceSettings(n_views=2, decode="search")]
-)
-def test_what_cannot_be_done_side_by_side_is_done_one_by_one(
-    engine: TttEngine, training: TrainingSettings, settings: InferenceSettings
-) -> None:
+def test_searches_are_made_one_by_one(engine: TttEngine, training: TrainingSettings, mixed: bool) -> None:
+    settings = InferenceSettings(n_views=2, decode="search")
     tasks = [CONSTANT_TASK, ROW_TASK]
     adapters = [engine.adapt(task, training, seed=0).adapter for task in tasks]
     requests = [AnswerRequest(task, adapter, settings) for task, adapter in zip(tasks, adapters, strict=True)]

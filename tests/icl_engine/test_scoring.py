@@ -1,0 +1,179 @@
+"""Answers score behind a prompt that is read once as they do in a pass of their own, whoever has read it and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import icl_engine.transformers_model
+from icl_engine.answering import answer_by_vote, ask_under_views, choose_answer
+from icl_engine.inference_settings import InferenceSettings
+from icl_engine.language_model import OutputScore, RowAdapters, load_model
+from icl_engine.task import Task, Value
+from icl_engine.transformers_model import TransformersModel
+from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, save_tiny_mistral, tiny_model
+from ttt_engine.config import LoraSettings
+from ttt_engine.lora import LoraStack
+
+# of each task several answers, of unlike lengths, right ones among them
+SEVERAL: list[tuple[Task, Value]] = [
+    *((ROW_TASK, answer) for answer in (ANSWERS[0], ((1,),), ((0, 5, 4, 4), (0, 5, 4, 4)))),
+    *((GRID_TASK, answer) for answer in (((3,),), ANSWERS[1])),
+    *((TEXT_TASK, answer) for answer in ("", ANSWERS[2], "größer als alles")),
+]
+
+
+@pytest.fixture(params=["tiny", "taught", "llama", "mistral"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> TransformersModel:
+    """The embedded kind, one with tokenizer and ordinary positions, and one that keeps a window of tokens."""
+    if request.param == "llama":
+        return load_model(str(save_tiny_llama(tmp_path)), device="cpu")
+    if request.param == "mistral":
+        return load_model(str(save_tiny_mistral(tmp_path, sliding_window=16)), device="cpu")
+    named: TransformersModel = request.getfixturevalue(request.param)
+    return named
+
+
+@pytest.fixture
+def read() -> Iterator[Callable[[TransformersModel], list[int]]]:
+    """Of a model, tokens that pass through it from now on, padding included, a number for each pass."""
+
+    def watched(model: TransformersModel) -> list[int]:
+        seen: list[int] = []
+        embedding = model.module.get_input_embeddings()
+        handles.append(embedding.register_forward_hook(lambda module, given, out: seen.append(given[0].numel())))
+        return seen
+
+    handles: list[Any] = []
+    yield watched
+    for handle in handles:
+        handle.remove()
+
+
+def alike(score: OutputScore, other: OutputScore) -> bool:
+    return score.nll == pytest.approx(other.nll, abs=1e-3, rel=1e-4) and score.n_tokens == other.n_tokens
+
+
+def all_alike(scores: Sequence[OutputScore], others: Sequence[OutputScore]) -> bool:
+    return len(scores) == len(others) and all(map(alike, scores, others))
+
+
+def alone(model: TransformersModel, answered: Sequence[tuple[Task, Value]]) -> list[OutputScore]:
+    return [score for each in answered for score in model.score([each])]
+
+
+def test_several_answers_to_a_task_score_as_each_does_alone(model: TransformersModel) -> None:
+    scores, expected = model.score(SEVERAL), alone(model, SEVERAL)
+
+    assert all_alike(scores, expected)
+    assert [score.exact for score in scores] == [score.exact for score in expected]
+
+
+def test_right_answers_among_several_are_exact(taught: TransformersModel) -> None:
+    right = dict(zip(TASKS, ANSWERS, strict=True))
+
+    assert [score.exact for score in taught.score(SEVERAL)] == [answer == right[task] for task, answer in SEVERAL]
+
+
+def test_a_prompt_that_several_answers_follow_is_read_once(
+    tiny: TransformersModel, read: Callable[[TransformersModel], list[int]]
+) -> None:
+    answered = [each for each in SEVERAL if each[0] is ROW_TASK]
+    tokens = read(tiny)
+    longest = max(score.n_tokens for score in tiny.score(answered))
+
+    assert tokens == [len(tiny.encode(ROW_TASK).ids), len(answered) * (longest - 1)]
+
+
+@pytest.mark.parametrize("way", ["generate", "shared demonstrations", "search"])
+def test_what_was_answered_is_not_read_again_to_be_scored(
+    tiny: TransformersModel, read: Callable[[TransformersModel], list[int]], way: str
+) -> None:
+    tasks = [TEXT_TASK.replace(queries=(query,)) for query in ("a", "not True")] if way.startswith("shared") else TASKS
+    answered = [(task, answer) for task in tasks for answer in (("b", "cde") if task.kind == "text" else ANSWERS[:2])]
+    expected = alone(tiny, answered)
+
+    with tiny.reading_in(remembering=True):
+        tiny.search(tasks, cut_off=0.3) if way == "search" else tiny.generate(tasks)
+        tokens = read(tiny)
+        scores = tiny.score(answered)
+        n_tokens = sum(tokens)
+
+    assert all_alike(scores, expected)
+    assert n_tokens <= len(answered) * max(score.n_tokens for score in scores)
+    tiny.score(answered)
+    assert sum(tokens) > 2 * n_tokens  # nothing is remembered any longer
+
+
+def test_what_is_scored_without_having_been_answered_is_read(tiny: TransformersModel) -> None:
+    with tiny.reading_in(remembering=True):
+        tiny.generate([ROW_TASK])
+
+        assert all_alike(tiny.score(SEVERAL), alone(tiny, SEVERAL))
+
+
+def test_no_more_is_remembered_than_there_is_room_for(
+    tiny: TransformersModel, read: Callable[[TransformersModel], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_row, n_grid = (len(tiny.encode(task).ids) for task in (ROW_TASK, GRID_TASK))
+    monkeypatch.setitem(icl_engine.transformers_model._REMEMBERED_TOKENS, "cpu", n_row)
+    with tiny.reading_in(remembering=True):
+        tiny.generate([ROW_TASK])
+        tiny.generate([GRID_TASK])
+        tokens = read(tiny)
+        tiny.score([(ROW_TASK, ANSWERS[0])])
+        tiny.score([(GRID_TASK, ANSWERS[1])])
+
+    assert tokens[0] < n_row
+    assert tokens[1] > n_grid
+
+
+def test_with_a_draft_behind_it_a_prompt_is_not_remembered(tiny: TransformersModel) -> None:
+    with tiny.reading_in(remembering=True):
+        tiny.generate(TASKS, drafts=ANSWERS)
+
+        assert all_alike(tiny.score(SEVERAL), alone(tiny, SEVERAL))
+
+
+def test_answers_are_scored_each_with_its_own_adapter() -> None:
+    model = tiny_model(sharpness=3.0)
+    stack = LoraStack(model, LoraSettings(4, 8.0), 2)
+    stack.weights.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(0))
+    slots = [i % 2 for i in range(len(SEVERAL))]
+    expected = []
+    with model.lock, stack.active():
+        for slot, answered in zip(slots, SEVERAL, strict=True):
+            stack.use([slot])
+            expected += model.score([answered])
+        adapters = RowAdapters(slots, stack.use)
+        fresh = model.score(SEVERAL, adapters=adapters)
+        with model.reading_in(remembering=True):
+            model.generate([*TASKS, *TASKS], adapters=RowAdapters([0, 0, 0, 1, 1, 1], stack.use))
+            remembered = model.score(SEVERAL, adapters=adapters)
+        stack.use([0])
+        others = model.score(SEVERAL)
+
+    assert all_alike(fresh, expected)
+    assert all_alike(remembered, expected)
+    assert not all_alike(others, expected)
+
+
+@pytest.mark.parametrize("decode", ["greedy", "search"])
+def test_a_vote_by_score_that_remembers_its_prompts_is_one_that_does_not(
+    taught: TransformersModel, decode: Any
+) -> None:
+    settings = InferenceSettings(vote="scored", n_views=6, decode=decode, cut_off=0.02)
+    for task in TASKS:
+        (answer,) = answer_by_vote(taught, task, settings=settings)
+        (asked,) = ask_under_views(taught, task, settings)
+        known = choose_answer(taught, asked, settings)
+
+        assert answer.values == known.values
+        assert answer.tokens == known.tokens
+        assert [each.log_probability for each in answer.candidates] == pytest.approx(
+            [each.log_probability for each in known.candidates], abs=1e-3
+        )
