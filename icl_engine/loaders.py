@@ -122,7 +122,7 @@ def _files(path: Path, limits: Limits) -> list[Path]:
         if not files:
             _unreadable("a folder without JSON files", str(path))
     elif not path.exists():
-        _unreadable("no such file", str(path))
+        raise UnreadableTaskFile("no such file", field=str(path), remedy="Check the path.")
     elif not path.is_file():
         _unreadable("neither a file nor a folder", str(path))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from icl_engine.errors import FewShotError
@@ -14,7 +15,11 @@ class ArmUnavailable(FewShotError):
         self.arm = arm
         self.available = tuple(str(name) for name in available)
         names = ", ".join(self.available) or "none"
-        super().__init__(f"arm {str(arm)!r} is not available here. Available: {names}.", task_id=task_id)
+        close = difflib.get_close_matches(str(arm), self.available, n=1)
+        remedy = (
+            f"Did you mean {close[0]}?" if close else "TTT_ROUTER_ARMS adds others, where the task is of their kind."
+        )
+        super().__init__(f"arm {str(arm)!r} is not available here. Available: {names}. {remedy}", task_id=task_id)
 
 
 class LedgerUnavailable(FewShotError):
@@ -96,12 +101,20 @@ class TooFewOutcomes(FewShotError):
         super().__init__(f"{known} decisions with known outcomes, {needed} are needed. {remedy}")
 
 
+_MAKING = {  # how something comes to have this name
+    "challenger": "`ttt-router policy train` makes one.",
+    "champion": "`ttt-router policy promote` makes a version the champion.",
+    "previous": "It is the champion before this one, and this one is the first.",
+}
+
+
 class UnknownVersion(FewShotError):
-    """The ledger holds no policy version under this id."""
+    """The ledger holds no policy version under this id or name."""
 
     def __init__(self, version_id: str, location: str) -> None:
         self.version_id = version_id
-        super().__init__(f"no policy version {version_id!r} in ledger {location}. Publish it first, or check the id.")
+        remedy = _MAKING.get(version_id, "`ttt-router policy status` lists those that there are.")
+        super().__init__(f"no policy version {version_id!r} in ledger {location}. {remedy}")
 
 
 class PromotionLost(FewShotError):

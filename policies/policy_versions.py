@@ -176,17 +176,23 @@ class PolicyVersions:
             return champion
 
     def roll_back(self, *, expected_epoch: int, reason: str) -> Alias:
-        """Make `previous` the champion again; the two change places.
+        """Make `previous` the champion again; the two change places. The first champion leaves its place empty: who
+        decided before there was any decides again.
 
         Raises:
             PromotionLost: someone else promoted since; nothing was changed.
-            UnknownVersion: there is no previous champion.
-            PolicyFileDamaged: its file would not load.
+            UnknownVersion: there is no champion.
+            PolicyFileDamaged: the file of the previous one would not load.
         """
-        previous = self.alias(PREVIOUS).version_id
-        if previous is None:
-            raise UnknownVersion(PREVIOUS, self._database.place.shown)
-        return self.promote(previous, expected_epoch=expected_epoch, reason=reason)
+        champion, previous = self.alias(CHAMPION).version_id, self.alias(PREVIOUS).version_id
+        if previous is not None:
+            return self.promote(previous, expected_epoch=expected_epoch, reason=reason)
+        if champion is None:
+            raise UnknownVersion(CHAMPION, self._database.place.shown)
+        with self._database.writing() as connection:
+            nobody = self._move(connection, CHAMPION, None, expected_epoch, reason)
+            self._add_state(connection, champion, PolicyState.RETIRED, reason)
+            return nobody
 
     def sweep(self) -> tuple[Path, ...]:
         """Remove what crashes have left in the folder, which no other ledger may share, and return what that was."""

@@ -64,10 +64,10 @@ class RegretBound:
         """What the threshold rests on, or why there is none."""
         n = self.n_calibration
         if n < self.n_needed:
-            return f"{n} calibration tasks, {self.n_needed} needed: everything is trained on"
+            return f"the bound needs {self.n_needed} calibration tasks and has {n}, so every task is trained on"
         if not self.holds:
-            said = f"{n} calibration tasks show no threshold to keep the regret rate at {self.max_rate:g}"
-            return f"{said}: everything is trained on"
+            said = f"{n} calibration tasks show no threshold that keeps the regret rate at {self.max_rate:g}"
+            return f"{said}, so every task is trained on"
         seen = f"of {self.n_icl} calibration tasks below it {self.n_regretted} would have been answered better by ttt"
         of = "all" if self.n_future is None else f"those among the next {self.n_future} tasks"
         return f"{seen}; at most {self.max_rate:g} of {of} with probability {1.0 - self.delta:g}"
@@ -260,7 +260,8 @@ class BoundedRegret:
         score = self.scorer.score(features)
         favourite, trained = self._rule(score, arms)
         side = "below" if score < self.bound.threshold else "not below"
-        reason = f"{self.scorer.name} {score:.3g}, {side} {self.bound.threshold:.3g}: {favourite}; {self.bound.reason}"
+        compared = f", {side} {self.bound.threshold:.3g}" if self.bound.holds else ""
+        reason = f"{self.scorer.name} {score:.3g}{compared}: {favourite}; {self.bound.reason}"
         if trained is None:
             reason += "; ttt is not available, so the bound says nothing of this task"
         return drawn(

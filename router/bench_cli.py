@@ -137,7 +137,7 @@ def run_report(
     draws: Annotated[int, typer.Option(metavar="N", min=100, help="Bootstrap draws.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of folds, draws and stream.")] = 0,
 ) -> None:
-    """Replay every policy on frozen outcomes, anybody's, and write the page and its plots. Needs the extra [report]."""
+    """Replay every policy on frozen outcomes, anybody's, and write the page and its plots. Needs the extra `report`."""
     from policies.errors import OutcomesRefused
     from policies.outcome_matrix import joined
     from router.bench.contenders import standard_contenders

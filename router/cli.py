@@ -26,7 +26,7 @@ from router.model_cli import model_app
 from router.policy_cli import policy_app
 from router.quiet_libraries import quiet_libraries
 from router.serve_cli import serve
-from router.settings import Settings
+from router.settings import Settings, slips_of_the_pen
 from router.traces_cli import traces_app
 from router.ui_cli import ui
 from router.values_shown import printable
@@ -101,6 +101,7 @@ def solve(
 ) -> None:
     """Answer the tasks of a file; where it holds the solutions, say what was right."""
     settings = _settings(model=model, seed=seed, deadline_s=deadline, home=home)
+    _tell_of_slips()
     tasks = _tasks(file, settings, limit=limit, shots=shots, instruction=instruction, query=query)
     router = make_router(settings)
     try:
@@ -123,6 +124,7 @@ def decide(
 ) -> None:
     """Say which arm each task of a file would be answered with, and why; answer none of them."""
     settings = _settings(model=model, seed=seed, home=home)
+    _tell_of_slips()
     tasks = _tasks(file, settings, limit=limit, shots=shots, instruction=instruction, query=query)
     router = make_router(settings)
     out = Console()
@@ -352,6 +354,11 @@ def _only_query(labelled: LabelledTask, i: int) -> LabelledTask:
 
 def _settings(**given: object) -> Settings:
     return Settings(**_only_given(given))
+
+
+def _tell_of_slips() -> None:
+    for slip in slips_of_the_pen():
+        print(printable(f"ttt-router: {slip}"), file=sys.stderr)
 
 
 def _only_given(options: dict[str, Any]) -> dict[str, Any]:

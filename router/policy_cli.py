@@ -87,11 +87,17 @@ def promote(
 def rollback(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand", home: Home = None
 ) -> None:
-    """Make the champion before this one the champion again."""
-    with ledger_of(settings_at(home)) as ledger:
+    """Make the champion before this one the champion again; before the first one it was nobody."""
+    settings = settings_at(home)
+    with ledger_of(settings) as ledger:
         versions = ledger.policy_versions
         moved = versions.roll_back(expected_epoch=versions.alias("champion").epoch, reason=reason)
-    print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
+    if moved.version_id is None:
+        print(
+            f"champion: none, epoch {moved.epoch}. Who decided at first does so again ({settings.first_policy.name})."
+        )
+    else:
+        print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
 
 
 @policy_app.command()
@@ -125,7 +131,9 @@ def tune(
     price: Annotated[float, typer.Option(min=0, help="Of one mean cost of ttt, in accuracy.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
 ) -> None:
-    """Search for settings on an outcome matrix; print the frontier of accuracy and cost, and the setting to choose."""
+    """Search for settings on an outcome matrix; print the frontier of accuracy and cost, and the setting to choose.
+    Needs the extra `tune`.
+    """
     from router.learned_policies import read_matrix, replay_on
     from router.tuning import tune as search
 

@@ -20,7 +20,7 @@ from icl_engine.answer import Answer
 from icl_engine.task import Grid, Task, Value
 from router.render_html import as_html
 from router.solution import Solution
-from router.values_shown import PALETTE, SHOWN_AT_MOST, arm_of, ink_on, more, printable, shortened, verdict
+from router.values_shown import PALETTE, SHOWN_AT_MOST, arm_of, drawn_of, ink_on, more, printable, shortened, verdict
 
 __all__ = ["SolutionView", "TaskView", "as_html", "as_text", "compact_value", "summary"]
 
@@ -124,7 +124,7 @@ def _facts(solution: Solution, solutions: Sequence[Value | None]) -> Table:
     for i, answer in enumerate(solution.answers[:SHOWN_AT_MOST]):
         query = i if len(solution.answers) > 1 else None
         facts.add_row("confidence" if i == 0 else "", Text(_confidence(answer, query)))
-    facts.add_row("arm", Text(f"{arm_of(solution)}, drawn with probability {solution.propensity:.3f}"))
+    facts.add_row("arm", Text(f"{arm_of(solution)}, {drawn_of(solution)}"))
     facts.add_row("reason", Text(printable(solution.reason)))
     gpu = f", {solution.cost.gpu_seconds:.2f} GPU-seconds" if solution.cost.gpu_seconds else ""
     facts.add_row("cost", Text(f"{solution.cost.seconds:.2f} s{gpu}, {solution.cost.tokens} tokens"))

@@ -7,7 +7,7 @@ from html import escape
 
 from icl_engine.task import Grid, Value
 from router.solution import Solution
-from router.values_shown import PALETTE, SHOWN_AT_MOST, arm_of, more, printable, shortened
+from router.values_shown import PALETTE, SHOWN_AT_MOST, arm_of, drawn_of, more, printable, shortened
 
 _Row = tuple[str, Value, tuple[tuple[str, Value | None], ...]]  # label, input, outputs with their labels
 
@@ -84,7 +84,7 @@ def _facts(solution: Solution) -> str:
     gpu = f", {cost.gpu_seconds:.2f} GPU-seconds" if cost.gpu_seconds else ""
     facts = [
         ("confidence", ", ".join(f"{answer.confidence:.2f}" for answer in solution.answers[:SHOWN_AT_MOST])),
-        ("arm", f"{arm_of(solution)}, drawn with probability {solution.propensity:.3f}"),
+        ("arm", f"{arm_of(solution)}, {drawn_of(solution)}"),
         ("reason", solution.reason),
         ("cost", f"{cost.seconds:.2f} s{gpu}, {cost.tokens} tokens"),
         *(("degraded", fault) for fault in solution.degraded),

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,7 @@ from policies.records import OutcomeRow
 from router.added_arms import AddedArm
 from router.parts import Parts
 from router.redaction import Redactor
-from router.settings import Settings, SettingsError
+from router.settings import Settings, SettingsError, slips_of_the_pen
 from router.solution import Solution
 from router.workers import Asked, Here, RouterWorker, check_reach
 from ttt_engine.errors import Cancelled, DeadlinePassed
@@ -51,7 +52,8 @@ class Router:
     on the model. Use it as a context manager, or `close` it.
 
     Args:
-        settings: from the environment and the settings files where none are given.
+        settings: from the environment and the settings files where none are given; a `TTT_ROUTER_*` variable that is no
+            setting is warned of.
         model: instead of the one the settings name.
         policy: instead of the ledger's champion and the shipped prior.
         ledger: instead of the one the settings name.
@@ -87,6 +89,9 @@ class Router:
         arms: Mapping[str, AddedArm] | None = None,
         executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
+        if settings is None:
+            for slip in slips_of_the_pen():
+                warnings.warn(slip, stacklevel=2)
         self.settings = _with_arms(settings or Settings(), arms or {})
         self._redact = Redactor.of(self.settings)
         self._owns_executor = executor is None

@@ -560,6 +560,14 @@ def unknown_variables() -> dict[str, str | None]:
     return unknown
 
 
+def slips_of_the_pen() -> list[str]:
+    """Return a sentence for each variable that is no setting."""
+    return [
+        f"{name} is no setting and does nothing" + (f"; did you mean {meant}?" if meant else "")
+        for name, meant in unknown_variables().items()
+    ]
+
+
 def _is_of_kubernetes(name: str, value: str) -> bool:
     """Tell a variable of a service from a setting: by its value, or because the service's host is there too."""
     if value.startswith(("tcp://", "udp://", "sctp://")):

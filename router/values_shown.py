@@ -71,6 +71,12 @@ def arm_of(solution: Solution) -> str:
     return f"{printable(solution.arm)} (answered by {printable(solution.answered_by)})"
 
 
+def drawn_of(solution: Solution) -> str:
+    """Say what part chance had in the arm."""
+    is_certain = solution.propensity >= 1.0
+    return "no other arm had a chance" if is_certain else f"drawn with probability {solution.propensity:.3f}"
+
+
 def ink_on(cell: int) -> str:
     """Return the colour in which a digit is legible on a cell; grey on black, where it marks an empty cell."""
     return "#777777" if cell == 0 else "#ffffff" if cell in _DARK else "#000000"

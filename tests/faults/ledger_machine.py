@@ -140,13 +140,13 @@ class LedgerMachine(RuleBasedStateMachine):
             if champion not in (None, content):
                 self.previous = champion
 
-    @precondition(lambda self: self.previous is not None and self.previous not in self.damaged)
+    @precondition(lambda self: (self.previous or self.champion[0]) is not None and self.previous not in self.damaged)
     @rule()
     def roll_back(self) -> None:
         champion, epoch = self.champion
         self.ledger.policy_versions.roll_back(expected_epoch=epoch, reason="worse")
         self.champion = (self.previous, epoch + 1)
-        if champion != self.previous:
+        if self.previous not in (None, champion):
             self.previous = champion
 
     @precondition(lambda self: self.published)

@@ -60,7 +60,7 @@ def test_what_is_not_there_is_named(versions: PolicyVersions) -> None:
         versions.publish(FIRST, parent="no-such")
     with pytest.raises(UnknownVersion, match="no-such"):
         versions.promote("no-such", expected_epoch=0, reason="")
-    with pytest.raises(UnknownVersion, match="previous"):
+    with pytest.raises(UnknownVersion, match=r"'champion'.*promote"):
         versions.roll_back(expected_epoch=0, reason="")
     assert versions.all() == ()
     with pytest.raises(RecordRefused, match="metrics"):
@@ -126,6 +126,22 @@ def test_rolling_back_changes_champion_and_previous_round(versions: PolicyVersio
 
     assert versions.alias("champion").version_id == first
     assert versions.alias("previous").version_id == second
+
+
+def test_rolling_back_the_first_champion_leaves_none(versions: PolicyVersions) -> None:
+    first = publish(versions, FIRST)
+    versions.promote(first, expected_epoch=0, reason="first")
+
+    with pytest.raises(PromotionLost):
+        versions.roll_back(expected_epoch=0, reason="late")
+    assert versions.roll_back(expected_epoch=1, reason="worse than nobody").version_id is None
+
+    assert versions.alias("champion").epoch == 2
+    assert versions.version(first).state == PolicyState.RETIRED
+    with pytest.raises(UnknownVersion):
+        versions.roll_back(expected_epoch=2, reason="again")
+    versions.promote(first, expected_epoch=2, reason="after all")
+    assert versions.alias("previous").version_id is None
 
 
 def test_there_are_three_aliases(versions: PolicyVersions) -> None:

@@ -67,7 +67,7 @@ def test_too_few_tasks_are_said_to_be_too_few_and_everything_is_trained_on() -> 
     bound = choose_threshold(*tasks(499, np.random.default_rng(0)), max_rate=0.1)
 
     assert not bound.holds
-    assert bound.reason == "499 calibration tasks, 500 needed: everything is trained on"
+    assert bound.reason == "the bound needs 500 calibration tasks and has 499, so every task is trained on"
 
 
 def test_where_every_task_would_regret_everything_is_trained_on() -> None:

@@ -253,6 +253,20 @@ def test_a_bad_setting_is_usage_and_named(run: Run, tasks_file: Path, monkeypatc
     assert ran.err.startswith("ttt-router: TTT_ROUTER_EPSILON: got '7'.")
 
 
+@pytest.mark.parametrize("command", ["solve", "decide"])
+def test_a_variable_that_is_no_setting_is_told_of(
+    run: Run, tasks_file: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_PRIZE", "0.3")
+
+    ran = run([command, tasks_file])
+
+    assert ran.code == 0
+    assert ran.err.startswith(
+        "ttt-router: TTT_ROUTER_PRIZE is no setting and does nothing; did you mean TTT_ROUTER_PRI"
+    )
+
+
 def test_an_arm_that_there_is_not_is_usage(run: Run, tasks_file: Path) -> None:
     ran = run(["solve", tasks_file, "--arm", "guess"])
 

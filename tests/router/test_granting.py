@@ -92,7 +92,7 @@ def test_under_a_bound_everything_is_trained_on_until_it_can_be_shown(ledger: Le
 
     unshown = act_as(scorer, 0)
     assert unshown.propensities(easy, ("icl", "ttt")) == (0.0, 1.0)
-    assert "0 calibration tasks, 500 needed" in unshown.decide(easy, rng, ("icl", "ttt")).reason
+    assert "needs 500 calibration tasks and has 0" in unshown.decide(easy, rng, ("icl", "ttt")).reason
 
     written(ledger, [trained(i, unshown, share) for i, share in enumerate(rng.choice([0.0, 0.25, 0.75, 1.0], 700))])
     shown = act_as(scorer, 0)
@@ -101,7 +101,7 @@ def test_under_a_bound_everything_is_trained_on_until_it_can_be_shown(ledger: Le
     assert shown.propensities(hard, ("icl", "ttt")) == (0.0, 1.0)
     assert "700" not in policy_id(unshown)
     assert isinstance(late := act_as(scorer, 400), BoundedRegret)  # what it was fitted on is no evidence
-    assert late.bound.reason == "300 calibration tasks, 500 needed: everything is trained on"
+    assert late.bound.reason == "the bound needs 500 calibration tasks and has 300, so every task is trained on"
 
 
 def test_evidence_is_looked_at_after_500_tasks_1000_and_so_on_with_ever_less_to_lose() -> None:

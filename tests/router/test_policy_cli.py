@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from policies.ledger import Ledger
 from router.cli import main
+from router.settings import Settings
 
 FIRST, SECOND = b"first", b"second"
 
@@ -43,6 +45,16 @@ def test_a_promotion_by_hand_and_its_way_back_are_kept_with_their_reasons(
     assert status(capsys)["champion"] == first
 
 
+def test_taking_back_the_first_promotion_has_who_decided_at_first_decide_again(
+    published: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "promote", published[0]]) == 0
+    assert main(["policy", "rollback"]) == 0
+
+    assert f"does so again ({Settings().first_policy.name})" in capsys.readouterr().out
+    assert status(capsys)["champion"] is None
+
+
 def test_the_challenger_is_meant_where_no_version_is_named(
     published: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,7 +64,7 @@ def test_the_challenger_is_meant_where_no_version_is_named(
     assert main(["policy", "promote"]) == 0
     assert status(capsys)["champion"] == published[1]
     assert main(["policy", "promote"]) == 2
-    assert "no policy version 'challenger'" in capsys.readouterr().err
+    assert re.search("no policy version 'challenger'.*`ttt-router policy train` makes one", capsys.readouterr().err)
     assert main(["policy", "train"]) == 1
     assert "0 decisions with known outcomes, 100 are needed" in capsys.readouterr().err
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from icl_engine.inference_settings import InferenceSettings
+from icl_engine.scripted_model import ScriptedModel
 from icl_engine.task import Limits
 from policies.wishes import Price, RegretLimit, SecondsBudget
 from router.errors import exit_code
+from router.router import Router
 from router.settings import Settings, SettingsError, unknown_variables
 from ttt_engine.config import LoraSettings, TrainingSettings
 from ttt_engine.presets import PRESETS
@@ -175,6 +177,16 @@ def test_variables_that_are_no_setting_are_found(folder: Path, monkeypatch: pyte
         "TTT_ROUTER_ZZZ": None,
         "TTT_ROUTER_MODLE in .env": "TTT_ROUTER_MODEL",
     }
+
+
+def test_a_router_that_reads_the_environment_warns_of_a_slip_of_the_pen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTT_ROUTER_HOME", str(folder))
+    monkeypatch.setenv("TTT_ROUTER_ZZZ", "3")
+
+    with pytest.warns(UserWarning, match="TTT_ROUTER_ZZZ is no setting and does nothing"):
+        Router(model=ScriptedModel(lambda task: task.query)).close()
 
 
 def test_what_kubernetes_tells_of_its_services_is_no_slip_of_the_pen_and_no_setting(
