@@ -223,9 +223,9 @@ class LearnedPolicy:
             parts += [] if decisive is None else [_contribution(decisive, trained)]
         if weighing.flip_price is not None:
             side = "above" if weighing.flip_price >= weighing.price else "below"
-            parts.append(f"{weighing.flips_to} {side} a price of {weighing.flip_price:.3g}")
+            parts.append(f"{side} a price of {weighing.flip_price:.3g} it would be {weighing.flips_to}")
         elif weighing.rival is not None:
-            parts.append("at any price")
+            parts.append("so it is at any price")
         if self.stage == PRIOR:
             parts.append("by the prior alone: nothing has been learned here yet")
         if self.explore == 0.0:
@@ -275,10 +275,13 @@ def _gain(arm: WeighedArm) -> str:
 
 
 def _cost(arm: WeighedArm, price: float) -> str:
-    return f"{arm.cost:.2f} mean trainings at a price of {price:g}"
+    return f"{arm.cost:.2f} times what training costs on average, at a price of {price:g}"
 
 
 def _contribution(contribution: Contribution, arm: str) -> str:
     value = "unknown" if contribution.value is None else f"{contribution.value:.3g}"
     typical = f"typically {contribution.typical:.3g}"
-    return f"most by {contribution.feature} {value} ({typical}), {contribution.gain:+.2f} for {arm}"
+    side = "for" if contribution.gain >= 0.0 else "against"
+    return (
+        f"what weighs most, {contribution.feature} {value} ({typical}), speaks {side} {arm} ({contribution.gain:+.2f})"
+    )

@@ -16,6 +16,7 @@ from router.traces.prices import ArmValue, arm_values, best_at, flips, utilities
 from router.traces.stored import StoredTrace, quality_of
 
 _SHOWN = 3  # features, and past tasks
+_CLOCKS_S = 0.01  # by which the steps of a solve may come to more than all of it, each being timed by itself
 _WEIGHTLESS = 0.0005  # a gain that is shown as 0.000 says nothing
 
 
@@ -181,6 +182,11 @@ def _cost(trace: Trace) -> str:
             parts.append(f"{arm} {expected}, took {measured[arm]:.2f} s")
         elif arm in predicted:
             parts.append(f"{arm} would have taken about {predicted[arm]:.2f} s{kept} (an estimate)")
+    # the steps of one among several are those of all of them
+    if sum(step.seconds for step in trace.path) > trace.cost.seconds + _CLOCKS_S:
+        parts.append(
+            f"other tasks were at it in the same steps, and this one's share of all is {trace.cost.seconds:.2f} s"
+        )
     return f"Cost: {'; '.join(parts)}." if parts else ""
 
 

@@ -74,8 +74,10 @@ def test_the_reason_names_gain_cost_margin_feature_and_flip_price() -> None:
     reason = sure().decide(HARD, np.random.default_rng(0), TWO).reason
 
     assert reason == (
-        "ttt: an expected gain of 0.55 ± 0.04 over icl for 1.00 mean trainings at a price of 0.1; "
-        "ahead of icl by 0.450; most by loo_exact_share 0 (typically 0.5), +0.55 for ttt; icl above a price of 0.55; "
+        "ttt: an expected gain of 0.55 ± 0.04 over icl for 1.00 times what training costs on average, "
+        "at a price of 0.1; "
+        "ahead of icl by 0.450; what weighs most, loo_exact_share 0 (typically 0.5), speaks for ttt (+0.55); "
+        "above a price of 0.55 it would be icl; "
         "explore=0, so not evaluable off-policy"
     )
 

@@ -95,6 +95,15 @@ def test_costs_are_told_predicted_beside_measured_and_the_others_as_estimates(le
     assert "ttt would have taken about 9.00 s (an estimate)" in said(read_trace(ledger, "trace-2"))["cost"]
 
 
+def test_of_one_solved_among_several_the_share_is_told_beside_what_its_steps_took(ledger: Ledger) -> None:
+    keep(ledger, "trace-1", policy=AlwaysArm("ttt"))
+    stored = read_trace(ledger, "trace-1")
+    share = stored.trace.cost.model_copy(update={"seconds": 2.0})
+    shared = replace(stored, trace=stored.trace.model_copy(update={"cost": share}))
+
+    assert "and this one's share of all is 2.00 s" in said(shared)["cost"]
+
+
 def test_an_estimate_that_rests_on_a_kept_adapter_says_so_and_an_arm_keeps_its_small_letter(ledger: Ledger) -> None:
     keep(ledger, "trace-2", policy=LooThreshold(epsilon=0.0))
     stored = read_trace(ledger, "trace-2")
