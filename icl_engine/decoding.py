@@ -55,8 +55,8 @@ def decode(
     prefix: Sequence[int] = (),
     kept_logits: Sequence[int] = (),
     drafts: Sequence[Sequence[int]] | None = None,
-    on_keep: Callable[[list[int]], None] = lambda rows: None,
     on_read: OnRead = lambda reading, last_logits: None,
+    on_keep: Callable[[list[int]], None] = lambda rows: None,
 ) -> tuple[list[Decoded], torch.Tensor]:
     """Decode every prompt to its end token or its own limit of new tokens.
 

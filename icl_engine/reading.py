@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicLayer
 
 # of ids (batch, tokens), left-padded, and their mask; the result is what the model takes as `position_ids`
 Positions = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+OnRead = Callable[["Reading", torch.Tensor], None]  # of prompts, and the logits at their ends, (rows, vocabulary)
 _ROOM_TOKENS = 64  # after which a row's keys and values are moved to where there is room again
 
 
@@ -174,9 +175,6 @@ class Reading:
                 states.gather(2, place[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
                 for states in (layer.keys, layer.values)  # (rows, heads, places, head_dim)
             )
-
-
-OnRead = Callable[[Reading, torch.Tensor], None]  # of prompts, and the logits at their ends, (rows, vocabulary)
 
 
 def read_prompts(

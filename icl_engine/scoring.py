@@ -76,15 +76,31 @@ class PromptMemory:
         self._room = most_tokens
         self._known: dict[SlotPrompt, ReadPrompts] = {}
 
-    def add(self, read: ReadPrompts) -> None:
-        """Keep what was read, if there is room."""
-        if read.reading.ids.numel() <= self._room:
-            self._room -= read.reading.ids.numel()
-            self._known |= dict.fromkeys(read.prompts, read)
+    def add(self, prompts: Sequence[SlotPrompt], reading: Reading, last_logits: torch.Tensor) -> None:
+        """Keep what was read of the first of these prompts, as many as there is room for.
+
+        Args:
+            reading: of the prompts, each one row; it may go on.
+            last_logits: at their ends, (prompts, vocabulary).
+        """
+        n_rows, width = reading.ids.shape
+        n = min(n_rows, self._room // width)
+        if n == 0:
+            return
+        self._room -= n * width
+        kept = reading.fork()
+        kept.keep(range(n))
+        read = ReadPrompts(prompts[:n], kept, last_logits[:n].clone())
+        self._known |= dict.fromkeys(read.prompts, read)
 
     def of(self, prompt: SlotPrompt) -> ReadPrompts | None:
         """Return what was read of a prompt and of those beside it."""
         return self._known.get(prompt)
+
+    def give_up(self) -> bool:
+        """Forget everything, and remember nothing more; say whether there was anything."""
+        known, self._room, self._known = self._known, 0, {}
+        return bool(known)
 
 
 def scores_after_prompts(

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import importlib.util
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -55,6 +57,26 @@ _BATCH_LOGITS = {"cpu": 2**27, "cuda": 2**30}  # logits in one pass, rows * plac
 _REMEMBERED_TOKENS = {"cpu": 8_192, "cuda": 32_768}  # of prompts whose answers may be scored, padding included
 _HASHED_WHOLE_BYTES = 64 * 2**20
 _SAMPLE_BYTES = 4096  # of each tensor of a larger file
+_Arguments = ParamSpec("_Arguments")
+_Said = TypeVar("_Said")
+
+
+def _without_memory_if_need_be(ask: Callable[_Arguments, _Said]) -> Callable[_Arguments, _Said]:
+    """Let a model be asked once more where memory ran out while it remembered prompts, which it then no longer does."""
+
+    @functools.wraps(ask)
+    def asked(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Said:
+        try:
+            return ask(*arguments, **named)
+        except OutOfMemory:
+            model = arguments[0]
+            assert isinstance(model, TransformersModel)
+            with model.lock:
+                if model._memory is None or not model._memory.give_up():
+                    raise
+        return ask(*arguments, **named)  # what the failed pass held is let go first
+
+    return asked
 
 
 class TransformersModel:
@@ -213,16 +235,16 @@ class TransformersModel:
         """Let what is asked within a with block be read in a precision; see `InferenceSettings`. Holds the lock.
 
         Args:
-            remembering: keep what is read of the first prompts that are answered, so that answers to them are scored
-                without reading them again. Leave the weights as they are meanwhile.
+            remembering: keep what is read of prompts that are answered, as far as there is room, so that answers to
+                them are scored without reading them again. Leave the weights as they are meanwhile. Within such a block
+                another of the same precision goes on with what it knows.
         """
         with self.lock:
             before = self._precision, self._memory
-            remembering = remembering and self._can_forget
-            self._precision, self._memory = (
-                precision,
-                PromptMemory(self._limit(_REMEMBERED_TOKENS)) if remembering else None,
-            )
+            if self._memory is None or precision != self._precision:
+                room = self._limit(_REMEMBERED_TOKENS)
+                self._memory = PromptMemory(room) if remembering and self._can_forget else None
+            self._precision = precision
             try:
                 yield
             finally:
@@ -231,6 +253,7 @@ class TransformersModel:
     def _written_out(self) -> contextlib.AbstractContextManager[None]:
         return written_out(self.module, self._precision)
 
+    @_without_memory_if_need_be
     def generate(
         self,
         tasks: Sequence[Task],
@@ -258,6 +281,7 @@ class TransformersModel:
                 results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(tasks))]
 
+    @_without_memory_if_need_be
     def search(self, tasks: Sequence[Task], *, cut_off: float) -> list[Search]:
         """Find every likely answer to each task; see `LanguageModel`."""
         prompts = [self._prompt(task) for task in tasks]
@@ -268,6 +292,7 @@ class TransformersModel:
                 results.update(zip(batch, found, strict=True))
         return [results[i] for i in range(len(tasks))]
 
+    @_without_memory_if_need_be
     def score(
         self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
     ) -> list[OutputScore]:
@@ -276,22 +301,30 @@ class TransformersModel:
         rows = [replace(each, outputs=each.outputs[-1:]) for each in encoded]
         slots = [0] * len(rows) if adapters is None else adapters.slots
         prompts = [(slot, row.ids[: row.outputs[0][0]]) for slot, row in zip(slots, rows, strict=True)]
-        use = (lambda slots: None) if adapters is None else adapters.use
+        use = (lambda _: None) if adapters is None else adapters.use
+        widths: dict[SlotPrompt, int] = {}  # of a prompt with the longest answer to it, so that batches part no prompt
+        for prompt, row in zip(prompts, rows, strict=True):
+            widths[prompt] = max(widths.get(prompt, 0), len(row.ids))
         results: dict[int, OutputScore] = {}
         with self.lock, torch.inference_mode(), typed_out_of_memory(), self._written_out():
-            for places, known in self._by_memory(prompts):
-                for of_group in self._batches([rows[i] for i in places]):
+            for places, known in self._read_alike(prompts):
+                group = [rows[i] for i in places]
+                for of_group in self._batches(group, widths=[widths[prompts[i]] for i in places]):
                     batch = sorted((places[place] for place in of_group), key=lambda i: slots[i])
                     said = self._score([rows[i] for i in batch], [prompts[i] for i in batch], known, use)
                     results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(answered))]
 
-    def _by_memory(self, prompts: Sequence[SlotPrompt]) -> list[tuple[list[int], ReadPrompts | None]]:
-        """Return the places of prompts that were read together, with what was read, and those that are not known."""
-        groups: dict[int, tuple[list[int], ReadPrompts | None]] = {}
+    def _read_alike(self, prompts: Sequence[SlotPrompt]) -> list[tuple[list[int], ReadPrompts | None]]:
+        """Return the places of prompts that were read together, with what was read, of others that are there several
+        times, and of the rest.
+        """
+        counts = Counter(prompts)
+        groups: dict[tuple[int, bool], tuple[list[int], ReadPrompts | None]] = {}
         for i, prompt in enumerate(prompts):
             known = None if self._memory is None else self._memory.of(prompt)
-            groups.setdefault(id(known), ([], known))[0].append(i)
+            is_shared = known is None and counts[prompt] > 1
+            groups.setdefault((id(known), is_shared), ([], known))[0].append(i)
         return list(groups.values())
 
     def _score(
@@ -332,7 +365,7 @@ class TransformersModel:
         if memory is None or any(each.draft for each in prompts):
             return lambda reading, last_logits: None
         keys = [(slot, each.encoded.ids) for slot, each in zip(slots, prompts, strict=True)]
-        return lambda reading, last_logits: memory.add(ReadPrompts(keys, reading.fork(), last_logits))
+        return lambda reading, last_logits: memory.add(keys, reading, last_logits)
 
     def _prompt(self, task: Task, draft: Value | None = None, *, scored: bool = False) -> _Prompt:
         encoded = self.encode(task)
@@ -443,15 +476,18 @@ class TransformersModel:
             for places in self._batches([prompts[i].whole for i in group], n_branches):
                 yield sorted((group[place] for place in places), key=lambda i: slots[i]), n_shared
 
-    def _batches(self, rows: Sequence[Encoded], n_branches: int = 1) -> Iterator[list[int]]:
+    def _batches(
+        self, rows: Sequence[Encoded], n_branches: int = 1, *, widths: Sequence[int] | None = None
+    ) -> Iterator[list[int]]:
         """Yield indices in batches of like length that stay under the device's limits of tokens and of logits.
 
         Args:
             n_branches: how many rows each may become.
+            widths: tokens that each row takes up; None: its own. Rows of one width stay together in their order.
         """
         most_tokens, most_logits = self._limit(_BATCH_TOKENS), self._limit(_BATCH_LOGITS)
         vocabulary = int(self.module.config.vocab_size)
-        lengths = [len(row.ids) for row in rows]
+        lengths = [len(row.ids) for row in rows] if widths is None else widths
         batch: list[int] = []
         n_scored = 0  # places with logits: at most those of all rows together, and no more than the width
         for i in sorted(range(len(rows)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width

@@ -95,7 +95,8 @@ def decoded_json(text: str | bytes, field: str, max_chars: int) -> object:
     except UnicodeDecodeError as error:
         got, remedy = f"byte {error.start} is not UTF-8", "Save the text as UTF-8."
     except json.JSONDecodeError as error:
-        got, remedy = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}", "Give valid JSON."
+        found = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        got, remedy = found if error.doc.strip() else "nothing", "Give valid JSON."
     except RecursionError:
         got, remedy = "JSON nested too deeply", "A task nests lists and objects at most six deep."
     except ValueError:  # Python will not read an integer of more than 4,300 digits

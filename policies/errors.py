@@ -104,7 +104,7 @@ class TooFewOutcomes(FewShotError):
 _MAKING = {  # how something comes to have this name
     "challenger": "`ttt-router policy train` makes one.",
     "champion": "`ttt-router policy promote` makes a version the champion.",
-    "previous": "It is the champion before this one, and this one is the first.",
+    "previous": "There has been no champion before.",
 }
 
 

@@ -20,6 +20,7 @@ from policies.records import Alias, AliasMove, PolicyState, PolicyVersion, State
 from policies.tables import ALIAS_MOVES, POLICY_STATES, POLICY_VERSIONS, sealed, whole
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ROLLED_BACK = "rolled back"  # begins the reason for which there is no champion, where what was learned is still known
 ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
 
 
@@ -190,7 +191,7 @@ class PolicyVersions:
         if champion is None:
             raise UnknownVersion(CHAMPION, self._database.place.shown)
         with self._database.writing() as connection:
-            nobody = self._move(connection, CHAMPION, None, expected_epoch, reason)
+            nobody = self._move(connection, CHAMPION, None, expected_epoch, f"{ROLLED_BACK}: {reason}")
             self._add_state(connection, champion, PolicyState.RETIRED, reason)
             return nobody
 

@@ -26,7 +26,7 @@ from router.model_cli import model_app
 from router.policy_cli import policy_app
 from router.quiet_libraries import quiet_libraries
 from router.serve_cli import serve
-from router.settings import Settings, slips_of_the_pen
+from router.settings import Settings, told_of_unknown_variables
 from router.traces_cli import traces_app
 from router.ui_cli import ui
 from router.values_shown import printable
@@ -62,7 +62,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 Model = Annotated[
     str | None, typer.Option(help="Folder or hub id of a causal language model; default: the embedded one.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Of everything that is drawn.")]
+Seed = Annotated[int | None, typer.Option(help="Of all random draws.")]
 Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the ledger, the adapters and the traces.")]
 Instruction = Annotated[str | None, typer.Option(metavar="TEXT", help="Given to every task that has none of its own.")]
 Verdict = Literal["right", "wrong"]
@@ -101,7 +101,7 @@ def solve(
 ) -> None:
     """Answer the tasks of a file; where it holds the solutions, say what was right."""
     settings = _settings(model=model, seed=seed, deadline_s=deadline, home=home)
-    _tell_of_slips()
+    _tell_of_unknown_variables()
     tasks = _tasks(file, settings, limit=limit, shots=shots, instruction=instruction, query=query)
     router = make_router(settings)
     try:
@@ -124,7 +124,7 @@ def decide(
 ) -> None:
     """Say which arm each task of a file would be answered with, and why; answer none of them."""
     settings = _settings(model=model, seed=seed, home=home)
-    _tell_of_slips()
+    _tell_of_unknown_variables()
     tasks = _tasks(file, settings, limit=limit, shots=shots, instruction=instruction, query=query)
     router = make_router(settings)
     out = Console()
@@ -160,7 +160,7 @@ def feedback(
     ] = "last",
     home: Home = None,
 ) -> None:
-    """Say what came of a solve, now or days later; said otherwise before, it is corrected."""
+    """Say whether an answer was right, now or days later; what was said before is corrected."""
     from router.feedback import say_verdict
     from router.traces.stored import full_id
 
@@ -356,9 +356,9 @@ def _settings(**given: object) -> Settings:
     return Settings(**_only_given(given))
 
 
-def _tell_of_slips() -> None:
-    for slip in slips_of_the_pen():
-        print(printable(f"ttt-router: {slip}"), file=sys.stderr)
+def _tell_of_unknown_variables() -> None:
+    for told in told_of_unknown_variables():
+        print(printable(f"ttt-router: {told}"), file=sys.stderr)
 
 
 def _only_given(options: dict[str, Any]) -> dict[str, Any]:

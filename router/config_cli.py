@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.cli_home import settings_at
-from router.settings import Settings, unknown_variables
+from router.settings import Settings, told_of_unknown_variables
 from router.values_shown import printable
 
 config_app = typer.Typer(help="Show what is set, and where it was set.", no_args_is_help=True)
@@ -30,7 +30,9 @@ def show(
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Home folder whose settings are meant.")] = None,
     given: Annotated[bool, typer.Option("--given", help="Leave out what nobody has set.")] = False,
 ) -> None:
-    """Print each setting, its value and where that came from; secrets are masked. What is set and is none is told."""
+    """Print each setting, its value and where that came from; secrets are masked. Variables that are no setting are
+    told of.
+    """
     settings = settings_at(home)
     names = [name for name in Settings.model_fields if not given or settings.origin(name) != "default"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
@@ -45,6 +47,5 @@ def show(
             table.add_row(name, Text(value), Text(origin))
     if not as_json:
         Console().print(table)
-    for name, meant in unknown_variables().items():
-        said = f"{name}: no such setting.{'' if meant is None else f' Did you mean {meant}?'}"
-        print(printable(said), file=sys.stderr)
+    for told in told_of_unknown_variables():
+        print(printable(told), file=sys.stderr)

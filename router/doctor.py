@@ -291,7 +291,7 @@ def _arms(settings: Settings) -> Finding:
     """Make the arms of installed packages that the settings name."""
     names = [name for name in settings.arms if name not in (*Arm, REMOTE)]
     if not names:
-        return Finding("arms", "unset", "none of installed packages are named in TTT_ROUTER_ARMS")
+        return Finding("arms", "unset", "none from installed packages; TTT_ROUTER_ARMS names those to use")
     try:
         made = make_arms(names, settings, Redactor.of(settings))
     except SettingsError as error:
@@ -311,7 +311,8 @@ def _device(settings: Settings) -> Finding:
     if torch.cuda.is_available() and settings.device in ("auto", "cuda"):
         found = f"{torch.cuda.get_device_name()} ({torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB)"
     else:
-        found = f"CPU, {torch.get_num_threads()} threads" if settings.device in ("auto", "cpu") else settings.device
+        n = torch.get_num_threads()
+        found = f"CPU, {n} thread{'s' if n != 1 else ''}" if settings.device in ("auto", "cpu") else settings.device
     return Finding("device", "ok", f"{found}; dtype {settings.dtype}; torch {torch.__version__}")
 
 

@@ -26,7 +26,7 @@ from policies.decision import Policy
 from policies.features import SCHEMA_HASH
 from policies.gate import GateRules, Outcome, UtilityBounds, Verdict, judge, utility_bounds
 from policies.off_policy import Estimate, by_every_estimator, cross_fitted
-from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS
+from policies.policy_versions import CHALLENGER, CHAMPION, PREVIOUS, ROLLED_BACK
 from policies.records import Alias, PolicyState, PolicyVersion
 from router.acting_policy import ActingPolicy
 from router.drift_watch import DriftWatch
@@ -34,7 +34,6 @@ from router.errors import FewShotError, PolicyFileDamaged, PromotionLost, TooFew
 from router.hindsight import Loaded, knowing_enough, knows_training, no_sides, propensities_of, sides_of
 from router.learning_rows import (
     AUDITED,
-    ROLLED_BACK,
     Experience,
     ExperienceReader,
     RowRules,

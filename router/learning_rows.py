@@ -24,7 +24,7 @@ from policies.labels import LabelRule, label_of
 from policies.off_policy import LoggedRows, known_probability
 from policies.outcome_log import Heard
 from policies.outcome_matrix import OutcomeMatrix
-from policies.policy_versions import CHAMPION
+from policies.policy_versions import CHAMPION, ROLLED_BACK
 from policies.records import AliasMove, DecisionRow, EffectiveOutcome
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 GIVEN = "exact"  # kind of an outcome that judges the answer given
 AUDIT_RATE = "audit:rate"  # kind under which the probability of an audit is kept
 SUNK, AUDITED = "icl", "ttt"
-ROLLED_BACK = "rolled back"  # begins the reason of a move that takes nothing back of what was known
 _TRACE_IS_LATE = 1000  # decisions after which a trace that is not there will not come
 Said = dict[int, tuple[float, str]]  # by the decision's number: what was said in time, and by whom
 

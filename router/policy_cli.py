@@ -88,14 +88,11 @@ def rollback(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "by hand", home: Home = None
 ) -> None:
     """Make the champion before this one the champion again; before the first one it was nobody."""
-    settings = settings_at(home)
-    with ledger_of(settings) as ledger:
+    with ledger_of(settings_at(home)) as ledger:
         versions = ledger.policy_versions
         moved = versions.roll_back(expected_epoch=versions.alias("champion").epoch, reason=reason)
     if moved.version_id is None:
-        print(
-            f"champion: none, epoch {moved.epoch}. Who decided at first does so again ({settings.first_policy.name})."
-        )
+        print(f"champion: none, epoch {moved.epoch}. Who decided before there was one does so again.")
     else:
         print(f"champion: {moved.version_id}, epoch {moved.epoch}.")
 

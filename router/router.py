@@ -21,7 +21,7 @@ from policies.records import OutcomeRow
 from router.added_arms import AddedArm
 from router.parts import Parts
 from router.redaction import Redactor
-from router.settings import Settings, SettingsError, slips_of_the_pen
+from router.settings import Settings, SettingsError, told_of_unknown_variables
 from router.solution import Solution
 from router.workers import Asked, Here, RouterWorker, check_reach
 from ttt_engine.errors import Cancelled, DeadlinePassed
@@ -90,8 +90,8 @@ class Router:
         executor: Executor[Asked, Solution | Decision] | None = None,
     ) -> None:
         if settings is None:
-            for slip in slips_of_the_pen():
-                warnings.warn(slip, stacklevel=2)
+            for told in told_of_unknown_variables():
+                warnings.warn(told, stacklevel=2)
         self.settings = _with_arms(settings or Settings(), arms or {})
         self._redact = Redactor.of(self.settings)
         self._owns_executor = executor is None

@@ -30,7 +30,7 @@ def serve(
         int, typer.Option(min=0, max=65535, help="0: any that is free; jobs are then in memory alone.")
     ] = 8770,
     keys: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of tenant=key lines, instead of TTT_ROUTER_SERVE_KEYS_FILE.")
+        Path | None, typer.Option(metavar="FILE", help="With lines tenant=key, instead of TTT_ROUTER_SERVE_KEYS_FILE.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or hub id of a causal language model.")] = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of ledger, adapters, traces, jobs.")] = None,

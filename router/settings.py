@@ -560,7 +560,7 @@ def unknown_variables() -> dict[str, str | None]:
     return unknown
 
 
-def slips_of_the_pen() -> list[str]:
+def told_of_unknown_variables() -> list[str]:
     """Return a sentence for each variable that is no setting."""
     return [
         f"{name} is no setting and does nothing" + (f"; did you mean {meant}?" if meant else "")

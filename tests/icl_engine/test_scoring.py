@@ -11,6 +11,7 @@ import torch
 
 import icl_engine.transformers_model
 from icl_engine.answering import answer_by_vote, ask_under_views, choose_answer
+from icl_engine.errors import OutOfMemory
 from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import OutputScore, RowAdapters, load_model
 from icl_engine.task import Task, Value
@@ -132,6 +133,83 @@ def test_no_more_is_remembered_than_there_is_room_for(
     assert tokens[1] > n_grid
 
 
+def test_of_a_pass_that_is_too_long_to_be_remembered_the_first_prompts_are(
+    tiny: TransformersModel, read: Callable[[TransformersModel], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = max(len(tiny.encode(task).ids) for task in TASKS)
+    monkeypatch.setitem(icl_engine.transformers_model._REMEMBERED_TOKENS, "cpu", 3 * width - 1)
+    answered = list(zip(TASKS, ANSWERS, strict=True))
+    expected = alone(tiny, answered)
+    with tiny.reading_in(remembering=True):
+        tiny.generate(TASKS)
+        tokens = read(tiny)
+        scores = tiny.score(answered)
+
+    assert all_alike(scores, expected)
+    assert [each > width // 2 for each in sorted(tokens)] == [False, True]  # behind two prompts, and one read anew
+
+
+@pytest.mark.parametrize("limit", ["_BATCH_TOKENS", "_BATCH_LOGITS"])
+@pytest.mark.parametrize("n_rows", [1, 2, 3])
+def test_scores_do_not_depend_on_how_answers_are_batched_and_batches_part_few_prompts(
+    tiny: TransformersModel,
+    read: Callable[[TransformersModel], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    n_rows: int,
+) -> None:
+    answered = [(task, answer) for task in (ROW_TASK, GRID_TASK) for answer in (((1,) * 9,), ((1,),), ((2, 2, 2),))]
+    expected = tiny.score(answered)
+    longest = max(len(tiny.encode(*each).ids) for each in answered)
+    most = n_rows * longest if limit == "_BATCH_TOKENS" else n_rows * 10 * tiny.module.config.vocab_size
+    monkeypatch.setitem(getattr(icl_engine.transformers_model, limit), "cpu", most)
+    tokens = read(tiny)
+
+    assert all_alike(tiny.score(answered), expected)
+    if n_rows == 3 and limit == "_BATCH_TOKENS":
+        assert sorted(tokens)[2:] == sorted(len(tiny.encode(task).ids) for task in (ROW_TASK, GRID_TASK))
+
+
+def test_a_block_within_a_block_goes_on_with_what_is_known_and_leaves_it_as_it_was(
+    tiny: TransformersModel, read: Callable[[TransformersModel], list[int]]
+) -> None:
+    with tiny.reading_in(remembering=True):
+        tiny.generate([ROW_TASK])
+        tokens = read(tiny)
+        with tiny.reading_in():
+            tiny.score([(ROW_TASK, ANSWERS[0])])
+        with tiny.reading_in("bf16", remembering=True):
+            tiny.score([(ROW_TASK, ANSWERS[0])])
+        with pytest.raises(ZeroDivisionError), tiny.reading_in("bf16"):
+            _ = 1 / 0
+        tiny.score([(ROW_TASK, ANSWERS[0])])
+
+    n = len(tiny.encode(ROW_TASK).ids)
+    assert [each > n for each in tokens] == [False, True, False]
+
+
+def test_what_is_remembered_is_given_up_where_memory_runs_out(
+    tiny: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, forward, n_failing = alone(tiny, SEVERAL), tiny.module.model.forward, 0
+
+    def fails_at_times(*given: Any, **named: Any) -> Any:
+        nonlocal n_failing
+        n_failing -= 1
+        if n_failing >= 0:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(*given, **named)
+
+    monkeypatch.setattr(tiny.module.model, "forward", fails_at_times)
+    with tiny.reading_in(remembering=True):
+        tiny.generate(TASKS)
+        n_failing = 1
+        assert all_alike(tiny.score(SEVERAL), expected)
+        n_failing = 1
+        with pytest.raises(OutOfMemory):  # there is nothing left to be given up
+            tiny.score(SEVERAL)
+
+
 def test_with_a_draft_behind_it_a_prompt_is_not_remembered(tiny: TransformersModel) -> None:
     with tiny.reading_in(remembering=True):
         tiny.generate(TASKS, drafts=ANSWERS)
@@ -163,13 +241,16 @@ def test_answers_are_scored_each_with_its_own_adapter() -> None:
 
 
 @pytest.mark.parametrize("decode", ["greedy", "search"])
-def test_a_vote_by_score_that_remembers_its_prompts_is_one_that_does_not(
-    taught: TransformersModel, decode: Any
+def test_a_vote_by_score_is_one_by_what_was_asked_before_and_reads_no_prompt_twice(
+    taught: TransformersModel, read: Callable[[TransformersModel], list[int]], decode: Any
 ) -> None:
     settings = InferenceSettings(vote="scored", n_views=6, decode=decode, cut_off=0.02)
+    tokens, n_split = read(taught), 0
     for task in TASKS:
         (answer,) = answer_by_vote(taught, task, settings=settings)
+        n_passes = len(tokens)
         (asked,) = ask_under_views(taught, task, settings)
+        n_asking, n_tokens = len(tokens) - n_passes, sum(tokens[n_passes:])
         known = choose_answer(taught, asked, settings)
 
         assert answer.values == known.values
@@ -177,3 +258,10 @@ def test_a_vote_by_score_that_remembers_its_prompts_is_one_that_does_not(
         assert [each.log_probability for each in answer.candidates] == pytest.approx(
             [each.log_probability for each in known.candidates], abs=1e-3
         )
+        is_split = len({vote.value for vote in asked.votes}) > 1
+        n_split += is_split
+        assert n_passes - n_asking == is_split  # one pass more than asking takes, behind what was read
+        assert len(tokens) - n_passes - n_asking == 2 * is_split  # asked before, they are read once more
+        assert sum(tokens[:n_passes]) < n_tokens + sum(tokens[n_passes + n_asking :]) or not is_split
+        tokens.clear()
+    assert n_split

@@ -136,6 +136,7 @@ def test_rolling_back_the_first_champion_leaves_none(versions: PolicyVersions) -
         versions.roll_back(expected_epoch=0, reason="late")
     assert versions.roll_back(expected_epoch=1, reason="worse than nobody").version_id is None
 
+    assert versions.moves("champion")[-1].reason == "rolled back: worse than nobody"
     assert versions.alias("champion").epoch == 2
     assert versions.version(first).state == PolicyState.RETIRED
     with pytest.raises(UnknownVersion):

@@ -450,7 +450,7 @@ def test_the_doctor_makes_those_that_are_named(install: Callable[..., None], tmp
         finding = next(each for each in examine(settings) if each.check == "arms")
         return finding.state, finding.found
 
-    assert found() == ("unset", "none of installed packages are named in TTT_ROUTER_ARMS")
+    assert found() == ("unset", "none from installed packages; TTT_ROUTER_ARMS names those to use")
     assert found("upper") == ("ok", "upper for text")
     assert found("poor") == ("failed", "arm poor: cannot be made (OSError: no licence)")
 

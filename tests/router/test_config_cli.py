@@ -69,4 +69,4 @@ def test_what_is_set_and_is_no_setting_is_told_beside_the_list(
     assert main(["config", "show", *options]) == 0
     told = capsys.readouterr()
     assert "MODLE" not in told.out
-    assert told.err == "TTT_ROUTER_MODLE: no such setting. Did you mean TTT_ROUTER_MODEL?\n"
+    assert told.err == "TTT_ROUTER_MODLE is no setting and does nothing; did you mean TTT_ROUTER_MODEL?\n"

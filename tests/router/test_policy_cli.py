@@ -10,7 +10,7 @@ import pytest
 
 from policies.ledger import Ledger
 from router.cli import main
-from router.settings import Settings
+from router.learning_rows import counted_since
 
 FIRST, SECOND = b"first", b"second"
 
@@ -46,13 +46,15 @@ def test_a_promotion_by_hand_and_its_way_back_are_kept_with_their_reasons(
 
 
 def test_taking_back_the_first_promotion_has_who_decided_at_first_decide_again(
-    published: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    published: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["policy", "promote", published[0]]) == 0
     assert main(["policy", "rollback"]) == 0
 
-    assert f"does so again ({Settings().first_policy.name})" in capsys.readouterr().out
+    assert "champion: none, epoch 2. Who decided before" in capsys.readouterr().out
     assert status(capsys)["champion"] is None
+    with Ledger.open(tmp_path / "home") as ledger:
+        assert counted_since(ledger) == ""  # all that was learned is still known
 
 
 def test_the_challenger_is_meant_where_no_version_is_named(

@@ -133,7 +133,7 @@ def trace_of(
     adapter: AdapterTrace | None = ADAPTER,
     degraded: tuple[str, ...] = (),
     steps: Sequence[str] = TTT_PATH,
-    reason: str = "ttt: +0.52 ± 0.11 over icl for 0.98 times a training; above a price of 0.547 it would be icl",
+    reason: str = "ttt: an expected gain of 0.52 ± 0.11 over icl; above a price of 0.547 it would be icl",
     policy: str = POLICY,
 ) -> Trace:
     """The trace of one solve."""
