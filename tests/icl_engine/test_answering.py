@@ -23,6 +23,7 @@ from icl_engine.answering import (
     answer_all_zero_shot,
     answer_by_vote,
     answer_in_context,
+    answer_many_by_vote,
     answer_of,
     answer_zero_shot,
     ask_under_views,
@@ -236,6 +237,34 @@ def test_a_candidate_that_is_likelier_under_all_views_beats_one_with_more_votes(
     assert [each.log_probability for each in by_score.candidates] == [-1.0, -5.0]
     assert by_score.confidence == 1 / 8
     assert by_score.tokens > by_votes.tokens
+
+
+def test_candidates_of_several_tasks_are_scored_at_once_each_with_its_task_s_adapter() -> None:
+    """Of three tasks with two queries together, the second is answered alike under every view."""
+    calls: list[list[tuple[Task, int]]] = []
+
+    class Noting(Doubtful):
+        def score(
+            self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
+        ) -> list[OutputScore]:
+            assert adapters is not None
+            calls.append([(task, slot) for (task, _), slot in zip(answered, adapters.slots, strict=True)])
+            return super().score(answered)
+
+    plain = Task.from_pairs([([[1, 2]], [[1, 2]]), ([[3, 1]], [[3, 1]])], [[[4, 4], [4, 4]]])
+    longer = SQUARE.replace(queries=(SQUARE.query, ((5, 6), (7, 7))))
+    settings = InferenceSettings(vote="scored", n_views=4)
+    model = Noting(mirrored)
+    tasks, slots = [SQUARE, plain, longer], [2, 0, 1]
+    answers = answer_many_by_vote(model, tasks, settings, RowAdapters(slots, lambda rows: None))
+
+    (scored,) = calls
+    n_candidates = [len(answer.candidates) for of_task in answers for answer in of_task]
+    assert n_candidates[1] == 1
+    assert min(n_candidates[0], *n_candidates[2:]) > 1
+    assert [slot for _, slot in scored] == [2] * 4 * n_candidates[0] + [1] * 4 * sum(n_candidates[2:])
+    alone = [answer_by_vote(Doubtful(mirrored), task, settings=settings) for task in tasks]
+    assert answers == alone
 
 
 def test_a_score_is_the_mean_over_all_views_of_what_the_model_says_of_the_rewritten_candidate(
