@@ -14,6 +14,7 @@ from benchmarks.throughput.records import Record
 from benchmarks.throughput.rounds import Schedule
 from benchmarks.throughput.subject import Subject, task_of_tokens
 from benchmarks.throughput.variants import Setting
+from icl_engine.inference_settings import InferenceSettings, Precision
 from ttt_engine.engine import TttEngine
 from ttt_engine.stores import MemoryAdapterStore
 
@@ -22,7 +23,8 @@ _STEPS, _TOKENS, _VIEWS = 2, 64, 2
 
 
 def remember(subject: Subject, setting: Setting, schedule: Schedule, *, tasks: int) -> Iterator[Record]:
-    """Adapt and answer one small task after the other with the engine, its store soon full; a record a task.
+    """Adapt and answer one small task after the other with the engine, its store soon full; a record a task. Products
+    are in the precision that the router takes on the subject's processor, and candidates are scored.
 
     What a run that was broken off has measured says nothing of another process: it begins anew.
     """
@@ -30,14 +32,16 @@ def remember(subject: Subject, setting: Setting, schedule: Schedule, *, tasks: i
     if len(schedule.done.get(place, {})) >= tasks:
         return
     engine = TttEngine(subject.model, MemoryAdapterStore(max_bytes=_STORE_BYTES), setting.lora)
-    training = replace(setting.training, steps=_STEPS)
+    precision: Precision = "bf16" if subject.model.prefers_bfloat16 else "full"
+    training = replace(setting.training, steps=_STEPS, precision=precision)
+    inference = InferenceSettings(n_views=_VIEWS, vote="scored", views_precision=precision)
     for i in range(tasks):
         if time.monotonic() >= schedule.until:
             return
         began = time.perf_counter()
         task = task_of_tokens(_TOKENS, seed=i)
         adapted = engine.adapt(task, training, seed=setting.seed)
-        engine.answer(task, adapted.adapter, n_views=_VIEWS)
+        engine.answer(task, adapted.adapter, settings=inference)
         figures = {"resident_bytes": float(resident_bytes())}
         if subject.device.type == "cuda":
             figures["device_bytes"] = float(torch.cuda.memory_allocated(subject.device))
