@@ -106,6 +106,35 @@ class _RoomyLayer(DynamicLayer):
         return keys, values
 
 
+class _LayerBehind(DynamicLayer):
+    """The keys and values of some rows of another layer, of which one may be there several times. They are put together
+    when further ones are added, and these are not kept.
+    """
+
+    def __init__(self, other: Any, rows: torch.Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        assert type(other) is _RoomyLayer, "can_forget was not asked"
+        assert other.keys is not None
+        assert other.values is not None
+        self.lazy_initialization(other.keys, other.values)
+        self.keys, self.values = other.keys, other.values
+        self._rows = rows
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return those of the rows with the states of further tokens, (rows, heads, tokens, head_dim)."""
+        return self._joined(self.keys, key_states), self._joined(self.values, value_states)
+
+    def _joined(self, before: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:
+        assert before is not None
+        n = before.shape[2]
+        joined = states.new_empty(*states.shape[:2], n + states.shape[2], states.shape[3])
+        joined[:, :, :n] = before.index_select(0, self._rows)
+        joined[:, :, n:] = states
+        return joined
+
+
 class Reading:
     """What a model has read of several rows; nothing yet."""
 
@@ -145,6 +174,16 @@ class Reading:
         other.ids, other.mask = self.ids, self.mask
         other.cache.layers = [_RoomyLayer.after(layer) for layer in self.cache.layers]
         return other
+
+    def read_behind(self, rows: Sequence[int], ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits of tokens, (rows, tokens), behind these rows, of which one may be given several times; what
+        is read here stays as it is. Only for a model of which `can_forget` is true.
+        """
+        index = torch.tensor(rows, device=self.ids.device)
+        behind = Reading(self.module, 0, pad_id=self.pad_id, positions=self.positions)
+        behind.ids, behind.mask = self.ids[index], self.mask[index]
+        behind.cache.layers = [_LayerBehind(layer, index) for layer in self.cache.layers]
+        return behind.read(ids, mask)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; one that is given several times goes on as several."""

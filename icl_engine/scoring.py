@@ -114,7 +114,7 @@ def scores_after_prompts(
     """
     row_of = {prompt: row for row, prompt in enumerate(read.prompts)}
     owners = [row_of[prompt] for prompt in prompts]
-    device, reading = read.last_logits.device, read.reading.fork()
+    device, reading = read.last_logits.device, read.reading
     n_rows, width = len(outputs), max(map(len, outputs))
     # padded at the end: a place of the padding is nobody's past, and no token is moved away from its prompt
     ids = torch.full((n_rows, width), reading.pad_id, dtype=torch.long)
@@ -125,8 +125,7 @@ def scores_after_prompts(
     ids, mask = ids.to(device), mask.to(device)
     log_p = torch.log_softmax(read.last_logits.float(), dim=-1)[torch.tensor(owners, device=device), None]
     if width > 1:  # the last token need not be read
-        reading.keep(owners)
-        logits = reading.read(ids[:, :-1], mask[:, :-1])
+        logits = reading.read_behind(owners, ids[:, :-1], mask[:, :-1])
         log_p = torch.cat((log_p, torch.log_softmax(logits.float(), dim=-1)), dim=1)  # (outputs, width, vocabulary)
     is_padding = mask == 0
     nll = -log_p.gather(-1, ids[..., None])[..., 0].masked_fill(is_padding, 0.0).sum(dim=-1)
