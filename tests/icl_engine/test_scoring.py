@@ -16,7 +16,17 @@ from icl_engine.inference_settings import InferenceSettings
 from icl_engine.language_model import OutputScore, RowAdapters, load_model
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
-from tests.models import ANSWERS, GRID_TASK, ROW_TASK, TASKS, TEXT_TASK, save_tiny_llama, save_tiny_mistral, tiny_model
+from tests.models import (
+    save_tiny_qwen,
+    ANSWERS,
+    GRID_TASK,
+    ROW_TASK,
+    TASKS,
+    TEXT_TASK,
+    save_tiny_llama,
+    save_tiny_mistral,
+    tiny_model,
+)
 from ttt_engine.config import LoraSettings
 from ttt_engine.lora import LoraStack
 
@@ -28,13 +38,18 @@ SEVERAL: list[tuple[Task, Value]] = [
 ]
 
 
-@pytest.fixture(params=["tiny", "taught", "llama", "mistral"])
+@pytest.fixture(params=["tiny", "taught", "llama", "qwen", "mistral"])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> TransformersModel:
-    """The embedded kind, one with tokenizer and ordinary positions, and one that keeps a window of tokens."""
-    if request.param == "llama":
-        return load_model(str(save_tiny_llama(tmp_path)), device="cpu")
-    if request.param == "mistral":
-        return load_model(str(save_tiny_mistral(tmp_path, sliding_window=16)), device="cpu")
+    """The embedded kind, one with a tokenizer and ordinary positions, one whose passes are transformers' own, and one
+    that keeps a window of tokens.
+    """
+    saved: dict[str, Callable[[Path], Path]] = {
+        "llama": save_tiny_llama,
+        "qwen": save_tiny_qwen,
+        "mistral": lambda folder: save_tiny_mistral(folder, sliding_window=16),
+    }
+    if request.param in saved:
+        return load_model(str(saved[request.param](tmp_path)), device="cpu")
     named: TransformersModel = request.getfixturevalue(request.param)
     return named
 
