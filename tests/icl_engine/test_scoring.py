@@ -17,7 +17,6 @@ from icl_engine.language_model import OutputScore, RowAdapters, load_model
 from icl_engine.task import Task, Value
 from icl_engine.transformers_model import TransformersModel
 from tests.models import (
-    save_tiny_qwen,
     ANSWERS,
     GRID_TASK,
     ROW_TASK,
@@ -25,6 +24,7 @@ from tests.models import (
     TEXT_TASK,
     save_tiny_llama,
     save_tiny_mistral,
+    save_tiny_qwen,
     tiny_model,
 )
 from ttt_engine.config import LoraSettings
