@@ -98,9 +98,10 @@ class PromptMemory:
         return self._known.get(prompt)
 
     def give_up(self) -> bool:
-        """Forget everything, and remember nothing more; say whether there was anything."""
-        known, self._room, self._known = self._known, 0, {}
-        return bool(known)
+        """Forget everything, and remember nothing more; say whether it was not done before."""
+        held = bool(self._known) or self._room > 0
+        self._room, self._known = 0, {}
+        return held
 
 
 def scores_after_prompts(

@@ -296,47 +296,73 @@ class TransformersModel:
     def score(
         self, answered: Sequence[tuple[Task, Value]], *, adapters: RowAdapters | None = None
     ) -> list[OutputScore]:
-        """Score given answers; see `LanguageModel`. A prompt that several answers follow is read once."""
+        """Score given answers; see `LanguageModel`. A prompt that several answers follow is read once
+        in a batch, and not at all where it is remembered.
+        """
         encoded = [self.encode(task, answer) for task, answer in answered]
         rows = [replace(each, outputs=each.outputs[-1:]) for each in encoded]
         slots = [0] * len(rows) if adapters is None else adapters.slots
         prompts = [(slot, row.ids[: row.outputs[0][0]]) for slot, row in zip(slots, rows, strict=True)]
         use = (lambda _: None) if adapters is None else adapters.use
-        widths: dict[SlotPrompt, int] = {}  # of a prompt with the longest answer to it, so that batches part no prompt
-        for prompt, row in zip(prompts, rows, strict=True):
-            widths[prompt] = max(widths.get(prompt, 0), len(row.ids))
+        alone, behind = self._by_reader(prompts)
         results: dict[int, OutputScore] = {}
         with self.lock, torch.inference_mode(), typed_out_of_memory(), self._written_out():
-            for places, known in self._read_alike(prompts):
-                group = [rows[i] for i in places]
-                for of_group in self._batches(group, widths=[widths[prompts[i]] for i in places]):
-                    batch = sorted((places[place] for place in of_group), key=lambda i: slots[i])
-                    said = self._score([rows[i] for i in batch], [prompts[i] for i in batch], known, use)
+            for of_alone in self._batches([rows[i] for i in alone]):
+                batch = sorted((alone[place] for place in of_alone), key=lambda i: slots[i])
+                use([slots[i] for i in batch])
+                results.update(zip(batch, self._scores_alone([rows[i] for i in batch]), strict=True))
+            for known, places in behind:
+                for batch in self._batches_behind(places, rows, prompts, known):
+                    said = self._scores_behind([rows[i] for i in batch], [prompts[i] for i in batch], known, use)
                     results.update(zip(batch, said, strict=True))
         return [results[i] for i in range(len(answered))]
 
-    def _read_alike(self, prompts: Sequence[SlotPrompt]) -> list[tuple[list[int], ReadPrompts | None]]:
-        """Return the places of prompts that were read together, with what was read, of others that are there several
-        times, and of the rest.
+    def _by_reader(self, prompts: Sequence[SlotPrompt]) -> tuple[list[int], list[tuple[ReadPrompts | None, list[int]]]]:
+        """Return the places of prompts that one answer follows, and of those behind which answers are read: by the pass
+        that has read them already, or, several answers to one prompt, without any.
         """
-        counts = Counter(prompts)
-        groups: dict[tuple[int, bool], tuple[list[int], ReadPrompts | None]] = {}
+        counts, alone = Counter(prompts), []
+        behind: dict[int, tuple[ReadPrompts | None, list[int]]] = {}
         for i, prompt in enumerate(prompts):
             known = None if self._memory is None else self._memory.of(prompt)
-            is_shared = known is None and counts[prompt] > 1
-            groups.setdefault((id(known), is_shared), ([], known))[0].append(i)
-        return list(groups.values())
+            if known is None and (counts[prompt] == 1 or not self._can_forget):
+                alone.append(i)
+            else:
+                behind.setdefault(id(known), (known, []))[1].append(i)
+        return alone, list(behind.values())
 
-    def _score(
+    def _batches_behind(
+        self, places: Sequence[int], rows: Sequence[Encoded], prompts: Sequence[SlotPrompt], known: ReadPrompts | None
+    ) -> Iterator[list[int]]:
+        """Yield places in batches under the device's limits, by slots, the answers to a prompt after each other."""
+        most_tokens, most_logits = self._limit(_BATCH_TOKENS), self._limit(_BATCH_LOGITS)
+        n_own = {i: rows[i].outputs[0][1] - rows[i].outputs[0][0] for i in places}
+        widths = {i: len(rows[i].ids) if known is None else known.reading.ids.shape[1] + n_own[i] for i in places}
+        first: dict[SlotPrompt, int] = {}
+        for i in places:
+            first.setdefault(prompts[i], i)
+        batch: list[int] = []
+        for i in sorted(places, key=lambda i: (prompts[i][0], -len(prompts[i][1]), first[prompts[i]], i)):
+            more = [*batch, i]
+            n_tokens = len(more) * max(widths[each] for each in more)
+            n_logits = len(more) * max(n_own[each] for each in more) * int(self.module.config.vocab_size)
+            if batch and (n_tokens > most_tokens or n_logits > most_logits):
+                yield batch
+                more = [i]
+            batch = more
+        if batch:
+            yield batch
+
+    def _scores_behind(
         self,
         rows: Sequence[Encoded],
         prompts: Sequence[SlotPrompt],
         known: ReadPrompts | None,
         use: Callable[[Sequence[int]], None],
     ) -> list[OutputScore]:
-        """Score one batch, each row's one output, behind prompts that are read or not."""
-        different = list(dict.fromkeys(prompts))
-        if known is None and self._can_forget and len(different) < len(prompts):
+        """Score one batch, each row's one output, behind prompts that are read once, now or before."""
+        if known is None:
+            different = list(dict.fromkeys(prompts))
             use([slot for slot, _ in different])
             reading, _, last = read_prompts(
                 self.module,
@@ -346,8 +372,10 @@ class TransformersModel:
             )
             known = ReadPrompts(different, reading, last[:, -1])
         use([slot for slot, _ in prompts])
-        if known is not None:
-            return scores_after_prompts(known, prompts, [row.ids[slice(*row.outputs[0])] for row in rows])
+        return scores_after_prompts(known, prompts, [row.ids[slice(*row.outputs[0])] for row in rows])
+
+    def _scores_alone(self, rows: Sequence[Encoded]) -> list[OutputScore]:
+        """Score one batch, each row's one output, in one pass over prompts and answers."""
         ids, mask = left_padded([row.ids for row in rows], self.encoding.pad_id, self.device)
         places = places_before_outputs(rows, ids.shape[1])
         logits = self.module(
@@ -476,18 +504,15 @@ class TransformersModel:
             for places in self._batches([prompts[i].whole for i in group], n_branches):
                 yield sorted((group[place] for place in places), key=lambda i: slots[i]), n_shared
 
-    def _batches(
-        self, rows: Sequence[Encoded], n_branches: int = 1, *, widths: Sequence[int] | None = None
-    ) -> Iterator[list[int]]:
+    def _batches(self, rows: Sequence[Encoded], n_branches: int = 1) -> Iterator[list[int]]:
         """Yield indices in batches of like length that stay under the device's limits of tokens and of logits.
 
         Args:
             n_branches: how many rows each may become.
-            widths: tokens that each row takes up; None: its own. Rows of one width stay together in their order.
         """
         most_tokens, most_logits = self._limit(_BATCH_TOKENS), self._limit(_BATCH_LOGITS)
         vocabulary = int(self.module.config.vocab_size)
-        lengths = [len(row.ids) for row in rows] if widths is None else widths
+        lengths = [len(row.ids) for row in rows]
         batch: list[int] = []
         n_scored = 0  # places with logits: at most those of all rows together, and no more than the width
         for i in sorted(range(len(rows)), key=lambda i: (-lengths[i], i)):  # the longest first: it sets the width

@@ -173,16 +173,19 @@ def test_scores_do_not_depend_on_how_answers_are_batched_and_batches_part_few_pr
     limit: str,
     n_rows: int,
 ) -> None:
-    answered = [(task, answer) for task in (ROW_TASK, GRID_TASK) for answer in (((1,) * 9,), ((1,),), ((2, 2, 2),))]
+    answers: list[Value] = [((1,) * 9,), ((1,),), ((2, 2, 2),)]
+    answered = [(task, answer) for answer in answers for task in (ROW_TASK, GRID_TASK)]  # one task after the other
     expected = tiny.score(answered)
+    n_answer = max(score.n_tokens for score in expected)
     longest = max(len(tiny.encode(*each).ids) for each in answered)
-    most = n_rows * longest if limit == "_BATCH_TOKENS" else n_rows * 10 * tiny.module.config.vocab_size
+    most = n_rows * (longest if limit == "_BATCH_TOKENS" else n_answer * tiny.module.config.vocab_size)
     monkeypatch.setitem(getattr(icl_engine.transformers_model, limit), "cpu", most)
     tokens = read(tiny)
 
     assert all_alike(tiny.score(answered), expected)
-    if n_rows == 3 and limit == "_BATCH_TOKENS":
-        assert sorted(tokens)[2:] == sorted(len(tiny.encode(task).ids) for task in (ROW_TASK, GRID_TASK))
+    if n_rows == 3:
+        prompts = [len(tiny.encode(task).ids) for task in (ROW_TASK, GRID_TASK)]
+        assert sorted(tokens) == sorted([*prompts, 3 * (n_answer - 1), 3 * (n_answer - 1)])
 
 
 def test_a_block_within_a_block_goes_on_with_what_is_known_and_leaves_it_as_it_was(
@@ -223,6 +226,9 @@ def test_what_is_remembered_is_given_up_where_memory_runs_out(
         n_failing = 1
         with pytest.raises(OutOfMemory):  # there is nothing left to be given up
             tiny.score(SEVERAL)
+    with tiny.reading_in(remembering=True):
+        n_failing = 1
+        assert [said.value for said in tiny.generate(TASKS)] == [said.value for said in tiny.generate(TASKS)]
 
 
 def test_with_a_draft_behind_it_a_prompt_is_not_remembered(tiny: TransformersModel) -> None:
