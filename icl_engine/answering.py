@@ -362,7 +362,7 @@ class _Judgement:
     """What the model says to a query's candidates."""
 
     scores: dict[Value, float]  # nats, mean over views
-    tokens: int  # read for it
+    tokens: int  # read for it, each prompt once, also where it is remembered: so that they hang on the task alone
 
 
 def _judgements(

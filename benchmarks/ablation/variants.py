@@ -86,6 +86,14 @@ POOLED = "one adapter for a block, in one task's steps (solve_many)"
 # eight views of eight symmetries: a group of one view sends on its one grid alone, so both votes count the same
 FLAT = "flat vote (by construction the default's, but on tasks of one row)"
 
+_LEAN: Mapping[str, object] = {
+    "ttt_preset": "small_narrow",
+    "ttt_top_layers": 3,
+    "ttt_max_sequences": 40,
+    "ttt_softmax_over": "answers",
+    "views_precision": "bf16",
+}
+
 _ALL: tuple[Variant, ...] = (
     # the rows of the paper, and what they are held against
     Variant(DEFAULT, "paper"),
@@ -137,26 +145,13 @@ _ALL: tuple[Variant, ...] = (
     Variant(
         "as the row above, 40 different sequences, softmax over answers, views in bfloat16",
         "training",
-        {
-            "ttt_preset": "small_narrow",
-            "ttt_top_layers": 3,
-            "ttt_max_sequences": 40,
-            "ttt_softmax_over": "answers",
-            "views_precision": "bf16",
-        },
+        _LEAN,
         kinds=GRID,
     ),
     Variant(
         "as the row above, candidates scored under all views",
         "training",
-        {
-            "ttt_preset": "small_narrow",
-            "ttt_top_layers": 3,
-            "ttt_max_sequences": 40,
-            "ttt_softmax_over": "answers",
-            "views_precision": "bf16",
-            "vote": "scored",
-        },
+        {**_LEAN, "vote": "scored"},
         kinds=GRID,
     ),
     Variant("softmax over answers", "training", {"ttt_softmax_over": "answers"}, kinds=GRID),
